@@ -1,0 +1,41 @@
+# make test | make demo: each sets up .venv by itself; a second call starts at once.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.ready
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+
+.PHONY: test test-slow chaos demo demo-seeds lint format bench setup clean
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+test: $(STAMP)       ## the default suite: unit, property, doctests (about 5 minutes on 2 cores)
+	$(PY) -m pytest -q
+
+test-slow: $(STAMP)  ## what takes minutes: notebooks, long kill tests, 3-seed checks
+	$(PY) -m pytest -q -m slow
+
+chaos: $(STAMP)      ## 100 kills per kind
+	$(PY) -m pytest -q -m chaos
+
+demo: $(STAMP)       ## all of InstructGPT on the embedded world, then report.html
+	$(VENV)/bin/rlhf-jax run experiments/quickstart.py --workdir runs/quickstart
+
+demo-seeds: $(STAMP) ## the demo with three seeds, and the table over seeds
+	$(PY) experiments/quickstart_seeds.py --workdir runs/quickstart_seeds
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+format: $(STAMP)
+	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
+
+bench: $(STAMP)      ## every benchmark, one JSON line per figure
+	for f in benchmarks/*.py; do $(PY) $$f || exit 1; done
+
+clean:
+	rm -rf $(VENV) .cache build *.egg-info

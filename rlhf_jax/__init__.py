@@ -1,0 +1,39 @@
+"""InstructGPT in JAX.
+
+A stage is a loss and a stream of batches. A checkpoint joins one stage to the next.
+
+The rooms are importable one by one (`from rlhf_jax import losses`); importing the
+package itself loads nothing heavier than jax, flax, optax and numpy, and loads those
+only when a room that needs them is touched.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_ROOMS = (
+    "losses",
+    "data",
+    "simulation",
+    "models",
+    "sampling",
+    "parallel",
+    "checkpoints",
+    "tracking",
+    "training",
+    "evaluation",
+    "feedback",
+    "stages",
+    "reports",
+    "cli",
+)
+
+
+def __getattr__(name: str):
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOMS])
