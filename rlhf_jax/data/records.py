@@ -1,0 +1,194 @@
+"""The four kinds of record that everything else is made of.
+
+A record is one line of JSON and one frozen pydantic model. The models are strict: an
+integer is not a string, 1.0 is not a rank, an unknown field is an error. What a
+*file* may hold besides (blank lines, unknown fields, other people's formats) is the
+business of `rows` and `readers`.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "FLAG_NAMES",
+    "KINDS",
+    "MAX_K",
+    "Demonstration",
+    "Prompt",
+    "Ranking",
+    "Record",
+    "Text",
+    "competition_ranks",
+    "dense_ranks",
+    "stable_id",
+    "untied_pairs",
+]
+
+# Ouyang et al. 2022, Table 3: the yes/no questions asked about each output.
+FLAG_NAMES = (
+    "fails_instruction",
+    "inappropriate_for_assistant",
+    "hallucination",
+    "satisfies_constraint",
+    "sexual_content",
+    "violent_content",
+    "encourages_harm",
+    "denigrates_protected_class",
+    "harmful_advice",
+    "expresses_opinion",
+    "moral_judgment",
+)
+MAX_K = 9  # §3.5: labelers rank between K = 4 and K = 9 outputs
+
+
+def dense_ranks(ranks: Iterable[float]) -> list[int]:
+    """The same order and ties, written 1, 2, 2, 3.
+
+    >>> dense_ranks([0, 7, 7, 9])
+    [1, 2, 2, 3]
+    """
+    ranks = list(ranks)
+    place = {rank: i + 1 for i, rank in enumerate(sorted(set(ranks)))}
+    return [place[rank] for rank in ranks]
+
+
+def competition_ranks(ranks: Iterable[float]) -> list[int]:
+    """The same order and ties, written 1, 2, 2, 4: one more than are strictly better.
+
+    >>> competition_ranks([0, 7, 7, 9])
+    [1, 2, 2, 4]
+    """
+    ranks = list(ranks)
+    return [1 + sum(other < rank for other in ranks) for rank in ranks]
+
+
+def untied_pairs(ranks: list[int]) -> list[tuple[int, int]]:
+    """(winner, loser) for every pair of responses that is not tied.
+
+    >>> untied_pairs([2, 1, 2])
+    [(1, 0), (1, 2)]
+    """
+    return [
+        (i, j)
+        for i in range(len(ranks))
+        for j in range(len(ranks))
+        if ranks[i] < ranks[j]
+    ]
+
+
+def stable_id(*parts: str) -> str:
+    """16 hex digits that depend on the parts alone: an id for rows that have none."""
+    joined = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(joined).hexdigest()[:16]
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected text, got only white space")
+    return text
+
+
+Filled = Annotated[str, AfterValidator(_not_blank)]
+KINDS = ("plain", "few-shot", "user-based")
+
+
+class Record(BaseModel):
+    """What all four kinds share: where a row comes from and where it belongs.
+
+    `id` names the row and is unique within its file. `group` names what must never be
+    torn apart by a split into train, valid and test (an organisation, a dialogue);
+    where it is absent, `user` does, and then `id` (`split_key`).
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    id: Filled
+    user: str | None = None
+    split: Literal["train", "valid", "test"] | None = None
+    group: str | None = None
+    use_case: str | None = None
+    kind: Literal["plain", "few-shot", "user-based"] = "plain"
+    source: str | None = None
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def split_key(self) -> str:
+        """The name whose hash decides the split."""
+        return self.group or self.user or self.id
+
+
+class Demonstration(Record):
+    """A prompt and the response that a person wrote for it: one row of SFT data."""
+
+    prompt: Filled
+    response: Filled
+
+
+class Prompt(Record):
+    """A prompt without a response: one row of PPO data."""
+
+    prompt: Filled
+
+
+class Text(Record):
+    """Running text without a prompt: one document of the pretraining mix."""
+
+    text: Filled
+
+
+class Ranking(Record):
+    """K responses to one prompt, ranked by one labeler: one row of reward data.
+
+    `ranks[k]` belongs to `responses[k]`; 1 is best, equal numbers are ties. Ties may
+    be counted densely (1, 2, 2, 3) or as in a competition (1, 2, 2, 4). An empty
+    response is allowed, since a model may well have said nothing.
+
+    Args:
+      responses: K ≥ 2 texts, in the order in which they were made.
+      ranks: K whole numbers.
+      likert: overall quality of each response, 1 to 7.
+      flags: yes/no answers about each response, by the names in `FLAG_NAMES`.
+      labeler: who ranked.
+      shown_order: `shown_order[slot]` is the index of the response displayed there.
+      seconds: time on task.
+      guideline: the version of the instructions in force.
+    """
+
+    prompt: Filled
+    responses: list[str] = Field(min_length=2)
+    ranks: list[int]
+    likert: list[Annotated[int, Field(ge=1, le=7)]] | None = None
+    flags: list[dict[str, bool]] | None = None
+    labeler: str | None = None
+    shown_order: list[int] | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    guideline: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        k = len(self.responses)
+        for name in ("ranks", "likert", "flags", "shown_order"):
+            value = getattr(self, name)
+            if value is not None and len(value) != k:
+                raise ValueError(
+                    f"{name}: expected {k} entries, one per response, got {len(value)}"
+                )
+        dense = dense_ranks(self.ranks)
+        if self.ranks not in (dense, competition_ranks(self.ranks)):
+            raise ValueError(
+                f"ranks: expected 1 for the best and no gaps, got {self.ranks}; "
+                f"the same order is written {dense}"
+            )
+        if self.shown_order is not None and sorted(self.shown_order) != list(range(k)):
+            raise ValueError(
+                f"shown_order: expected each of 0..{k - 1} once, got {self.shown_order}"
+            )
+        return self
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(winner, loser) of every pair that is not tied, at most C(K, 2)."""
+        return untied_pairs(self.ranks)
