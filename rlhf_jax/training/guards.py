@@ -1,0 +1,116 @@
+"""What the loop does about bad numbers: write down, warn, stop."""
+
+import collections
+import json
+import logging
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+
+from rlhf_jax.errors import NumericsError
+from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
+
+logger = logging.getLogger("rlhf_jax.training")
+
+
+class Guards:
+    """Sees the metrics of every step once, in order.
+
+    - A skipped update: the ids of its batch go to `bad_batches/step_<n>.json`.
+    - `max_skipped` skipped updates in a row: `NumericsError`. The params are those of
+      the last good update.
+    - Alarms: a line in the log and in `alarms.jsonl` when one begins and every
+      `repeat_every` steps while it lasts; "stop" raises `NumericsError`.
+    """
+
+    def __init__(
+        self,
+        workdir: str | pathlib.Path | None = None,
+        *,
+        alarms: Iterable[Alarm] = DEFAULT_ALARMS,
+        max_skipped: int = 5,
+        batch_ids: Callable[[int], Any] | None = None,
+        history: int = 200,
+        repeat_every: int = 100,
+    ):
+        """Args:
+        workdir: the run's directory; nothing is written when None.
+        alarms: what to watch besides skipped updates.
+        max_skipped: skipped updates in a row that end the run. The number is ours.
+        batch_ids: from the index of a step (0 is the first) to what names the rows
+          of its batch, in types of JSON.
+        history: steps of metrics that alarms can look back on.
+        repeat_every: steps between two lines of an alarm that lasts.
+        """
+        self.workdir = pathlib.Path(workdir) if workdir is not None else None
+        self.alarms = tuple(alarms)
+        self.max_skipped = max_skipped
+        self.batch_ids = batch_ids
+        self.history = collections.deque(maxlen=history)
+        self.repeat_every = repeat_every
+        self.last_line: dict[str, int] = {}
+        self.firing: set[str] = set()
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Takes the metrics of one step.
+
+        Args:
+          step: steps completed, this one included.
+          metrics: numbers on the host.
+
+        Raises:
+          NumericsError: too many skipped updates in a row, or an alarm says stop.
+        """
+        self.history.append(metrics)
+        if metrics.get("skipped", 0):
+            self._write_bad_batch(step, metrics)
+        in_a_row = int(metrics.get("skipped_in_a_row", 0))
+        if in_a_row >= self.max_skipped:
+            raise NumericsError(
+                f"step {step}: {in_a_row} updates in a row had non-finite gradients "
+                "and were skipped; the parameters are those of the last good update. "
+                "The batches are named in bad_batches/. Lower the learning rate, or "
+                "look at these rows."
+            )
+        history = tuple(self.history)
+        for alarm in self.alarms:
+            self._ask(alarm, step, history)
+
+    def _ask(self, alarm: Alarm, step: int, history: tuple) -> None:
+        message = alarm.when(history)
+        if message is None:
+            self.firing.discard(alarm.name)
+            return
+        since = step - self.last_line.get(alarm.name, -self.repeat_every)
+        if alarm.name not in self.firing or since >= self.repeat_every:
+            self.firing.add(alarm.name)
+            self.last_line[alarm.name] = step
+            logger.warning("step %d: %s: %s", step, alarm.name, message)
+            self._write_alarm(alarm, step, message)
+        if alarm.action == "stop":
+            raise NumericsError(f"step {step}: {alarm.name}: {message}")
+
+    def _write_bad_batch(self, step: int, metrics: Mapping[str, float]) -> None:
+        logger.warning("step %d: non-finite loss or gradient, update skipped", step)
+        if self._writes():
+            folder = self.workdir / "bad_batches"
+            folder.mkdir(parents=True, exist_ok=True)
+            row = {"step": step, "batch": self._named(step), "metrics": metrics}
+            path = folder / f"step_{step:08d}.json"
+            path.write_text(json.dumps(row, indent=2, default=str) + "\n")
+
+    def _write_alarm(self, alarm: Alarm, step: int, message: str) -> None:
+        if self._writes():
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            row = {"step": step, "alarm": alarm.name, "action": alarm.action}
+            row |= {"message": message, "batch": self._named(step)}
+            with open(self.workdir / "alarms.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(row, default=str) + "\n")
+
+    def _named(self, step: int) -> Any:
+        return None if self.batch_ids is None else self.batch_ids(step - 1)
+
+    def _writes(self) -> bool:
+        return self.workdir is not None and jax.process_index() == 0
