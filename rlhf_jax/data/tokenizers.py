@@ -165,7 +165,7 @@ class SubwordTokenizer:
         return [self._spelled(t) if self._slipped(t, ids) else ids for t, ids in pairs]
 
     def _slipped(self, text: str, ids: list[int]) -> bool:
-        """Whether the model itself (Unigram, WordLevel) made a control token of text."""
+        """Whether the model (Unigram, WordLevel) made a control token out of text."""
         return any(s in text and i in ids for s, i in self.special_tokens.items())
 
     def _spelled(self, text: str) -> list[int]:

@@ -1,0 +1,257 @@
+"""Record -> token ids: what the model sees, and from where on it is trained.
+
+Prompt and response are encoded apart and joined as ids, so a prompt has the same ids
+in every stage and a sampled response is never re-tokenised. A response ends with the
+end token, which is trained like any other; a response that is cut has no end token,
+because nobody ended it there.
+
+The functions take many records and encode them in blocks, since tokenizers are fast
+only on blocks; they yield in order and count what they drop or cut.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from rlhf_jax.data.chat import chat_tokens
+from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
+from rlhf_jax.data.tokenizers import Tokenizer
+
+__all__ = [
+    "Limits",
+    "PromptTokens",
+    "RankedTokens",
+    "SequenceTokens",
+    "encode_demonstrations",
+    "encode_prompts",
+    "encode_rankings",
+    "encode_texts",
+]
+
+BLOCK = 1024  # records encoded at once; memory is bounded by it
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a prompt and a response may be, in tokens.
+
+    Prompts that are longer are dropped and counted, responses that are longer are cut
+    and counted: Ouyang et al. 2022, A.2 and C.2 (prompts over 1k tokens filtered,
+    responses at most 1k, context 2k). A response's end token counts.
+    """
+
+    prompt: int = 1024
+    response: int = 1024
+    total: int | None = None  # of prompt and response together: the context
+
+
+@dataclass(frozen=True)
+class SequenceTokens:
+    """One demonstration or document as ids.
+
+    Args:
+      index: its place among the records that were read, the dropped ones counted.
+      tokens: prompt, response and end token.
+      start: index of the first token that is trained; the first token of a sequence
+        has nothing before it to be predicted from, so start ≥ 1.
+      truncated: the response was cut, and the end token is missing.
+    """
+
+    index: int
+    tokens: list[int]
+    start: int
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class RankedTokens:
+    """One ranking as ids: the prompt once, then K responses with their end tokens."""
+
+    index: int
+    prompt: list[int]
+    responses: list[list[int]]
+    ranks: list[int]
+    truncated: list[bool]
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """One prompt as ids."""
+
+    index: int
+    tokens: list[int]
+
+
+def encode_demonstrations(
+    records: Iterable[Demonstration],
+    tokenizer: Tokenizer,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    *,
+    train_on_prompt: bool = False,
+    chat: bool = False,
+    counts: Counter | None = None,
+) -> Iterator[SequenceTokens]:
+    """Demonstrations as ids, trained on the response and its end token.
+
+    >>> from rlhf_jax.data import ByteTokenizer, Demonstration
+    >>> row = Demonstration(id="1", prompt="2+2=", response="4")
+    >>> next(encode_demonstrations([row], ByteTokenizer()))
+    SequenceTokens(index=0, tokens=[50, 43, 50, 61, 52, 256], start=4,
+                   truncated=False)
+
+    Args:
+      records: the rows.
+      tokenizer: gives the ids.
+      limits: rows with a longer prompt are dropped, longer responses are cut.
+      train_on_prompt: train on the prompt's tokens too (all but the first).
+      chat: write the prompt through the tokenizer's chat template.
+      counts: gains "prompt_too_long" and "response_truncated".
+    """
+    counts = Counter() if counts is None else counts
+    for index, _row, prompt, (response,) in _encoded(
+        records, tokenizer, chat, lambda row: [row.response]
+    ):
+        room = _room(prompt, limits)
+        if room < 1:
+            counts["prompt_too_long"] += 1
+            continue
+        response, truncated = _ended(response, room, tokenizer)
+        counts["response_truncated"] += truncated
+        start = 1 if train_on_prompt else max(1, len(prompt))
+        yield SequenceTokens(index, prompt + response, start, truncated)
+
+
+def encode_rankings(
+    records: Iterable[Ranking],
+    tokenizer: Tokenizer,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    *,
+    chat: bool = False,
+    counts: Counter | None = None,
+) -> Iterator[RankedTokens]:
+    """Rankings as ids: one prompt, K responses, so that the prompt is computed once.
+
+    >>> from rlhf_jax.data import ByteTokenizer, Ranking
+    >>> row = Ranking(id="1", prompt="Hi", responses=["a", ""], ranks=[1, 2])
+    >>> next(encode_rankings([row], ByteTokenizer())).responses
+    [[97, 256], [256]]
+
+    Args and counts: as `encode_demonstrations`.
+    """
+    counts = Counter() if counts is None else counts
+    for index, row, prompt, responses in _encoded(
+        records, tokenizer, chat, lambda row: row.responses
+    ):
+        room = _room(prompt, limits)
+        if room < 1:
+            counts["prompt_too_long"] += 1
+            continue
+        ended = [_ended(response, room, tokenizer) for response in responses]
+        cut = [truncated for _, truncated in ended]
+        counts["response_truncated"] += sum(cut)
+        counts["all_tied"] += len(set(row.ranks)) == 1
+        yield RankedTokens(
+            index, prompt, [ids for ids, _ in ended], list(row.ranks), cut
+        )
+
+
+def encode_prompts(
+    records: Iterable[Prompt | Demonstration | Ranking],
+    tokenizer: Tokenizer,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    *,
+    chat: bool = False,
+    counts: Counter | None = None,
+) -> Iterator[PromptTokens]:
+    """Prompts as ids, for rollouts; the begin token first where the model has one.
+
+    >>> from rlhf_jax.data import ByteTokenizer, Prompt
+    >>> next(encode_prompts([Prompt(id="1", prompt="Hi")], ByteTokenizer()))
+    PromptTokens(index=0, tokens=[72, 105])
+    """
+    counts = Counter() if counts is None else counts
+    for index, _, prompt, _ in _encoded(records, tokenizer, chat, lambda row: []):
+        if len(prompt) > limits.prompt:
+            counts["prompt_too_long"] += 1
+            continue
+        yield PromptTokens(index, prompt)
+
+
+def encode_texts(
+    records: Iterable[Text], tokenizer: Tokenizer
+) -> Iterator[SequenceTokens]:
+    """Documents as ids, each closed by the end token, all of it trained.
+
+    >>> from rlhf_jax.data import ByteTokenizer, Text
+    >>> next(encode_texts([Text(id="1", text="Hi")], ByteTokenizer()))
+    SequenceTokens(index=0, tokens=[72, 105, 256], start=1, truncated=False)
+    """
+    begin, index = _begin(tokenizer), itertools.count()
+    for block in blocks(records, BLOCK):
+        for ids in tokenizer.encode_batch([row.text for row in block]):
+            tokens = [*begin, *ids, tokenizer.end_token]
+            yield SequenceTokens(next(index), tokens, 1)
+
+
+def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter.
+
+    >>> list(blocks("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(items)
+    while block := list(islice(iterator, size)):
+        yield block
+
+
+def _encoded(
+    records: Iterable[Record],
+    tokenizer: Tokenizer,
+    chat: bool,
+    answers: Callable[[Record], list[str]],
+) -> Iterator[tuple[int, Record, list[int], list[list[int]]]]:
+    """(index, row, prompt ids, ids of each answer), encoded a block at a time."""
+    index = itertools.count()
+    for block in blocks(records, BLOCK):
+        if chat:
+            prompts = [chat_tokens(tokenizer, conversation(row)) for row in block]
+        else:
+            begin = _begin(tokenizer)
+            plain = tokenizer.encode_batch([row.prompt for row in block])
+            prompts = [begin + ids for ids in plain] if begin else plain
+        texts = [text for row in block for text in answers(row)]
+        ids = iter(tokenizer.encode_batch(texts) if texts else [])
+        for row, prompt in zip(block, prompts, strict=True):
+            yield next(index), row, prompt, list(islice(ids, len(answers(row))))
+
+
+def conversation(record: Record) -> list[dict[str, str]]:
+    """The messages before the response: those read from the file, or the prompt."""
+    messages = record.meta.get("messages")
+    return messages or [{"role": "user", "content": record.prompt}]
+
+
+def _begin(tokenizer: Tokenizer) -> list[int]:
+    return [] if tokenizer.begin_token is None else [tokenizer.begin_token]
+
+
+def _room(prompt: list[int], limits: Limits) -> int:
+    """Tokens left for the response; 0 when the prompt must be dropped."""
+    if len(prompt) > limits.prompt:
+        return 0
+    if limits.total is None:
+        return limits.response
+    return max(0, min(limits.response, limits.total - len(prompt)))
+
+
+def _ended(
+    response: list[int], room: int, tokenizer: Tokenizer
+) -> tuple[list[int], bool]:
+    """The response with its end token if it fits, else cut to `room` tokens."""
+    if len(response) + 1 <= room:
+        return [*response, tokenizer.end_token], False
+    return response[:room], True

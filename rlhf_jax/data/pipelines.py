@@ -1,0 +1,239 @@
+"""Records -> stream of batches: one function per kind of training data.
+
+Each reads its records once, encodes them into flat arrays (in memory, or under
+`cache` on disk, when the corpus is larger than memory) and returns a `Stream`.
+"""
+
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from rlhf_jax.data.batches import PromptRows, RankingRows
+from rlhf_jax.data.encoding import (
+    Limits,
+    encode_demonstrations,
+    encode_prompts,
+    encode_rankings,
+    encode_texts,
+)
+from rlhf_jax.data.packing import bucket_of, pack
+from rlhf_jax.data.ragged import Ragged
+from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Text
+from rlhf_jax.data.sequences import PackedRows, SequenceRows, WindowRows
+from rlhf_jax.data.streams import (
+    BucketStream,
+    MixedStream,
+    RowStream,
+    Stream,
+    check_shard,
+    mixed_sizes,
+)
+from rlhf_jax.data.tokenizers import Tokenizer
+
+__all__ = [
+    "demonstration_stream",
+    "mixed_stream",
+    "prompt_stream",
+    "ranking_stream",
+    "text_stream",
+]
+
+Shard = tuple[int, int]
+Folder = str | pathlib.Path | None
+
+
+def demonstration_stream(
+    records: Iterable[Demonstration],
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    context_length: int,
+    max_prompt: int | None = None,
+    max_response: int | None = None,
+    layout: Literal["packed", "padded", "buckets"] = "packed",
+    buckets: Sequence[int] | None = None,
+    train_on_prompt: bool = False,
+    chat: bool = False,
+    seed: int = 0,
+    shard: Shard = (0, 1),
+    cache: Folder = None,
+) -> Stream:
+    """Batches for supervised fine-tuning.
+
+    Args:
+      records: demonstrations, read once.
+      tokenizer: gives the ids.
+      batch_size: B, rows of a batch over all hosts.
+      context_length: T; prompt and response together, in tokens.
+      max_prompt: longer prompts are dropped and counted; the context when None.
+      max_response: longer responses are cut and counted; the context when None.
+      layout: "packed" puts several demonstrations in a row (adds "segments" and
+        "positions"); "padded" one per row, all T wide; "buckets" one per row, each
+        batch as wide as its bucket.
+      buckets: rising lengths for that layout; T/8, T/4, T/2, T when None.
+      train_on_prompt: train on the prompt's tokens too.
+      chat: write prompts through the chat template.
+      seed: decides the order.
+      shard: (host, hosts).
+      cache: a folder for the ids; in memory when None.
+
+    Returns:
+      A stream of {"tokens", "valid", "mask"} [B, T] and "row" [B].
+    """
+    counts: Counter = Counter()
+    limits = Limits(
+        max_prompt or context_length, max_response or context_length, context_length
+    )
+    encoded = encode_demonstrations(
+        records,
+        tokenizer,
+        limits,
+        train_on_prompt=train_on_prompt,
+        chat=chat,
+        counts=counts,
+    )
+    rows = SequenceRows.collect(
+        encoded, context_length, tokenizer.pad_token, _file(cache, "demonstrations")
+    )
+    settings = {"seed": seed, "shard": shard, "counts": counts}
+    name = "demonstrations"
+    if layout == "buckets":
+        edges = tuple(buckets or [context_length // d for d in (8, 4, 2, 1)])
+        assigned = bucket_of(rows.tokens.lengths, edges)
+        return BucketStream(rows, assigned, edges, batch_size, name=name, **settings)
+    if layout == "packed":
+        bins = Ragged.from_rows(pack(rows.tokens.lengths, context_length))
+        rows = PackedRows(rows, bins)
+    return RowStream(rows, batch_size, name=name, **settings)
+
+
+def ranking_stream(
+    records: Iterable[Ranking],
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    max_prompt: int = 1024,
+    max_response: int = 1024,
+    max_k: int | None = None,
+    chat: bool = False,
+    seed: int = 0,
+    shard: Shard = (0, 1),
+    cache: Folder = None,
+) -> Stream:
+    """Batches for the reward model: B prompts with their K responses, kept together.
+
+    Args:
+      records: rankings, read once.
+      tokenizer: gives the ids.
+      batch_size: B, prompts of a batch over all hosts.
+      max_prompt: P; longer prompts are dropped and counted.
+      max_response: R; longer responses are cut and counted.
+      max_k: K; the largest that occurs when None.
+      chat, seed, shard, cache: as in `demonstration_stream`.
+
+    Returns:
+      A stream of "prompts", "prompt_valid" [B, P]; "responses", "response_valid"
+      [B, K, R]; "ranks" [B, K]; "present" [B, K], True for a real response; "mask"
+      [B], True where at least one pair is not tied; "row" [B].
+    """
+    counts: Counter = Counter()
+    encoded = encode_rankings(
+        records, tokenizer, Limits(max_prompt, max_response), chat=chat, counts=counts
+    )
+    shape = (max_prompt, max_k, max_response)
+    path = _file(cache, "rankings")
+    rows = RankingRows.collect(encoded, shape, tokenizer.pad_token, path)
+    return RowStream(
+        rows, batch_size, seed=seed, name="rankings", shard=shard, counts=counts
+    )
+
+
+def prompt_stream(
+    records: Iterable[Prompt],
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    max_prompt: int = 1024,
+    chat: bool = False,
+    seed: int = 0,
+    shard: Shard = (0, 1),
+    last: Literal["pad", "drop"] = "pad",
+    cache: Folder = None,
+) -> Stream:
+    """Batches for rollouts: prompts padded on the left.
+
+    Args: as in `ranking_stream`; `last` as in `RowStream`.
+
+    Returns:
+      A stream of "prompts", "valid" [B, P] and "row" [B].
+    """
+    counts: Counter = Counter()
+    encoded = encode_prompts(
+        records, tokenizer, Limits(max_prompt), chat=chat, counts=counts
+    )
+    path = _file(cache, "prompts")
+    rows = PromptRows.collect(encoded, max_prompt, tokenizer.pad_token, path)
+    return RowStream(
+        rows,
+        batch_size,
+        seed=seed,
+        name="prompts",
+        last=last,
+        shard=shard,
+        counts=counts,
+    )
+
+
+def text_stream(
+    records: Iterable[Text],
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    context_length: int,
+    seed: int = 0,
+    shard: Shard = (0, 1),
+    cache: Folder = None,
+) -> Stream:
+    """Batches for pretraining and for the pretraining mix of PPO-ptx.
+
+    Args: as in `demonstration_stream`.
+
+    Returns:
+      A stream of {"tokens", "valid", "mask"} [B, T] and "row" [B]; the windows are
+      full but for the last one of the corpus.
+    """
+    path = _file(cache, "texts")
+    encoded = encode_texts(records, tokenizer)
+    rows = WindowRows.collect(encoded, context_length, tokenizer.pad_token, path)
+    return RowStream(rows, batch_size, seed=seed, name="texts", shard=shard)
+
+
+def mixed_stream(
+    makers: Sequence[Callable[[int], Stream]],
+    weights: Sequence[float],
+    *,
+    batch_size: int,
+    shard: Shard = (0, 1),
+) -> MixedStream:
+    """Batches in which each stream has its share, such as 10 % pretraining text.
+
+    Args:
+      makers: each makes a stream for a given batch size, with shard (0, 1); all with
+        the same keys, so demonstrations must be "padded" to mix with text.
+      weights: the share of each, in rows.
+      batch_size: B, over all hosts.
+      shard: (host, hosts).
+    """
+    check_shard(batch_size, shard)
+    sizes = mixed_sizes(batch_size, weights)
+    parts = [make(size) for make, size in zip(makers, sizes, strict=True)]
+    return MixedStream(parts, shard)
+
+
+def _file(cache: Folder, name: str) -> pathlib.Path | None:
+    if cache is None:
+        return None
+    folder = pathlib.Path(cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.int32"

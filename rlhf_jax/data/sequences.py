@@ -1,0 +1,156 @@
+"""Demonstrations and running text as batches: padded, packed, or in full windows.
+
+`batch(rows)` as in `batches`: any row numbers, -1 for an absent row.
+"""
+
+import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from rlhf_jax.data.batches import Batch
+from rlhf_jax.data.encoding import SequenceTokens
+from rlhf_jax.data.ragged import Ragged, RaggedWriter
+
+__all__ = ["PackedRows", "SequenceRows", "WindowRows"]
+
+
+@dataclass(frozen=True)
+class SequenceRows:
+    """One demonstration per row, padded on the right.
+
+    Args:
+      tokens: the rows.
+      starts: first trained token of each row.
+      index: place of each row among the records that were read.
+      length: T.
+      pad: the filler's id.
+    """
+
+    tokens: Ragged
+    starts: Int64[np.ndarray, " n"]
+    index: Int64[np.ndarray, " n"]
+    length: int
+    pad: int
+
+    @classmethod
+    def collect(
+        cls, encoded: Iterable[SequenceTokens], length: int, pad: int, path=None
+    ) -> "SequenceRows":
+        """Encoded rows, held in memory or, with `path`, on disk."""
+        writer = RaggedWriter(path)
+        starts, index = array.array("q"), array.array("q")
+        for row in encoded:
+            writer.append(row.tokens)
+            starts.append(row.start)
+            index.append(row.index)
+        tokens = writer.finish()
+        columns = (np.array(column, np.int64) for column in (starts, index))
+        return cls(tokens, *columns, length, pad)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, rows: Int64[np.ndarray, " B"]) -> Batch:
+        """tokens, valid, mask [B, T] and row [B]."""
+        tokens, valid = self.tokens.padded(rows, self.length, self.pad)
+        starts = np.where(rows >= 0, self.starts[rows], 0) if len(self) else rows
+        mask = valid & (np.arange(self.length)[None, :] >= starts[:, None])
+        return {"tokens": tokens, "valid": valid, "mask": mask, "row": rows}
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Several demonstrations per row, told apart by segment ids and positions.
+
+    Segments count 1, 2, ... in a row and are 0 on filler; positions count from 0 in
+    each segment. A token must attend to its own segment alone.
+
+    Args:
+      sequences: the demonstrations.
+      bins: which demonstrations share a row (`packing.pack`).
+    """
+
+    sequences: SequenceRows
+    bins: Ragged
+
+    def __len__(self) -> int:
+        return len(self.bins)
+
+    def batch(self, rows: Int64[np.ndarray, " B"]) -> Batch:
+        """tokens, valid, mask, segments, positions [B, T] and row [B]."""
+        width = int(self.bins.lengths.max(initial=1))
+        members, present = self.bins.padded(rows, width, -1)
+        place, member = np.nonzero(present)
+        chosen = members[place, member]
+        lengths = self.sequences.tokens.lengths[chosen]
+        # flat position of every token, member after member
+        total = int(lengths.sum())
+        owner = np.repeat(np.arange(len(chosen)), lengths)
+        within = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        column = within + np.repeat(_offsets_in_row(place, lengths), lengths)
+        line = place[owner]
+        shape = (len(rows), self.sequences.length)
+        batch = {
+            "tokens": np.full(shape, self.sequences.pad, np.int32),
+            "valid": np.zeros(shape, bool),
+            "mask": np.zeros(shape, bool),
+            "segments": np.zeros(shape, np.int32),
+            "positions": np.zeros(shape, np.int32),
+            "row": rows,
+        }
+        ragged = self.sequences.tokens
+        source = ragged.offsets[chosen][owner] + within
+        batch["tokens"][line, column] = ragged.values[source]
+        batch["valid"][line, column] = True
+        batch["mask"][line, column] = within >= self.sequences.starts[chosen][owner]
+        batch["segments"][line, column] = member[owner] + 1
+        batch["positions"][line, column] = within
+        return batch
+
+
+def _offsets_in_row(
+    place: Int64[np.ndarray, " m"], lengths: Int64[np.ndarray, " m"]
+) -> Int64[np.ndarray, " m"]:
+    """Where each member starts in its row; `place` is the sorted row of each member."""
+    ends = np.cumsum(lengths)
+    first = np.searchsorted(place, place, side="left")
+    return ends - lengths - (ends[first] - lengths[first])
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """Running text as full windows of T tokens, each token predicted exactly once.
+
+    Window i holds the tokens i(T-1) .. i(T-1)+T-1 of the joined documents: it repeats
+    the last token of the window before, so that its second token, too, is predicted
+    from something. Only the last window may be padded.
+    """
+
+    values: Int32[np.ndarray, " total"]
+    length: int
+    pad: int
+
+    @classmethod
+    def collect(
+        cls, encoded: Iterable[SequenceTokens], length: int, pad: int, path=None
+    ) -> "WindowRows":
+        """Documents joined, in memory or, with `path`, on disk."""
+        writer = RaggedWriter(path)
+        for document in encoded:
+            writer.append(document.tokens)
+        return cls(writer.finish().values, length, pad)
+
+    def __len__(self) -> int:
+        return -(-max(0, len(self.values) - 1) // (self.length - 1))
+
+    def batch(self, rows: Int64[np.ndarray, " B"]) -> Batch:
+        """tokens, valid, mask [B, T] and row [B]."""
+        source = rows[:, None] * (self.length - 1) + np.arange(self.length)[None, :]
+        valid = (rows >= 0)[:, None] & (source < len(self.values))
+        picked = self.values[np.where(valid, source, 0)] if len(self) else source
+        tokens = np.where(valid, picked, self.pad).astype(np.int32)
+        mask = valid & (np.arange(self.length) > 0)[None, :]
+        return {"tokens": tokens, "valid": valid, "mask": mask, "row": rows}
