@@ -1,0 +1,98 @@
+"""What counts as a cluster, and when `jax.distributed` is started."""
+
+import jax
+import pytest
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.parallel import (
+    allocator,
+    detect_cluster,
+    keep_freed_memory,
+    start_distributed,
+)
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        ({}, None),
+        ({"JAX_COORDINATOR_ADDRESS": "h:1"}, "explicit"),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "openmpi"),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
+        (SLURM | {"SLURM_NTASKS": "2"}, "slurm"),
+        (SLURM | {"SLURM_NTASKS": "1"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}, None),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "tpu"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
+        ({"MEGASCALE_COORDINATOR_ADDRESS": "h:1"}, "tpu"),
+        ({"KUBERNETES_SERVICE_HOST": "h", "JOB_COMPLETION_INDEX": "0"}, "kubernetes"),
+        ({"KUBERNETES_SERVICE_HOST": "h"}, None),
+    ],
+)
+def test_a_launcher_of_several_processes_is_detected(env, name):
+    assert detect_cluster(env) == name
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        jax.distributed, "initialize", lambda *args, **kwargs: made.append(args)
+    )
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return made
+
+
+def test_auto_without_a_cluster_starts_nothing(calls):
+    assert start_distributed("auto") is False and calls == []
+
+
+def test_off_is_off_inside_a_cluster(calls, monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "h:1")
+    assert start_distributed("off") is False and calls == []
+
+
+def test_the_environment_fills_what_is_not_given(calls, monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "h:1")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "4")
+    monkeypatch.setenv("JAX_PROCESS_ID", "0")
+    assert start_distributed("auto", process_id=2) is True
+    assert calls == [(None, 4, 2, None)]
+
+
+def test_on_without_an_address_says_what_to_set(monkeypatch):
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+
+    def initialize(*args, **kwargs):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(InputError, match="JAX_NUM_PROCESSES"):
+        start_distributed("on")
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(InputError, match="'auto', 'on' or 'off'"):
+        start_distributed("yes")
+
+
+def test_the_allocator_says_whether_it_took_effect(monkeypatch):
+    class Glibc:
+        settings = []
+
+        def mallopt(self, name, value):
+            self.settings.append((name, value))
+            return 1
+
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: Glibc())
+    assert keep_freed_memory() is True and len(Glibc.settings) == 4
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    assert keep_freed_memory() is False
