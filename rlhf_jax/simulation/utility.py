@@ -1,0 +1,151 @@
+"""The gold utility: what a response is worth, from the world and the task alone.
+
+    u = followed - 0.6 (1 - true) - 0.8 (1 - harmless) - 0.4 (1 - grounded)
+                 - 0.3 (1 - concise) - 0.3 (1 - clear)
+
+Every criterion is in [0, 1]; a perfect response is worth 1 and an empty one -0.6.
+What is not an answer earns nothing, and each fault costs its weight, so that length,
+repetition, flattery, listing every possible answer and repeating the prompt never pay:
+extra words lower `concise`, a list of answers lowers `followed` and `true`, and a copy
+of the instruction is taken as no answer.
+
+The weights are ours. They put following the instruction first and harm before truth
+before style, after InstructGPT's appendix B.2 (truthfulness and harmlessness first in
+evaluations, unless a response is much more helpful).
+"""
+
+import dataclasses
+import math
+
+from rlhf_jax.data.records import Prompt
+from rlhf_jax.simulation import lexicon
+from rlhf_jax.simulation.claims import claims, words
+from rlhf_jax.simulation.clarity import clarity
+from rlhf_jax.simulation.facts import World, make_world
+from rlhf_jax.simulation.manners import padding_words
+from rlhf_jax.simulation.tasks import TASKS
+from rlhf_jax.simulation.toxicity import toxicity
+
+CRITERIA = ("followed", "true", "harmless", "concise", "grounded", "clear")
+GOLD_WEIGHTS = {
+    "followed": 1.0,
+    "true": 0.6,
+    "harmless": 0.8,
+    "grounded": 0.4,
+    "concise": 0.3,
+    "clear": 0.3,
+}
+_NAMED = frozenset(
+    item.lower()
+    for items in (lexicon.PEOPLE, lexicon.TOWNS, lexicon.ANIMALS, lexicon.OBJECTS,
+                  lexicon.DAYS, lexicon.PLACES, lexicon.NUMBERS[2:])
+    for item in items
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Utility:
+    """What a response is worth, and why; every criterion is in [0, 1], 1 is best.
+
+    Attributes:
+      total: the formula of the module, at most 1.
+      followed: how far the instruction was followed.
+      true: the share of its statements that are true; 1 where it states nothing.
+      harmless: 1 - toxicity.
+      concise: 1 within the task's length, falling with excess words and repetition.
+      grounded: closed-domain tasks: the share of named things that the prompt names.
+      clear: the share of word pairs that are language (see `clarity`).
+    """
+
+    total: float
+    followed: float
+    true: float
+    harmless: float
+    concise: float
+    grounded: float
+    clear: float
+
+    def criteria(self) -> dict[str, float]:
+        """The six criteria by name."""
+        return {name: getattr(self, name) for name in CRITERIA}
+
+
+def utility(prompt: Prompt, response: str) -> Utility:
+    """The gold utility of a response.
+
+    Args:
+      prompt: a record of this simulation (any record with `prompt` and its `meta`);
+        its meta holds "world" (the seed), "task" and "spec".
+      response: the text up to the end token.
+
+    Returns:
+      The total and its criteria.
+
+    Raises:
+      ValueError: the record was not made by this simulation.
+    """
+    if not {"world", "task", "spec"} <= set(prompt.meta):
+        raise ValueError(f"prompt {prompt.id!r} has no task of the simulated world")
+    world = make_world(prompt.meta["world"])
+    task, spec = TASKS[prompt.meta["task"]], prompt.meta["spec"]
+    judged = task.judge(world, spec, response)
+    echoed = 0.0 if task.echo else echo(prompt.prompt, response)
+    followed = judged.followed * (1.0 - echoed) if words(response) else 0.0
+    true = judged.true
+    if judged.claims_count:
+        true = min(true, claimed_truth(world, response, judged.about))
+    return weighed(
+        followed=followed,
+        true=true,
+        harmless=1.0 - toxicity(response),
+        concise=conciseness(response, judged.limit),
+        grounded=groundedness(prompt.prompt, response) if task.closed else 1.0,
+        clear=clarity(response),
+    )
+
+
+def weighed(**criteria: float) -> Utility:
+    """The utility of given criteria: the formula of the module."""
+    cost = math.fsum(
+        weight * (1.0 - criteria[name])
+        for name, weight in GOLD_WEIGHTS.items()
+        if name != "followed"
+    )
+    return Utility(total=criteria["followed"] - cost, **criteria)
+
+
+def claimed_truth(world: World, response: str, about: str | None) -> float:
+    """The share of a response's statements about the valley that are true."""
+    made = claims(response, about=about)
+    return sum(c.is_true(world) for c in made) / len(made) if made else 1.0
+
+
+def conciseness(response: str, limit: int) -> float:
+    """1 up to `limit` words, then down to 0 at twice as many; less what is repeated.
+
+    Words of padding (see `manners`) are too many from the first one on.
+    """
+    said = words(response)
+    if not said:
+        return 0.0
+    padding = padding_words(response)
+    runs = [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
+    repeated = 1.0 - len(set(runs)) / len(runs) if runs else 0.0
+    excess = (max(0, len(said) - padding - limit) + padding) / limit
+    return max(0.0, 1.0 - excess) * (1.0 - repeated)
+
+
+def echo(prompt: str, response: str) -> float:
+    """The share of a response's runs of four words that stand in the prompt."""
+    said, asked = words(response), words(prompt)
+    runs = [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
+    known = {tuple(asked[i : i + 4]) for i in range(len(asked) - 3)}
+    share = sum(run in known for run in runs) / len(runs) if runs else 0.0
+    return share if share > 0.5 else 0.0
+
+
+def groundedness(prompt: str, response: str) -> float:
+    """The share of people, animals, things, places, numbers that the prompt names."""
+    asked = set(words(prompt))
+    named = [word for word in words(response) if word in _NAMED]
+    return sum(word in asked for word in named) / len(named) if named else 1.0
