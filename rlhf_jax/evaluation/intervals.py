@@ -67,7 +67,8 @@ class Interval:
 
     def text(self, digits: int = 3) -> str:
         """`0.534 [0.512, 0.556]`."""
-        return f"{self.estimate:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        ends = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        return f"{self.estimate:.{digits}f} {ends}"
 
 
 def wilson_interval(
