@@ -52,8 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     command = importlib.import_module(f"{__name__}.{name}")
     parser = argparse.ArgumentParser(f"rlhf-jax {name}", description=command.HELP)
     command.add_arguments(parser)
+    split = getattr(command, "split_overrides", lambda words: (words, []))
+    own, overrides = split(rest)
     try:
-        return command.run(parser.parse_args(rest)) or 0
+        args = parser.parse_args(own, argparse.Namespace(overrides=overrides))
+        return command.run(args) or 0
     except RunError as error:
         print(f"rlhf-jax {name}: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,1 +1,19 @@
-"""To be filled."""
+"""The human side: who ranks, and how much the rankers agree.
+
+labelers     one interface for people (files), simulated persons and models
+agreement    how often two labelers order a pair alike; Krippendorff's alpha
+aggregation  several labelers' rankings of the same responses -> one
+"""
+
+from rlhf_jax.feedback.aggregation import aggregate
+from rlhf_jax.feedback.agreement import krippendorff_alpha, pairwise_agreement
+from rlhf_jax.feedback.labelers import FileLabeler, Labeler, load_labelers
+
+__all__ = [
+    "FileLabeler",
+    "Labeler",
+    "aggregate",
+    "krippendorff_alpha",
+    "load_labelers",
+    "pairwise_agreement",
+]

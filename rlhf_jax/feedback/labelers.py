@@ -1,0 +1,127 @@
+"""Labelers: responses in, ranks out, whoever it is.
+
+People rank files, so their labeler answers from one; what it has not been asked yet is
+written down for them and the run says so. Simulated persons answer at once.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from rlhf_jax.data import Prompt, Ranking
+from rlhf_jax.data.readers import read_records
+from rlhf_jax.errors import InputError
+
+__all__ = ["FileLabeler", "GoldLabeler", "Labeler", "load_labelers"]
+
+
+class Labeler(Protocol):
+    """Anybody who can order responses.
+
+    Attributes:
+      name: a pseudonym; stored with every ranking.
+    """
+
+    name: str
+
+    def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
+        """Ranks of the responses: 1 is best, equal numbers are ties."""
+        ...
+
+
+class GoldLabeler:
+    """Ranks by the embedded world's gold utility, without noise (Gao et al. 2022)."""
+
+    name = "gold"
+
+    def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
+        """Ranks by utility; equal utilities tie."""
+        from rlhf_jax.simulation import utility
+
+        totals = [utility(prompt, text).total for text in responses]
+        order = sorted(set(totals), reverse=True)
+        return [1 + order.index(total) for total in totals]
+
+
+class FileLabeler:
+    """People's rankings from a file of `Ranking` records.
+
+    A set of responses is found by prompt and texts, in whatever order they stand. Sets
+    that the file lacks are appended to `<file>.todo.jsonl`, once each.
+    """
+
+    def __init__(self, path: str | pathlib.Path, name: str = "people"):
+        self.path, self.name = pathlib.Path(path), name
+        self.todo = self.path.with_name(self.path.name + ".todo.jsonl")
+        self._known: dict[tuple, Ranking] = {}
+        if self.path.exists():
+            for row in read_records(str(self.path), Ranking):
+                self._known[_key(row.prompt, row.responses)] = row
+
+    def missing(
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> int:
+        """How many sets nobody has ranked; they are written to the to-do file."""
+        rows = [
+            (prompt, list(texts))
+            for prompt, texts in zip(prompts, responses, strict=True)
+            if _key(prompt.prompt, texts) not in self._known
+        ]
+        if rows:
+            lines = [
+                {"id": p.id, "prompt": p.prompt, "responses": texts}
+                for p, texts in rows
+            ]
+            text = "".join(
+                json.dumps(line, ensure_ascii=False) + "\n" for line in lines
+            )
+            self.todo.parent.mkdir(parents=True, exist_ok=True)
+            self.todo.write_text(text, encoding="utf-8")
+        return len(rows)
+
+    def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
+        """The ranks that people gave.
+
+        Raises:
+          InputError: nobody has ranked these responses yet.
+        """
+        row = self._known.get(_key(prompt.prompt, responses))
+        if row is None:
+            raise InputError(f"{self.path}: no ranking of the responses to {prompt.id}")
+        place = dict(zip(row.responses, row.ranks, strict=True))
+        return [place[text] for text in responses]
+
+
+def _key(prompt: str, responses: Sequence[str]) -> tuple:
+    return (prompt, tuple(sorted(responses)))
+
+
+def load_labelers(name: str, *, seed: int = 0) -> list[Labeler]:
+    """The labelers that a config names.
+
+    Args:
+      name: "simulated:training" or "simulated:held_out" (the embedded world's two
+        groups), "simulated:gold" (its utility, without noise), or "file:PATH" (people).
+      seed: of the simulated persons.
+
+    Raises:
+      InputError: none of these.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "file" and rest:
+        return [FileLabeler(rest)]
+    if kind == "simulated":
+        from rlhf_jax import simulation
+
+        groups = {
+            "training": lambda: simulation.training_labelers(seed),
+            "held_out": lambda: simulation.held_out_labelers(seed),
+            "gold": lambda: [GoldLabeler()],
+        }
+        if rest in groups:
+            return list(groups[rest]())
+    raise InputError(
+        f"labelers {name!r}: expected simulated:training, simulated:held_out, "
+        "simulated:gold or file:PATH"
+    )

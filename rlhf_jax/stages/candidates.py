@@ -1,0 +1,137 @@
+"""Candidates for the labelers: K responses per prompt, ranked (step 2 of the paper).
+
+Several policies may write: "mostly from supervised policies, some from PPO" (section
+3.1). Whoever ranks stands behind one interface, `rank(prompt, responses) -> ranks`;
+people rank files, simulated labelers rank at once. With the policy of one round this
+stage starts the next.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlhf_jax.data import Prompt, Ranking
+from rlhf_jax.faults import fault
+from rlhf_jax.feedback import Labeler, load_labelers
+from rlhf_jax.stages.hand_over import load_model
+from rlhf_jax.stages.inputs import encode_prompts, read_prompts
+from rlhf_jax.stages.randomness import named_key
+from rlhf_jax.stages.scoring import decoded, sample_batch, sampling_spec
+from rlhf_jax.stages.session import RunSettings
+
+__all__ = ["Config", "rank_candidates", "run"]
+
+
+@dataclasses.dataclass
+class Config:
+    """Settings of collecting comparisons."""
+
+    # model directories of the policies that write; prompt i goes to policy i mod n
+    policies: tuple[str, ...]
+    # files of prompts
+    prompts: tuple[str, ...]
+    # who ranks; see feedback.load_labelers
+    labelers: str = "simulated:training"
+    # most prompts taken; None: all
+    max_prompts: int | None = None
+    # responses per prompt, drawn per prompt between the two; section 3.5: 4 to 9
+    min_k: int = 4
+    max_k: int = 9
+    # longest prompt and response in tokens
+    max_prompt: int = 1000
+    max_response: int = 1000
+    # of sampling
+    temperature: float = 1.0
+    # prompts sampled together
+    batch_size: int = 64
+    seed: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """What cannot work, one line each."""
+        if not self.policies:
+            yield "policies: at least one model is needed"
+        if not 2 <= self.min_k <= self.max_k:
+            yield f"min_k: {self.min_k} to {self.max_k} is not a range from 2 up"
+
+
+def run(
+    config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
+) -> pathlib.Path:
+    """Writes `rankings.jsonl` and returns its path."""
+    del settings  # sampling needs no mesh of its own here
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    prompts = read_prompts(config.prompts)[: config.max_prompts]
+    responses = sample_candidates(config, prompts)
+    labelers = load_labelers(config.labelers, seed=config.seed)
+    rankings = rank_candidates(prompts, responses, labelers, config.seed)
+    target = workdir / "rankings.jsonl"
+    partial = target.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for ranking in rankings:
+            file.write(json.dumps(ranking.model_dump(), ensure_ascii=False) + "\n")
+    fault("candidates.before_rename")
+    partial.rename(target)
+    return target
+
+
+def sample_candidates(config: Config, prompts: Sequence[Prompt]) -> list[list[str]]:
+    """K responses for each prompt; K is drawn per prompt, duplicates are kept."""
+    counts = np.random.default_rng(config.seed).integers(
+        config.min_k, config.max_k + 1, size=len(prompts)
+    )
+    answers: list[list[str]] = [[] for _ in prompts]
+    for number, name in enumerate(config.policies):
+        rows = [i for i in range(len(prompts)) if i % len(config.policies) == number]
+        wanted = [i for i in rows for _ in range(counts[i])]
+        for i, text in _sampled(config, name, prompts, wanted):
+            answers[i].append(text)
+    return answers
+
+
+def _sampled(
+    config: Config, name: str, prompts: Sequence[Prompt], wanted: list[int]
+) -> Iterator[tuple[int, str]]:
+    policy = load_model(name).with_config(residual_dropout=0.0)
+    spec = sampling_spec(policy, config.max_response, config.temperature)
+    key = named_key(jax.random.key(config.seed), "candidates")
+    for start in range(0, len(wanted), config.batch_size):
+        rows = wanted[start : start + config.batch_size]
+        filled = rows + rows[:1] * (config.batch_size - len(rows))
+        batch = encode_prompts(
+            [prompts[i].prompt for i in filled], policy.tokenizer, config.max_prompt
+        )
+        batch["row"] = start + np.arange(config.batch_size)
+        samples = sample_batch(policy.model, policy.params, batch, key, spec)
+        texts = decoded(policy.tokenizer, samples, spec.end_tokens)
+        yield from zip(rows, texts[: len(rows)], strict=True)
+
+
+def rank_candidates(
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[str]],
+    labelers: Sequence[Labeler],
+    seed: int,
+) -> list[Ranking]:
+    """One labeler, drawn per prompt, ranks its candidates (section 5.3: most
+    comparisons were labelled by a single contractor)."""
+    who = np.random.default_rng([seed, 1]).integers(len(labelers), size=len(prompts))
+    rankings = []
+    for prompt, candidates, index in zip(prompts, responses, who, strict=True):
+        labeler: Any = labelers[index]
+        fields = prompt.model_dump(exclude={"prompt"})
+        rankings.append(
+            Ranking(
+                **fields,
+                prompt=prompt.prompt,
+                responses=list(candidates),
+                ranks=list(labeler.rank(prompt, candidates)),
+                labeler=labeler.name,
+            )
+        )
+    return rankings

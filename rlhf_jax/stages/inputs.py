@@ -1,0 +1,157 @@
+"""Files -> streams: the data side of every stage's wiring."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from rlhf_jax import data
+from rlhf_jax.data import Demonstration, Prompt, Ranking, Stream, Text
+from rlhf_jax.data.readers import read_records
+
+__all__ = [
+    "demonstration_stream",
+    "encode_prompts",
+    "numeric",
+    "one_epoch",
+    "prompt_stream",
+    "ranking_stream",
+    "read_prompts",
+    "read_rows",
+    "text_stream",
+]
+
+
+def read_rows(files: Sequence[str], kind: type) -> Iterator[Any]:
+    """The records of several files, one after the other.
+
+    Raises:
+      InputError: the first bad row, with its file and line.
+    """
+    return itertools.chain.from_iterable(read_records(file, kind) for file in files)
+
+
+def read_prompts(files: Sequence[str]) -> list[Prompt]:
+    """All prompts of the files."""
+    return list(read_rows(files, Prompt))
+
+
+def one_epoch(stream: Stream) -> Iterator[dict]:
+    """The batches that hold each row once."""
+    return (stream.batch(step) for step in range(stream.steps_per_epoch))
+
+
+def numeric(batch: dict) -> dict:
+    """A batch without the names of its rows, for a jitted function."""
+    return {key: value for key, value in batch.items() if key not in ("row", "stream")}
+
+
+def text_stream(
+    files: Sequence[str], tokenizer: Any, window: int, batch_size: int, seed: int
+) -> Stream:
+    """Full windows of running text."""
+    return data.text_stream(
+        read_rows(files, Text),
+        tokenizer,
+        batch_size=batch_size,
+        context_length=window,
+        seed=seed,
+    )
+
+
+def demonstration_stream(
+    files: Sequence[str],
+    tokenizer: Any,
+    *,
+    max_prompt: int,
+    max_response: int,
+    batch_size: int,
+    seed: int,
+    train_on_prompt: bool = False,
+    layout: str = "padded",
+    texts: Sequence[str] = (),
+    mix_fraction: float = 0.0,
+) -> Stream:
+    """Demonstrations, with a share of pretraining windows where asked."""
+    window = max_prompt + max_response
+
+    def demonstrations(size: int) -> Stream:
+        return data.demonstration_stream(
+            read_rows(files, Demonstration),
+            tokenizer,
+            batch_size=size,
+            context_length=window,
+            max_prompt=max_prompt,
+            max_response=max_response,
+            layout="padded" if mix_fraction else layout,
+            train_on_prompt=train_on_prompt,
+            seed=seed,
+        )
+
+    if not mix_fraction:
+        return demonstrations(batch_size)
+    return data.mixed_stream(
+        [
+            demonstrations,
+            lambda size: text_stream(texts, tokenizer, window, size, seed),
+        ],
+        [1 - mix_fraction, mix_fraction],
+        batch_size=batch_size,
+    )
+
+
+def ranking_stream(
+    files: Sequence[str],
+    tokenizer: Any,
+    *,
+    max_prompt: int,
+    max_response: int,
+    max_k: int,
+    batch_size: int,
+    seed: int,
+) -> Stream:
+    """Prompts with their K ranked responses."""
+    return data.ranking_stream(
+        read_rows(files, Ranking),
+        tokenizer,
+        batch_size=batch_size,
+        max_prompt=max_prompt,
+        max_response=max_response,
+        max_k=max_k,
+        seed=seed,
+    )
+
+
+def prompt_stream(
+    files: Sequence[str], tokenizer: Any, max_prompt: int, batch_size: int, seed: int
+) -> Stream:
+    """Prompts for rollouts; only full batches, every row a real prompt."""
+    return data.prompt_stream(
+        read_rows(files, Prompt),
+        tokenizer,
+        batch_size=batch_size,
+        max_prompt=max_prompt,
+        seed=seed,
+        last="drop",
+    )
+
+
+def encode_prompts(
+    prompts: Sequence[Prompt], tokenizer: Any, max_prompt: int
+) -> dict[str, np.ndarray]:
+    """One batch of given prompts in their order: `prompts`, `valid`, `row`.
+
+    A prompt longer than `max_prompt` keeps its row but loses its beginning.
+    """
+    rows = [list(tokenizer.encode(prompt.prompt)) for prompt in prompts]
+    begin = tokenizer.begin_token
+    rows = [([] if begin is None else [begin]) + row for row in rows]
+    tokens = np.full((len(rows), max_prompt), tokenizer.pad_token, np.int32)
+    valid = np.zeros((len(rows), max_prompt), bool)
+    for i, row in enumerate(rows):
+        kept = row[-max_prompt:]
+        if kept:
+            tokens[i, -len(kept) :] = kept
+            valid[i, -len(kept) :] = True
+    return {"prompts": tokens, "valid": valid, "row": np.arange(len(rows))}

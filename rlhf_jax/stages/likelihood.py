@@ -1,0 +1,87 @@
+"""-log p(text): the loss of pretraining, of SFT and of the ptx term.
+
+    loss(φ) = - Σ_b Σ_t w[b,t] log p_φ(x[b,t] | x[b,<t])        Σ w = 1
+
+Which tokens are trained is said by the batch's mask, nothing else: every token of a
+window for pretraining, the tokens of the response for SFT.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from rlhf_jax.losses import chunked_logprobs, weighted_sum
+from rlhf_jax.stages.inputs import numeric
+
+__all__ = ["make_loss", "make_perplexity", "sequence_logprobs"]
+
+
+def sequence_logprobs(
+    model: Any, params: Any, batch: dict, **apply_options: Any
+) -> Float[Array, "B T-1"]:
+    """log p(x_t | x_<t) for t = 1 .. T-1 in nats, without logits of the whole batch.
+
+    Args:
+      model: a `LanguageModel`.
+      params: its params.
+      batch: `tokens [B,T]`, `valid [B,T]`, and, for packed rows, `positions` and
+        `segments` [B,T].
+      **apply_options: for `model.apply`, such as `deterministic` and `rngs`.
+
+    Returns:
+      [B, T-1] float32; entry t-1 is the logprob of token t.
+    """
+    hidden = model.apply(
+        {"params": params},
+        batch["tokens"],
+        batch["valid"],
+        positions=batch.get("positions"),
+        segments=batch.get("segments"),
+        method="hidden",
+        **apply_options,
+    )
+    return chunked_logprobs(
+        hidden[:, :-1],
+        model.unembedding(params),
+        batch["tokens"][:, 1:],
+        soft_cap=model.config.logit_soft_cap,
+    ).logprobs
+
+
+def make_loss(model: Any) -> Callable:
+    """The loss function of pretraining and SFT for `make_update`.
+
+    Returns:
+      `(params, batch, rng) -> (loss in nats per trained token, metrics)`; `rng` drives
+      dropout where the model's config has any.
+    """
+    dropout = model.config.residual_dropout > 0
+
+    def loss_fn(params: Any, batch: dict, rng: Array) -> tuple[Array, dict]:
+        options = {"deterministic": False, "rngs": {"dropout": rng}} if dropout else {}
+        logprobs = sequence_logprobs(model, params, batch, **options)
+        loss = weighted_sum(-logprobs, batch["weights"][:, 1:])
+        return loss, {"trained_tokens": batch["mask"].sum().astype(jnp.float32)}
+
+    return loss_fn
+
+
+def make_perplexity(model: Any) -> Callable[[Any, Iterable[dict]], dict[str, float]]:
+    """Held-out likelihood: `(params, batches) -> {"nats_per_token", "tokens"}`."""
+
+    @jax.jit
+    def sums(params: Any, batch: dict) -> tuple[Array, Array]:
+        logprobs = sequence_logprobs(model, params, batch)
+        mask = batch["mask"][:, 1:]
+        return weighted_sum(-logprobs, mask.astype(jnp.float32)), mask.sum()
+
+    def nats_per_token(params: Any, batches: Iterable[dict]) -> dict[str, float]:
+        parts = [sums(params, numeric(batch)) for batch in batches]
+        total = sum(float(part[0]) for part in parts)
+        count = sum(int(part[1]) for part in parts)
+        return {"nats_per_token": total / max(count, 1), "tokens": float(count)}
+
+    return nats_per_token

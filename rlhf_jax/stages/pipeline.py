@@ -1,0 +1,208 @@
+"""Stages in order, each exactly once: done ones are skipped, cut ones continue.
+
+    <workdir>/<stage>/stage.json    what it is: config and content hash
+    <workdir>/<stage>/done.json     written last, when the stage has finished
+
+The content hash of a stage covers its config, the contents of the files it names and
+the hashes of the stages it refers to. Where a directory holds another hash, it is set
+aside under a name with that hash, never overwritten.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import xxhash
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.faults import fault
+from rlhf_jax.stages.experiment import KINDS, Experiment, kind_of, references
+from rlhf_jax.stages.schema import resolved_json
+
+__all__ = ["content_hashes", "run_experiment"]
+
+logger = logging.getLogger("rlhf_jax.stages")
+
+
+def run_experiment(
+    experiment: Experiment,
+    workdir: str | pathlib.Path,
+    *,
+    only: Sequence[str] | None = None,
+    overrides: dict[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, pathlib.Path]:
+    """Runs the stages of an experiment.
+
+    Args:
+      experiment: what.
+      workdir: where; run again with the same one to continue.
+      only: names of stages to run; what they refer to must be done already.
+      overrides: stored with the run.
+      say: tells a person what happens.
+
+    Returns:
+      stage name -> its directory.
+
+    Raises:
+      InputError: an unknown stage, or one that refers to something not done.
+    """
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if unknown := set(only or ()) - set(experiment.stages):
+        raise InputError(
+            f"--stages {', '.join(sorted(unknown))}: not in this experiment; "
+            f"there are {', '.join(experiment.stages)}"
+        )
+    _write_json(workdir / "experiment.json", json.loads(resolved_json(experiment)))
+    _write_json(workdir / "overrides.json", overrides or {})
+    hashes: dict[str, str] = {}
+    for name, config in experiment.stages.items():
+        hashes[name] = content_hash(config, hashes)
+        if only is not None and name not in only:
+            continue
+        _run_stage(experiment, name, hashes, workdir, say)
+    return {name: workdir / name for name in experiment.stages}
+
+
+def _run_stage(
+    experiment: Experiment,
+    name: str,
+    hashes: dict[str, str],
+    workdir: pathlib.Path,
+    say: Callable[[str], None],
+) -> None:
+    config, folder, wanted = experiment.stages[name], workdir / name, hashes[name]
+    if done_hash(folder) == wanted:
+        say(f"{name}: done before, skipped ({wanted[:8]})")
+        return
+    _require_inputs(name, config, hashes, workdir)
+    _set_aside_other(folder, wanted, say)
+    folder.mkdir(exist_ok=True)
+    description = {"kind": kind_of(config), "hash": wanted}
+    description["config"] = json.loads(resolved_json(config))
+    description["inputs"] = {
+        ref.split("/")[0]: hashes[ref.split("/")[0]] for ref in references(config)
+    }
+    _write_json(folder / "stage.json", description)
+    say(f"{name}: {kind_of(config)} ({wanted[:8]})")
+    module = importlib.import_module(KINDS[kind_of(config)])
+    started = time.monotonic()
+    fault("pipeline.before_stage")
+    module.run(resolved(config, workdir), folder, experiment.settings)
+    fault("pipeline.before_done")
+    seconds = round(time.monotonic() - started, 1)
+    _write_json(folder / "done.json", {"hash": wanted, "seconds": seconds})
+    say(f"{name}: done in {seconds:.0f} s")
+
+
+def _require_inputs(
+    name: str, config: Any, hashes: dict[str, str], workdir: pathlib.Path
+) -> None:
+    for reference in references(config):
+        other = reference.split("/")[0]
+        if other not in hashes:
+            raise InputError(f"{name}: @{reference} comes later in the experiment")
+        if done_hash(workdir / other) != hashes[other]:
+            raise InputError(
+                f"{name}: needs the stage {other!r}, which is not done (or was done "
+                "under other settings); run it first"
+            )
+
+
+def _set_aside_other(
+    folder: pathlib.Path, wanted: str, say: Callable[[str], None]
+) -> None:
+    try:
+        present = json.loads((folder / "stage.json").read_text())["hash"]
+    except (OSError, ValueError, KeyError):
+        return
+    if present != wanted:
+        aside = folder.with_name(f"{folder.name}.{present[:8]}")
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = folder.with_name(f"{folder.name}.{present[:8]}.{number}")
+        folder.rename(aside)
+        say(f"{folder.name}: settings or inputs changed; the old run is {aside.name}")
+
+
+def done_hash(folder: pathlib.Path) -> str | None:
+    """The content hash a directory was finished under, or None."""
+    try:
+        return json.loads((folder / "done.json").read_text())["hash"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def content_hashes(experiment: Experiment) -> dict[str, str]:
+    """stage name -> content hash, of a whole experiment."""
+    hashes: dict[str, str] = {}
+    for name, config in experiment.stages.items():
+        hashes[name] = content_hash(config, hashes)
+    return hashes
+
+
+def content_hash(config: Any, hashes: dict[str, str]) -> str:
+    """SHA-256 over kind, config, files named and stages referred to."""
+    parts = {
+        "kind": kind_of(config),
+        "config": json.loads(resolved_json(config)),
+        "stages": {r: hashes.get(r.split("/")[0]) for r in references(config)},
+        "files": {text: file_hash(text) for text in sorted(_files(config))},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _files(value: Any) -> set[str]:
+    """Every string in a config that is the path of something that exists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        values = [getattr(value, f.name) for f in dataclasses.fields(value)]
+        return set().union(*map(_files, values))
+    if isinstance(value, tuple | list):
+        return set().union(*map(_files, value))
+    if isinstance(value, dict):
+        return set().union(*map(_files, value.values()))
+    if isinstance(value, str) and value and pathlib.Path(value).exists():
+        return {value}
+    return set()
+
+
+def file_hash(path: str) -> str:
+    """xxh3-128 of a file, or of the names and contents below a directory."""
+    root = pathlib.Path(path)
+    digest = xxhash.xxh3_128()
+    for file in [root] if root.is_file() else sorted(root.rglob("*")):
+        if file.is_file():
+            digest.update(str(file.relative_to(root)).encode())
+            with file.open("rb") as opened:
+                while block := opened.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def resolved(value: Any, workdir: pathlib.Path) -> Any:
+    """A config with every `"@stage/path"` replaced by its path under `workdir`."""
+    if isinstance(value, str):
+        return str(workdir / value[1:]) if value.startswith("@") else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        changes = {name: resolved(getattr(value, name), workdir) for name in names}
+        return dataclasses.replace(value, **changes)
+    if isinstance(value, tuple):
+        return tuple(resolved(item, workdir) for item in value)
+    if isinstance(value, dict):
+        return {key: resolved(item, workdir) for key, item in value.items()}
+    return value
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    partial.rename(path)

@@ -1,0 +1,19 @@
+"""PPO with a per-token KL penalty and a pretraining mix (InstructGPT eq. 2).
+
+    objective(φ) = E_{(x,y) ~ π_φ}[ r_θ(x,y) - β log(π_φ(y|x)/π_SFT(y|x)) ]
+                 + γ E_{x ~ D_pretrain}[ log π_φ(x) ]
+
+γ = 0 is the paper's "PPO", γ = 27.8 its "PPO-ptx", the model it calls InstructGPT.
+
+    config      the settings and their sources
+    objective   the terms of an update: surrogate, value error, ptx
+    iteration   sample, assess, shape, update: one step of the loop
+    run         models in, streams, loop, policy out
+"""
+
+from rlhf_jax.stages.ppo.config import Config, KLControl
+from rlhf_jax.stages.ppo.iteration import Iteration, Players
+from rlhf_jax.stages.ppo.objective import make_loss
+from rlhf_jax.stages.ppo.run import run
+
+__all__ = ["Config", "Iteration", "KLControl", "Players", "make_loss", "run"]

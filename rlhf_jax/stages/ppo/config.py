@@ -1,0 +1,145 @@
+"""Settings of PPO and PPO-ptx, each with its source.
+
+NOT STATED marks what the InstructGPT paper does not say; the default's source follows.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+from rlhf_jax.stages.rollout import RewardShaping
+from rlhf_jax.training import OptimizerConfig
+
+__all__ = ["Config", "KLControl"]
+
+
+@dataclasses.dataclass
+class KLControl:
+    """β, the price of a nat of KL(policy ‖ reference)."""
+
+    # β; InstructGPT C.4: 0.02
+    kl_coef: float = 0.02
+    # adapt β so that the KL per episode stays near this many nats; None: β is fixed,
+    # as in InstructGPT. Ziegler 2019 used 6
+    target: float | None = None
+    # episodes over which β adapts; Ziegler 2019: 10,000
+    horizon: int = 10_000
+
+    def problems(self) -> Iterator[str]:
+        """Values out of range, one line each."""
+        if self.kl_coef < 0:
+            yield f"kl_coef: {self.kl_coef} is negative: it would reward divergence"
+        if self.target is not None and self.target <= 0:
+            yield f"target: {self.target} nats is not positive"
+
+
+@dataclasses.dataclass
+class Config:
+    """Settings of PPO; defaults are InstructGPT's where it states one."""
+
+    # model directory of the policy's start, which is also the KL reference
+    init: str
+    # model directory of the reward model; empty when `reward_fn` is given to `run`
+    reward: str
+    # files of prompts
+    prompts: tuple[str, ...]
+    # files of text for the ptx term; needed when ptx_coef > 0
+    texts: tuple[str, ...] = ()
+    # value function to start from; None: the reward model, as in the paper
+    value: str | None = None
+    # γ of eq. 2; 27.8 in PPO-ptx, 0 in PPO
+    ptx_coef: float = 27.8
+    # pretraining examples per episode; C.4: 8
+    ptx_per_episode: int = 8
+    # tokens of a pretraining example; NOT STATED
+    ptx_window: int = 256
+    # episodes of the whole run; C.4: 256k
+    episodes: int = 256_000
+    # episodes per iteration; C.4: 512
+    batch_size: int = 512
+    # episodes per update; C.4: 64
+    minibatch_size: int = 64
+    # passes over a rollout; C.4: a single one
+    inner_epochs: int = 1
+    # parts of a minibatch trained one after the other
+    microbatches: int = 1
+    # longest prompt in tokens; longer ones are dropped and counted (C: 1k)
+    max_prompt: int = 1000
+    # longest response in tokens (C: 1k)
+    max_response: int = 1000
+    # of sampling *and* scoring; C.4: 1
+    temperature: float = 1.0
+    # token ids that end a response; empty: the tokenizer's end token
+    end_tokens: tuple[int, ...] = ()
+    # ε of the clipped surrogate; C.4: 0.2
+    clip_range: float = 0.2
+    # clip of the value; NOT STATED, 0.2 in Ziegler 2019
+    value_clip_range: float = 0.2
+    # weight of the value loss; NOT STATED, 0.1 in Ziegler 2019; the value function has
+    # its own parameters and optimizer, so this only scales its gradient
+    value_coef: float = 0.1
+    kl: KLControl = dataclasses.field(default_factory=KLControl)
+    shaping: RewardShaping = dataclasses.field(default_factory=RewardShaping)
+    # policy: constant after a warm-up of ten iterations from 1/10 (C.4). The peak is
+    # NOT STATED; 8.05e-6 is the highest of the sweep that is stable without ptx (E.9)
+    optimizer: OptimizerConfig = dataclasses.field(
+        default_factory=lambda: OptimizerConfig(
+            name="adam", learning_rate=8.05e-6, schedule="constant"
+        )
+    )
+    # iterations of warm-up of the policy's rate; C.4: 10
+    warmup_iterations: int = 10
+    # value: constant 9e-6 for policies of 1.3B and 6B (C.4)
+    value_optimizer: OptimizerConfig = dataclasses.field(
+        default_factory=lambda: OptimizerConfig(
+            name="adam", learning_rate=9e-6, schedule="constant"
+        )
+    )
+    # largest gradient norm of policy and of value; NOT STATED
+    clip_norm: float | None = None
+    # of the policy's weights; C.4: 0.992. Its unit is NOT STATED: here per update
+    ema_decay: float = 0.992
+    # which weights become the result: "ema" or "last"; NOT STATED
+    result: str = "ema"
+    # iterations trained on the value function alone, policy at rest; NOT STATED
+    value_warmup_iterations: int = 0
+    # keep the policy of every n-th iteration for over-optimisation plots; None: none
+    snapshot_every: int | None = None
+    # compute dtype of the sampler; None: that of the model
+    rollout_dtype: str | None = None
+    # KL per episode, in nats, that stops the run
+    max_kl: float = 200.0
+    seed: int = 0
+
+    @property
+    def iterations(self) -> int:
+        """Rollouts of the whole run."""
+        return self.episodes // self.batch_size
+
+    @property
+    def minibatches(self) -> int:
+        """Updates per iteration."""
+        return self.inner_epochs * (self.batch_size // self.minibatch_size)
+
+    def problems(self) -> Iterator[str]:
+        """What cannot work, one line each."""
+        if self.batch_size % self.minibatch_size:
+            yield (
+                f"minibatch_size: {self.minibatch_size} does not divide "
+                f"batch_size {self.batch_size}"
+            )
+        if self.minibatch_size % self.microbatches:
+            yield f"microbatches: {self.microbatches} does not divide minibatch_size"
+        if self.episodes < self.batch_size:
+            yield f"episodes: {self.episodes} is less than one batch"
+        if self.temperature <= 0:
+            yield f"temperature: {self.temperature}; PPO samples, so it is positive"
+        if self.ptx_coef < 0:
+            yield f"ptx_coef: {self.ptx_coef} is negative"
+        if self.ptx_coef > 0 and not self.texts:
+            yield "texts: ptx_coef > 0 needs pretraining text"
+        if self.result not in ("ema", "last"):
+            yield f"result: {self.result!r} is not 'ema' or 'last'"
+        if not self.prompts:
+            yield "prompts: at least one file is needed"
+        if not 0 < self.clip_range < 1:
+            yield f"clip_range: {self.clip_range} is not in (0, 1)"

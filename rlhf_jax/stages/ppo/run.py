@@ -1,0 +1,191 @@
+"""Wiring of PPO: models in, streams, the loop, the policy out."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rlhf_jax.parallel import compile_update
+from rlhf_jax.stages.hand_over import load_model, save_model, value_from
+from rlhf_jax.stages.inputs import prompt_stream, text_stream
+from rlhf_jax.stages.ppo.config import Config
+from rlhf_jax.stages.ppo.iteration import Iteration, Players
+from rlhf_jax.stages.ppo.objective import make_loss
+from rlhf_jax.stages.self_check import check_players
+from rlhf_jax.stages.session import RunSettings, Session, open_session
+from rlhf_jax.training import above, init_state, make_optimizer, make_update
+from rlhf_jax.training.alarms import Alarm, below
+
+__all__ = ["run"]
+
+
+def run(
+    config: Config,
+    workdir: str | pathlib.Path,
+    settings: RunSettings | None = None,
+    *,
+    reward_fn: Callable[[list[str], list[str]], Any] | None = None,
+) -> pathlib.Path:
+    """Trains the policy and returns the directory of the result.
+
+    Args:
+      config: what to do.
+      workdir: where; a run cut anywhere continues from its last checkpoint.
+      settings: how to run.
+      reward_fn: scores `(prompts, responses) -> [B]` instead of a reward model; then
+        the value function starts from `config.value`.
+
+    Raises:
+      InputError: a model, a file or a setting cannot be used, or the self-check fails.
+    """
+    workdir = pathlib.Path(workdir)
+    players = load_players(config, reward_fn)
+    prompts = prompt_stream(
+        config.prompts,
+        players.policy.tokenizer,
+        config.max_prompt,
+        config.batch_size,
+        config.seed,
+    )
+    texts = None
+    if config.ptx_coef > 0:
+        texts = text_stream(
+            config.texts,
+            players.policy.tokenizer,
+            config.ptx_window,
+            config.minibatch_size * config.ptx_per_episode,
+            config.seed + 1,
+        )
+    check_players(config, players, prompts.batch(0))
+    with open_session(
+        workdir, settings or RunSettings(), alarms=alarms(config)
+    ) as session:
+        state = _train(session, config, players, prompts, texts)
+    policy = state.ema["policy"] if config.result == "ema" else state.params["policy"]
+    target = workdir / "model"
+    meta = {"stage": "ppo", "result": config.result, "ptx_coef": config.ptx_coef}
+    save_model(target, players.policy.model, policy, players.policy.tokenizer, meta)
+    return target
+
+
+def load_players(config: Config, reward_fn: Callable | None) -> Players:
+    """Policy, value and reward; dropout is off in RL (Huang et al. 2023, detail 13)."""
+    policy = load_model(config.init).with_config(residual_dropout=0.0)
+    reward = None
+    if reward_fn is None:
+        reward = load_model(config.reward).with_config(residual_dropout=0.0)
+    if config.value is not None:
+        value = load_model(config.value).with_config(residual_dropout=0.0)
+    else:
+        value = value_from(reward)
+    return Players(policy, value, reward, reward_fn)
+
+
+def _train(
+    session: Session, config: Config, players: Players, prompts: Any, texts: Any
+) -> Any:
+    updates = config.iterations * config.minibatches
+    warmup = config.warmup_iterations * config.minibatches
+    tx = {
+        "policy": make_optimizer(
+            dataclasses.replace(config.optimizer, warmup_steps=warmup), updates
+        ),
+        "value": make_optimizer(config.value_optimizer, updates),
+    }
+    terms = make_loss(players.policy.model, players.value.model, config)
+    update = compile_update(
+        make_update(
+            terms,
+            tx,
+            microbatches=config.microbatches,
+            clip_norm=config.clip_norm,
+            ema_decay=config.ema_decay,
+        ),
+        session.mesh,
+    )
+
+    def init() -> Any:
+        return init_state(
+            {"policy": players.policy.params, "value": players.value.params},
+            tx,
+            jax.random.key(config.seed),
+            ema=True,
+            extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
+        )
+
+    frozen = {"reference": players.policy.params}
+    if players.reward is not None:
+        frozen["reward"] = players.reward.params
+    iteration = Iteration(config, players, prompts, texts, update, session.mesh, frozen)
+    return session.loop(
+        _with_snapshots(iteration, session.workdir, config), init, config.iterations
+    )
+
+
+def _with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
+    """Keeps the policy of every n-th iteration, for reward against KL."""
+
+    def step(state: Any, index: int) -> tuple[Any, dict]:
+        state, metrics = iteration(state, index)
+        every = config.snapshot_every
+        if every and (index + 1) % every == 0:
+            policy = iteration.players.policy
+            save_model(
+                workdir / "snapshots" / f"{index + 1:06d}",
+                policy.model,
+                state.params["policy"],
+                policy.tokenizer,
+                {"stage": "ppo", "iteration": index + 1, "kl": float(metrics["kl"])},
+            )
+        return state, metrics
+
+    return step
+
+
+def alarms(config: Config) -> tuple[Alarm, ...]:
+    """What goes wrong in RL from human feedback, watched every iteration."""
+    return (
+        above("kl", config.max_kl, action="stop"),
+        below("kl_exact", -0.01),
+        above("truncated", 0.9),
+        above("repetition", 0.5),
+        above("sampler_gap_max", 0.5),
+        above("bad_scores", 0.0),
+        below("value_explained_variance", -1.0),
+        _drifts("length", 3.0),
+        _collapses("score"),
+    )
+
+
+def _drifts(metric: str, factor: float) -> Alarm:
+    """Fires when a mean has moved by `factor` from that of the first iterations."""
+
+    def when(history: tuple) -> str | None:
+        first, last = history[0].get(metric), history[-1].get(metric)
+        if not first or not last or 1 / factor <= last / first <= factor:
+            return None
+        return f"{metric} went from {first:.4g} to {last:.4g}"
+
+    return Alarm(f"{metric} drifts", when)
+
+
+def _collapses(metric: str, window: int = 20) -> Alarm:
+    """Fires when the mean of the last steps is two spreads below the best before."""
+
+    def when(history: tuple) -> str | None:
+        values = [row[metric] for row in history if metric in row]
+        if len(values) < 2 * window:
+            return None
+        means = [
+            sum(values[i : i + window]) / window
+            for i in range(0, len(values) - window + 1, window)
+        ]
+        spread = max(history[-1].get(f"{metric}_std", 0.0), 1e-6)
+        if means[-1] >= max(means) - 2 * spread:
+            return None
+        return f"{metric} fell from {max(means):.4g} to {means[-1]:.4g}"
+
+    return Alarm(f"{metric} collapses", when)

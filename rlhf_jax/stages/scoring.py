@@ -1,0 +1,85 @@
+"""Sampling from a policy and scoring with a reward model, outside of PPO."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from rlhf_jax.sampling import SamplingSpec, generate
+from rlhf_jax.stages.hand_over import LoadedModel
+from rlhf_jax.stages.responses import response_scores
+
+__all__ = ["decoded", "make_policy_score", "sample_batch", "sampling_spec"]
+
+
+def sampling_spec(
+    model: LoadedModel,
+    max_response: int,
+    temperature: float = 1.0,
+    end_tokens: Sequence[int] = (),
+) -> SamplingSpec:
+    """The `SamplingSpec` with the tokenizer's pad and (unless given) end token."""
+    return SamplingSpec(
+        max_new_tokens=max_response,
+        temperature=temperature,
+        end_tokens=tuple(end_tokens) or (model.tokenizer.end_token,),
+        pad_token=model.tokenizer.pad_token,
+    )
+
+
+def sample_batch(
+    model: Any, params: Any, batch: dict, key: Any, spec: SamplingSpec
+) -> dict[str, Array]:
+    """Responses to a batch of prompts.
+
+    Args:
+      model: `LanguageModel`.
+      params: its params.
+      batch: `prompts [B,P]` left padded, `valid [B,P]`; `row [B]` names the rows'
+        randomness where present, else their place does.
+      key: typed key.
+      spec: how to sample.
+
+    Returns:
+      `prompts`, `valid`, `tokens [B,R]`, `mask [B,R]`, `finished [B]`,
+      `sampler_logprobs [B,R]`.
+    """
+    prompts, valid = jnp.asarray(batch["prompts"]), jnp.asarray(batch["valid"])
+    row_ids = jnp.asarray(batch.get("row", np.arange(prompts.shape[0])))
+    samples = generate(model, params, prompts, valid, row_ids, key, spec)
+    return {
+        "prompts": prompts,
+        "valid": valid,
+        "tokens": samples.tokens,
+        "mask": samples.mask,
+        "finished": samples.finished,
+        "sampler_logprobs": samples.logprobs,
+    }
+
+
+def decoded(tokenizer: Any, samples: dict, end_tokens: Sequence[int]) -> list[str]:
+    """The text of each response, without its end token."""
+    tokens, mask = np.asarray(samples["tokens"]), np.asarray(samples["mask"])
+    ends = set(end_tokens)
+    return [
+        tokenizer.decode([int(t) for t in row[kept] if int(t) not in ends])
+        for row, kept in zip(tokens, mask, strict=True)
+    ]
+
+
+def make_policy_score(
+    policy: LoadedModel, reward: LoadedModel, *, max_response: int
+) -> Callable[[Any, dict, Any], Float[Array, " B"]]:
+    """`(policy params, batch of prompts, key) -> scores [B]` of fresh samples."""
+    spec = sampling_spec(policy, max_response)
+    sampler = policy.with_config(residual_dropout=0.0).model
+    judge = jax.jit(lambda params, rows: response_scores(reward.model, params, rows))
+
+    def score(params: Any, batch: dict, key: Any) -> Float[Array, " B"]:
+        samples = sample_batch(sampler, params, batch, key, spec)
+        return judge(reward.params, samples)
+
+    return score

@@ -1,0 +1,203 @@
+"""What every stage that trains has around it: mesh, checkpoints, metrics, guards."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from rlhf_jax.checkpoints import CheckpointStore
+from rlhf_jax.parallel import compile_update, init_sharded, make_mesh, parse_mesh
+from rlhf_jax.parallel.sharding import shardings
+from rlhf_jax.tracking import RunTracker
+from rlhf_jax.training import (
+    Guards,
+    OptimizerConfig,
+    Watchdog,
+    init_state,
+    make_optimizer,
+    make_update,
+    resume_or_init,
+    run_loop,
+)
+from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
+
+__all__ = ["RunSettings", "Session", "fit", "open_session"]
+
+
+@dataclasses.dataclass
+class RunSettings:
+    """How to run, not what to compute: nothing here changes a stage's result.
+
+    (But for rounding: another mesh adds in another order.)
+    """
+
+    # "auto", "data=2,fsdp=4" or "2,4,1" (data, fsdp, tensor); see parallel.parse_mesh
+    mesh: str = "auto"
+    # start jax.distributed: "auto" (when a cluster is detected), "on", "off"
+    distributed: str = "auto"
+    # steps (PPO: iterations) between checkpoints
+    save_every: int = 100
+    # newest checkpoints kept
+    keep_last: int = 2
+    # besides, every n-th step's checkpoint is kept for good; None: none
+    keep_every: int | None = None
+    # steps whose metrics are fetched from the device together
+    fetch_every: int = 8
+    # updates in a row with non-finite gradients that end the run
+    max_skipped: int = 5
+    # seconds without a finished step after which all stacks are dumped and the run
+    # ends; None: no watchdog
+    hang_seconds: float | None = None
+    # write TensorBoard event files beside metrics.jsonl
+    tensorboard: bool = True
+    # Weights & Biases project; None: not used
+    wandb: str | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Values out of range, one line each."""
+        for name in ("save_every", "keep_last", "fetch_every", "max_skipped"):
+            if getattr(self, name) < 1:
+                yield f"{name}: {getattr(self, name)} is not at least 1"
+
+
+@dataclasses.dataclass
+class Session:
+    """An open run directory of one stage and the mesh it runs on."""
+
+    workdir: pathlib.Path
+    settings: RunSettings
+    mesh: Mesh
+    store: CheckpointStore
+    tracker: RunTracker
+    guards: Guards
+
+    def loop(self, step_fn: Callable, init: Callable[[], Any], steps: int, **options):
+        """Resumes or starts, runs to `steps`, returns the last state.
+
+        Args:
+          step_fn: `(state, step) -> (state, metrics)`.
+          init: makes the fresh state (jittable).
+          steps: of the whole run.
+          **options: for `run_loop`.
+        """
+        template = self.template(init)
+        state, start = resume_or_init(
+            lambda: init_sharded(init, mesh=self.mesh),
+            store=self.store,
+            tracker=self.tracker,
+            template=template,
+        )
+        hang = self.settings.hang_seconds
+        return run_loop(
+            step_fn,
+            state,
+            steps,
+            start_step=start,
+            store=self.store,
+            tracker=self.tracker,
+            save_every=self.settings.save_every,
+            guards=self.guards,
+            fetch_every=self.settings.fetch_every,
+            watchdog=None if hang is None else Watchdog(floor=hang),
+            **options,
+        )
+
+    def template(self, init: Callable[[], Any]) -> Any:
+        """Shapes, dtypes and shardings of the state, without making it."""
+        shapes = jax.eval_shape(init)
+        places = shardings(shapes, self.mesh)
+        return jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=place
+            ),
+            shapes,
+            places,
+        )
+
+
+@contextlib.contextmanager
+def open_session(
+    workdir: str | pathlib.Path,
+    settings: RunSettings,
+    *,
+    alarms: tuple[Alarm, ...] = (),
+    batch_ids: Callable[[int], Any] | None = None,
+) -> Iterator[Session]:
+    """Opens a stage's directory; checkpoints and metrics are closed on leaving."""
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    store = CheckpointStore(
+        workdir / "checkpoints",
+        keep_last=settings.keep_last,
+        keep_every=settings.keep_every,
+    )
+    tracker = RunTracker(
+        workdir, tensorboard=settings.tensorboard, wandb=settings.wandb
+    )
+    guards = Guards(
+        workdir,
+        alarms=(*DEFAULT_ALARMS, *alarms),
+        max_skipped=settings.max_skipped,
+        batch_ids=batch_ids,
+    )
+    mesh = make_mesh(**parse_mesh(settings.mesh))
+    with contextlib.closing(store), contextlib.closing(tracker):
+        yield Session(workdir, settings, mesh, store, tracker, guards)
+
+
+def fit(
+    session: Session,
+    loss_fn: Callable,
+    params: Any,
+    batch_at: Callable[[int], dict],
+    steps: int,
+    *,
+    optimizer: OptimizerConfig,
+    seed: int,
+    microbatches: int = 1,
+    clip_norm: float | None = None,
+    evaluate: Callable[[Any, int], dict] | None = None,
+    evaluate_every: int | None = None,
+) -> Any:
+    """Trains `params` on a stream of batches: pretraining, SFT, the reward model, DPO.
+
+    Args:
+      session: an open session.
+      loss_fn: see `make_update`.
+      params: the first params, or a function without arguments that makes them.
+      batch_at: step -> batch of numpy arrays; a pure function.
+      steps: updates.
+      optimizer: which, and its schedule.
+      seed: root of the run's randomness (dropout).
+      microbatches: parts that a batch is trained in, one after the other.
+      clip_norm: largest gradient norm.
+      evaluate: `(params, steps completed) -> metrics`.
+      evaluate_every: steps between evaluations.
+
+    Returns:
+      The last `TrainState`.
+    """
+    tx = make_optimizer(optimizer, steps)
+    update = compile_update(
+        make_update(loss_fn, tx, microbatches=microbatches, clip_norm=clip_norm),
+        session.mesh,
+    )
+    make_params = params if callable(params) else lambda: params
+
+    def init() -> Any:
+        return init_state(make_params(), tx, jax.random.key(seed))
+
+    def step_fn(state: Any, step: int) -> tuple[Any, dict]:
+        return update(state, batch_at(step))
+
+    options = {}
+    if evaluate is not None:
+        options = {
+            "evaluate": lambda state, step: evaluate(state.params, step),
+            "evaluate_every": evaluate_every,
+        }
+    return session.loop(step_fn, init, steps, **options)
