@@ -148,7 +148,7 @@ def matmul_rate(dtype):
 
 
 def step_flops(size, rows, context):
-    """Three forward passes of 2 FLOP per weight and pair of positions (PaLM, app. B)."""
+    """Three forward passes; attention counts the full square (PaLM, appendix B)."""
     spec = SIZES[size]
     weights = 12 * spec["layers"] * spec["width"] ** 2 + spec["vocab"] * spec["width"]
     attention = 4 * spec["layers"] * spec["width"] * context

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -51,10 +52,21 @@ def test_two_processes_train_the_numbers_of_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_other_with_a_message(tmp_path):
-    survivor, victim = start(tmp_path / "facts.json", "3")
+    survivor, victim = start(tmp_path / "facts.json", "SIGKILL")
     victim.communicate(timeout=120)
     began = time.monotonic()
     output, _ = survivor.communicate(timeout=60)
     assert time.monotonic() - began < 60
     assert victim.returncode == -9 and survivor.returncode not in (0, None)
-    assert "rror" in output
+    assert "another task died" in output
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path):
+    processes = start(tmp_path / "facts.json", "SIGTERM")
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    first, second = (
+        re.search(r"SIGTERM after step (\d+)", o).group(1) for o in outputs
+    )
+    assert first == second

@@ -1,4 +1,7 @@
-"""One of two processes: `two_processes_worker.py RANK PORT OUT [DIE_AT_STEP]`."""
+"""One of two processes: `two_processes_worker.py RANK PORT OUT [SIGNAL]`.
+
+With a SIGNAL, rank 1 sends it to itself in its fourth step of a long run.
+"""
 
 import json
 import os
@@ -9,6 +12,7 @@ import sys
 import jax
 import toy_lm as toy
 
+from rlhf_jax.errors import Preempted
 from rlhf_jax.parallel import (
     compile_update,
     local_rows,
@@ -32,7 +36,7 @@ class Losses:
         pass
 
 
-def main(rank, port, out, die_at=None):
+def main(rank, port, out, sent=None):
     start_distributed(
         "on", coordinator=f"localhost:{port}", num_processes=2, process_id=int(rank)
     )
@@ -42,8 +46,8 @@ def main(rank, port, out, die_at=None):
     rows = local_rows(toy.B, mesh)
 
     def step_fn(state, step):
-        if die_at is not None and int(rank) == 1 and step == int(die_at):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if sent and rank == "1" and step == 3:
+            os.kill(os.getpid(), signal.Signals[sent])
         batch = toy.batch(step)
         if step % 2:  # both ways of feeding, in turn
             mine = {name: value[rows] for name, value in batch.items()}
@@ -51,14 +55,20 @@ def main(rank, port, out, die_at=None):
         return update(state, batch)
 
     losses = Losses()
-    state = run_loop(step_fn, state, STEPS, tracker=losses)
+    try:
+        steps = 5000 if sent else STEPS
+        state = run_loop(step_fn, state, steps, tracker=losses)
+    except Preempted as stopped:
+        print(stopped, flush=True)
+        return stopped.exit_code
     table = state.params["trunk"]["token_embed"]["embedding"]
     if rank == "0":
         facts = {"losses": losses.values, "processes": jax.process_count()}
         facts["local_rows"] = [rows.start, rows.stop]
         facts["cut"] = len({str(shard.index) for shard in table.addressable_shards})
         pathlib.Path(out).write_text(json.dumps(facts))
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))
