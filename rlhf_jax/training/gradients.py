@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from rlhf_jax.losses.reduction import normalize
+
 # (params, batch, rng) -> (scalar sum, metrics that also add up)
 LossFunction = Callable[[Any, Any, Any], tuple[Float[Array, ""], dict[str, Any]]]
 
@@ -38,10 +40,16 @@ def with_weights(batch: Any, axis_name: str | None = None) -> Any:
         return batch
     batch = {name: with_weights(part, axis_name) for name, part in batch.items()}
     if "mask" in batch:
-        mask = jnp.asarray(batch["mask"]).astype(jnp.float32)
-        total = add_over_devices(mask.sum(), axis_name)
-        batch["weights"] = mask / jnp.where(total > 0, total, 1.0)
+        batch["weights"] = _global_weights(batch["mask"], axis_name)
     return batch
+
+
+def _global_weights(mask: Array, axis_name: str | None) -> Array:
+    if axis_name is None:  # this is the global batch, whatever its layout
+        return normalize(mask)
+    mask = jnp.asarray(mask).astype(jnp.float32)
+    total = jax.lax.psum(mask.sum(), axis_name)
+    return mask / jnp.where(total == 0, 1.0, total)
 
 
 def split_microbatches(batch: Any, count: int) -> Any:

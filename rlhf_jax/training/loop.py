@@ -174,6 +174,8 @@ def run_loop(
                     saver.save(step, state, force=stopping or step == num_steps)
                 if stopping:
                     raise Preempted(_stopped(stop, saver, step))
+            if stop.received is not None:  # it came after the last step
+                raise Preempted(_stopped(stop, saver, step))
         except StepAbandoned:
             log.flush()
             saver.save(step, state, force=True)
