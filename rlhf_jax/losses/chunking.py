@@ -1,0 +1,167 @@
+"""How the chunked losses work: project a chunk of tokens, reduce it, forget it.
+
+The reverse pass keeps only the hidden states and projects each chunk again: one more
+matrix product in four, for memory that does not grow with the number of tokens.
+
+Tokens are dealt to chunks like cards along their last axis (T of [B, T]): chunk i takes
+the tokens i, i + count, ... Rows that lie on different devices stay where they are, and
+so do blocks of T or of a single axis [N]. The projection accumulates in float32,
+everything after it is float32, and so is the sum over chunks of the gradient of W.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["Projection", "Weights", "over_chunks"]
+
+
+class Projection(NamedTuple):
+    """The settings of hidden -> logits; hashable, so that they can be static."""
+
+    temperature: float
+    soft_cap: float | None
+
+
+class Weights(NamedTuple):
+    unembedding: Float[Array, "V D"]
+    bias: Float[Array, " V"] | None
+
+
+# One chunk: project and reduce; backwards project again.
+
+
+def _linear(hidden: Array, weights: Weights) -> Array:
+    """h Wᵀ + b, accumulated in float32."""
+    logits = jnp.einsum(
+        "...d,vd->...v",
+        hidden,
+        weights.unembedding.astype(hidden.dtype),
+        preferred_element_type=jnp.float32,
+    )
+    return logits if weights.bias is None else logits + weights.bias.astype(jnp.float32)
+
+
+def _reduce(how: tuple, linear: tuple, tokens: tuple) -> tuple[Array, ...]:
+    statistics, projection = how
+    cap, temperature = projection.soft_cap, projection.temperature
+    if cap is not None:
+        linear = tuple(cap * jnp.tanh(x / cap) for x in linear)
+    return statistics(tuple(x / temperature for x in linear), *tokens)
+
+
+def _chunk_gradient(
+    how: tuple, hiddens: tuple, weights: tuple, tokens: tuple, cotangents: tuple
+) -> tuple[tuple, tuple]:
+    """The gradients of one chunk: of each hidden, and of each weights in float32."""
+    weighed = functools.reduce(jnp.logical_or, [c != 0 for c in cotangents])
+    # NaN in a token without weight would reach W through 0 · NaN.
+    hiddens = tuple(jnp.where(weighed[..., None], h, 0) for h in hiddens)
+    tokens = tuple(jnp.where(weighed, t, 0) for t in tokens)
+    linear = tuple(map(_linear, hiddens, weights))
+    to_linear = jax.vjp(lambda x: _reduce(how, x, tokens), linear)[1](cotangents)[0]
+    by_hidden, by_weights = [], []
+    for gradient, hidden, one in zip(to_linear, hiddens, weights, strict=True):
+        low = gradient.astype(hidden.dtype)
+        into_hidden = jnp.einsum(
+            "...v,vd->...d",
+            low,
+            one.unembedding.astype(hidden.dtype),
+            preferred_element_type=jnp.float32,
+        )
+        into_unembedding = jnp.einsum(
+            "...v,...d->vd", low, hidden, preferred_element_type=jnp.float32
+        )
+        axes = tuple(range(gradient.ndim - 1))
+        into_bias = None if one.bias is None else jnp.sum(gradient, axis=axes)
+        by_hidden.append(into_hidden.astype(hidden.dtype))
+        by_weights.append(Weights(into_unembedding, into_bias))
+    return tuple(by_hidden), tuple(by_weights)
+
+
+# All chunks. Arrays of a chunk stand behind a leading axis that counts chunks.
+
+
+def over_chunks(
+    how: tuple, hiddens: tuple, weights: tuple, tokens: tuple, chunk_size: int
+) -> tuple[Array, ...]:
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}: expected at least 1")
+    shape = hiddens[0].shape[:-1]
+    hiddens, tokens = jax.tree.map(
+        lambda x: _cut(x, shape, chunk_size), (hiddens, tokens)
+    )
+    weights = jax.tree.map(lambda w: _varying_as(w, hiddens[0]), weights)
+    results = _all_chunks(how, hiddens, weights, tokens)
+    return tuple(_uncut(result, shape) for result in results)
+
+
+def _cut(array: Array, shape: tuple[int, ...], chunk_size: int) -> Array:
+    """[.., T, *rest] -> [count, .., T / count, *rest]; `shape` is [.., T]."""
+    rest = array.shape[len(shape) :]
+    *rows, length = shape or (1,)
+    width = max(1, chunk_size // max(1, math.prod(rows)))
+    count = max(1, math.ceil(length / width))
+    width = math.ceil(length / count)
+    axis = len(rows)
+    array = array.reshape(*rows, length, *rest)
+    padding = [(0, 0)] * array.ndim
+    padding[axis] = (0, count * width - length)
+    array = jnp.pad(array, padding).reshape(*rows, width, count, *rest)
+    return jnp.moveaxis(array, axis + 1, 0)
+
+
+def _uncut(chunks: Array, shape: tuple[int, ...]) -> Array:
+    *rows, length = shape or (1,)
+    whole = jnp.moveaxis(chunks, 0, -1).reshape(*rows, -1)
+    return whole[..., :length].reshape(shape)
+
+
+def _varying_as(array: Array, like: Array) -> Array:
+    """Marks an array as differing between the devices over which `like` does.
+
+    Only within a `shard_map` that checks this: there the mark makes the weights'
+    gradient the sum over devices. Elsewhere it is `array` itself.
+    """
+    axes = getattr(jax.typeof(like), "vma", frozenset())
+    axes = tuple(axes - getattr(jax.typeof(array), "vma", frozenset()))
+    return jax.lax.pcast(array, axes, to="varying") if axes else array
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _all_chunks(how: tuple, hiddens: tuple, weights: tuple, tokens: tuple) -> tuple:
+    def one(chunk: tuple) -> tuple[Array, ...]:
+        hiddens, tokens = chunk
+        return _reduce(how, tuple(map(_linear, hiddens, weights)), tokens)
+
+    return jax.lax.map(one, (hiddens, tokens))
+
+
+def _forward(how: tuple, hiddens: tuple, weights: tuple, tokens: tuple) -> tuple:
+    return _all_chunks(how, hiddens, weights, tokens), (hiddens, weights, tokens)
+
+
+def _backward(how: tuple, kept: tuple, cotangents: tuple) -> tuple:
+    hiddens, weights, tokens = kept
+
+    def one(total: tuple, chunk: tuple) -> tuple[tuple, tuple]:
+        hiddens, tokens, cotangents = chunk
+        by_hidden, by_weights = _chunk_gradient(
+            how, hiddens, weights, tokens, cotangents
+        )
+        return jax.tree.map(jnp.add, total, by_weights), by_hidden
+
+    # bfloat16 would lose small chunks in a large sum.
+    zeros = jax.tree.map(
+        lambda w: _varying_as(jnp.zeros(w.shape, jnp.float32), hiddens[0]), weights
+    )
+    total, by_hidden = jax.lax.scan(one, zeros, (hiddens, tokens, cotangents))
+    by_weights = jax.tree.map(lambda g, w: g.astype(w.dtype), total, weights)
+    return by_hidden, by_weights, None
+
+
+_all_chunks.defvjp(_forward, _backward)
