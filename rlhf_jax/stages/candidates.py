@@ -16,8 +16,9 @@ import jax
 import numpy as np
 
 from rlhf_jax.data import Prompt, Ranking
+from rlhf_jax.errors import InputError
 from rlhf_jax.faults import fault
-from rlhf_jax.feedback import Labeler, load_labelers
+from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import encode_prompts, read_prompts
 from rlhf_jax.stages.randomness import named_key
@@ -69,6 +70,7 @@ def run(
     prompts = read_prompts(config.prompts)[: config.max_prompts]
     responses = sample_candidates(config, prompts)
     labelers = load_labelers(config.labelers, seed=config.seed)
+    require_people(prompts, responses, labelers)
     rankings = rank_candidates(prompts, responses, labelers, config.seed)
     target = workdir / "rankings.jsonl"
     partial = target.with_suffix(".partial")
@@ -110,6 +112,26 @@ def _sampled(
         samples = sample_batch(policy.model, policy.params, batch, key, spec)
         texts = decoded(policy.tokenizer, samples, spec.end_tokens)
         yield from zip(rows, texts[: len(rows)], strict=True)
+
+
+def require_people(
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[str]],
+    labelers: Sequence[Labeler],
+) -> None:
+    """Stops, with a to-do file, where people have not ranked everything yet.
+
+    Raises:
+      InputError: says how many sets wait, and in which file.
+    """
+    for labeler in labelers:
+        if isinstance(labeler, FileLabeler) and (
+            count := labeler.missing(prompts, responses)
+        ):
+            raise InputError(
+                f"{count} sets of responses wait for people in {labeler.todo}: rank "
+                f"them into {labeler.path} (add ranks, 1 is best) and run again"
+            )
 
 
 def rank_candidates(

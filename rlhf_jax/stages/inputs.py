@@ -138,13 +138,13 @@ def prompt_stream(
 
 
 def encode_prompts(
-    prompts: Sequence[Prompt], tokenizer: Any, max_prompt: int
+    prompts: Sequence[str], tokenizer: Any, max_prompt: int
 ) -> dict[str, np.ndarray]:
-    """One batch of given prompts in their order: `prompts`, `valid`, `row`.
+    """One batch of given texts in their order: `prompts`, `valid`, `row`.
 
     A prompt longer than `max_prompt` keeps its row but loses its beginning.
     """
-    rows = [list(tokenizer.encode(prompt.prompt)) for prompt in prompts]
+    rows = tokenizer.encode_batch(list(prompts))
     begin = tokenizer.begin_token
     rows = [([] if begin is None else [begin]) + row for row in rows]
     tokens = np.full((len(rows), max_prompt), tokenizer.pad_token, np.int32)

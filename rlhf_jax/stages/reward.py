@@ -11,7 +11,7 @@ score 0 on average; the loss does not see it.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rlhf_jax.evaluation.reward_model import comparison_report
+from rlhf_jax.data import Ranking
+from rlhf_jax.evaluation.reward_model import (
+    accuracy_by_rank_gap,
+    calibration,
+    length_correlation,
+    pair_accuracy,
+    pairs_of,
+    score_rankings,
+)
 from rlhf_jax.losses import ranking_loss, terminal_index, weighted_sum
 from rlhf_jax.models import shared_prefix_values
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, reward_from, save_model
@@ -28,8 +36,10 @@ from rlhf_jax.stages.inputs import (
     numeric,
     one_epoch,
     ranking_stream,
+    read_rows,
 )
 from rlhf_jax.stages.randomness import named_key
+from rlhf_jax.stages.scoring import make_text_reward
 from rlhf_jax.stages.session import RunSettings, fit, open_session
 from rlhf_jax.training import OptimizerConfig
 
@@ -127,7 +137,7 @@ def make_loss(model: Any) -> Callable:
         options = {"deterministic": False, "rngs": {"dropout": rng}} if dropout else {}
         scores = ranking_scores(model, params, batch, **options)
         losses = ranking_loss(scores, batch["ranks"], batch["present"])
-        accuracy = pair_accuracy(scores, batch["ranks"], batch["present"])
+        accuracy = prompt_accuracy(scores, batch["ranks"], batch["present"])
         weights = batch["weights"]
         return weighted_sum(losses, weights), {
             "accuracy": weighted_sum(accuracy, weights)
@@ -136,7 +146,7 @@ def make_loss(model: Any) -> Callable:
     return loss_fn
 
 
-def pair_accuracy(
+def prompt_accuracy(
     scores: Float[Array, "B K"], ranks: Array, present: Array
 ) -> Float[Array, " B"]:
     """The share of a prompt's untied pairs that the scores order as the labeler did."""
@@ -194,33 +204,50 @@ def _stream(config: Config, model: LoadedModel, files: tuple, seed: int) -> Any:
 
 
 def make_measure(config: Config, start: LoadedModel) -> Callable[[Any], dict]:
-    """`params -> {set name -> accuracy, calibration, accuracy by rank gap}`."""
-    scores = jax.jit(lambda params, batch: ranking_scores(start.model, params, batch))
+    """`params -> {set name -> measures}`, on the held-out rankings of the config."""
+    files = {"valid": config.valid_rankings, "held_out": config.held_out_rankings}
     sets = {
-        "valid": config.valid_rankings,
-        "held_out": config.held_out_rankings,
-    }
-    streams = {
-        name: _stream(config, start, files, 0) for name, files in sets.items() if files
+        name: list(read_rows(some, Ranking)) for name, some in files.items() if some
     }
 
     def measure(params: Any) -> dict:
-        found = {}
-        for name, stream in streams.items():
-            rows = [_scored(scores, params, batch) for batch in one_epoch(stream)]
-            found[name] = comparison_report(
-                np.concatenate([row[0] for row in rows]),
-                np.concatenate([row[1] for row in rows]),
-                np.concatenate([row[2] for row in rows]),
-            )
-        return found
+        model = dataclasses.replace(start, params=params)
+        reward = make_text_reward(
+            model, max_prompt=config.max_prompt, max_response=config.max_response
+        )
+        return {name: ranking_report(reward, rows) for name, rows in sets.items()}
 
     return measure
 
 
-def _scored(scores: Callable, params: Any, batch: dict) -> tuple[np.ndarray, ...]:
-    present = batch["present"] & batch["mask"][:, None]
-    return np.asarray(scores(params, numeric(batch))), batch["ranks"], present
+def ranking_report(reward: Callable, rankings: Sequence[Ranking]) -> dict:
+    """Accuracy with its interval, by rank gap, calibration, and what length explains.
+
+    Args:
+      reward: `(prompts, responses) -> scores`.
+      rankings: held-out rankings.
+    """
+    scores = score_rankings(reward, rankings)
+    pairs = pairs_of(rankings, scores)
+    accuracy, reliability = pair_accuracy(pairs), calibration(pairs)
+    return {
+        "accuracy": accuracy.estimate,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
+        "pairs": accuracy.num_items,
+        "loss": reliability.loss,
+        "calibration_error": reliability.error,
+        "reliability": {
+            "predicted": reliability.predicted.tolist(),
+            "observed": reliability.observed.tolist(),
+            "counts": reliability.counts.tolist(),
+        },
+        "by_rank_gap": {
+            str(gap): interval.estimate
+            for gap, interval in accuracy_by_rank_gap(pairs).items()
+        },
+        "length": length_correlation(rankings, scores),
+    }
 
 
 def _flat(report: dict) -> dict[str, float]:

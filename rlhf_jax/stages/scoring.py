@@ -10,9 +10,16 @@ from jaxtyping import Array, Float
 
 from rlhf_jax.sampling import SamplingSpec, generate
 from rlhf_jax.stages.hand_over import LoadedModel
+from rlhf_jax.stages.inputs import encode_prompts
 from rlhf_jax.stages.responses import response_scores
 
-__all__ = ["decoded", "make_policy_score", "sample_batch", "sampling_spec"]
+__all__ = [
+    "decoded",
+    "make_policy_score",
+    "make_text_reward",
+    "sample_batch",
+    "sampling_spec",
+]
 
 
 def sampling_spec(
@@ -83,3 +90,38 @@ def make_policy_score(
         return judge(reward.params, samples)
 
     return score
+
+
+def make_text_reward(
+    reward: LoadedModel, *, max_prompt: int, max_response: int, batch_size: int = 64
+) -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
+    """A reward model as a function of texts: `(prompts, responses) -> scores [N]`.
+
+    Args:
+      reward: the model.
+      max_prompt: tokens; a longer prompt loses its beginning.
+      max_response: tokens with the end token; a longer response loses its end.
+      batch_size: rows forwarded together.
+    """
+    tokenizer = reward.tokenizer
+    judge = jax.jit(lambda params, rows: response_scores(reward.model, params, rows))
+
+    def rows_of(responses: Sequence[str]) -> dict[str, np.ndarray]:
+        tokens = np.full((batch_size, max_response), tokenizer.pad_token, np.int32)
+        mask = np.zeros((batch_size, max_response), bool)
+        for i, text in enumerate(responses):
+            row = [*tokenizer.encode(text), tokenizer.end_token][:max_response]
+            tokens[i, : len(row)], mask[i, : len(row)] = row, True
+        return {"tokens": tokens, "mask": mask}
+
+    def scores(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        found = []
+        for start in range(0, len(prompts), batch_size):
+            some = list(prompts[start : start + batch_size])
+            filled = some + [""] * (batch_size - len(some))
+            batch = encode_prompts(filled, tokenizer, max_prompt)
+            batch |= rows_of(responses[start : start + batch_size])
+            found.append(np.asarray(judge(reward.params, batch))[: len(some)])
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
+
+    return scores

@@ -1,0 +1,154 @@
+"""All of InstructGPT on the embedded world, in minutes, with no download.
+
+Source: Ouyang et al. 2022, every step at a size that two CPU cores can train.
+Data: written by `rlhf_jax.simulation` from a seed; its truth is known, so every claim
+of a policy is measured by a gold utility that no model has seen.
+
+    rlhf-jax run experiments/quickstart.py --workdir runs/quickstart
+    rlhf-jax run experiments/quickstart.py --config.ppo_ptx.kl.kl_coef=0.05
+
+Cost and results: see README.md (`make demo`), measured there with date and machine.
+"""
+
+from rlhf_jax.models import TrunkConfig
+from rlhf_jax.stages import (
+    Experiment,
+    RunSettings,
+    best_of_n,
+    candidates,
+    evaluate,
+    ppo,
+    pretrain,
+    reward,
+    sft,
+    simulate,
+)
+from rlhf_jax.training import OptimizerConfig
+
+LENGTHS = {"max_prompt": 96, "max_response": 48}
+WORLD = "@world"
+
+
+def adam(learning_rate: float, **changes) -> OptimizerConfig:
+    """Adam as in appendix C, at the rate that this size needs."""
+    return OptimizerConfig(name="adam", learning_rate=learning_rate, **changes)
+
+
+def ppo_config(ptx_coef: float) -> ppo.Config:
+    """PPO as in appendix C.4, scaled down: batches of 64, 16 per update."""
+    return ppo.Config(
+        init="@ppo_init/model",
+        reward="@reward/model",
+        prompts=(f"{WORLD}/prompts.train.jsonl",),
+        texts=(f"{WORLD}/pretraining.train.jsonl",),
+        ptx_coef=ptx_coef,
+        ptx_per_episode=1,
+        ptx_window=144,
+        episodes=64 * 60,
+        batch_size=64,
+        minibatch_size=16,
+        optimizer=adam(1e-4, schedule="constant"),
+        value_optimizer=adam(3e-4, schedule="constant"),
+        clip_norm=1.0,
+        kl=ppo.KLControl(kl_coef=0.02),
+        snapshot_every=20,
+        **LENGTHS,
+    )
+
+
+def get_config():
+    """The experiment as a `ConfigDict`."""
+    stages = {
+        "world": simulate.Config(),
+        "pretrain": pretrain.Config(
+            texts=(f"{WORLD}/pretraining.train.jsonl",),
+            valid_texts=(f"{WORLD}/pretraining.valid.jsonl",),
+            tokenizer=f"{WORLD}/tokenizer",
+            model=TrunkConfig(
+                vocab_size=1536,
+                context_length=160,
+                embed_dim=128,
+                num_layers=4,
+                num_heads=4,
+            ),
+            window=144,
+            batch_size=32,
+            steps=1500,
+            optimizer=OptimizerConfig(
+                learning_rate=2e-3, warmup_steps=100, weight_decay=0.1
+            ),
+        ),
+        "sft": sft.Config(
+            init="@pretrain/model",
+            demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
+            valid_demonstrations=(f"{WORLD}/demonstrations.valid.jsonl",),
+            epochs=4,
+            optimizer=adam(5e-4),
+            **LENGTHS,
+        ),
+        "ppo_init": sft.ppo_init(
+            "@pretrain/model",
+            (f"{WORLD}/demonstrations.train.jsonl",),
+            texts=(f"{WORLD}/pretraining.train.jsonl",),
+            mix_fraction=0.1,
+            optimizer=adam(5e-4),
+            **LENGTHS,
+        ),
+        "candidates": candidates.Config(
+            policies=("@sft/model", "@ppo_init/model"),
+            prompts=(f"{WORLD}/rankings.train.jsonl",),
+            labelers="simulated:training",
+            **LENGTHS,
+        ),
+        "held_out_candidates": candidates.Config(
+            policies=("@sft/model", "@ppo_init/model"),
+            prompts=(f"{WORLD}/rankings.valid.jsonl",),
+            labelers="simulated:held_out",
+            seed=1,
+            **LENGTHS,
+        ),
+        "valid_candidates": candidates.Config(
+            policies=("@sft/model", "@ppo_init/model"),
+            prompts=(f"{WORLD}/rankings.valid.jsonl",),
+            labelers="simulated:training",
+            seed=2,
+            **LENGTHS,
+        ),
+        "reward": reward.Config(
+            init="@sft/model",
+            rankings=("@candidates/rankings.jsonl",),
+            valid_rankings=("@valid_candidates/rankings.jsonl",),
+            held_out_rankings=("@held_out_candidates/rankings.jsonl",),
+            demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
+            batch_size=16,
+            optimizer=adam(3e-4),
+            **LENGTHS,
+        ),
+        "ppo": ppo_config(0.0),
+        "ppo_ptx": ppo_config(1.0),
+        "best_of_n": best_of_n.Config(
+            policy="@ppo_init/model",
+            reward="@reward/model",
+            prompts=(f"{WORLD}/prompts.test.jsonl",),
+            samples=32,
+            max_prompts=64,
+            gold=True,
+            **LENGTHS,
+        ),
+        "report": evaluate.Config(
+            policies={
+                "GPT": "@pretrain/model",
+                "SFT": "@sft/model",
+                "PPO": "@ppo/model",
+                "PPO-ptx": "@ppo_ptx/model",
+            },
+            baseline="SFT",
+            reward="@reward/model",
+            world=WORLD,
+            runs={"PPO": "@ppo", "PPO-ptx": "@ppo_ptx"},
+            stages={"pretrain": "@pretrain", "SFT": "@sft", "RM": "@reward"},
+            best_of_n="@best_of_n/best_of_n.json",
+            **LENGTHS,
+        ),
+    }
+    return Experiment("quickstart", stages, RunSettings(save_every=500)).to_config()

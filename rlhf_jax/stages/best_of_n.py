@@ -1,0 +1,135 @@
+"""Best-of-n: optimising the same reward without training, PPO's first baseline.
+
+    KL(best of n ‖ policy) = log n - (n - 1)/n        nats, exactly
+
+N responses are drawn per prompt; the unbiased estimator gives the expected reward of
+best-of-n for every n up to N from the same draws.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlhf_jax.data import Prompt
+from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
+from rlhf_jax.stages.hand_over import load_model
+from rlhf_jax.stages.inputs import encode_prompts, read_prompts
+from rlhf_jax.stages.randomness import named_key
+from rlhf_jax.stages.scoring import (
+    decoded,
+    make_text_reward,
+    sample_batch,
+    sampling_spec,
+)
+from rlhf_jax.stages.session import RunSettings
+
+__all__ = ["Config", "run"]
+
+
+@dataclasses.dataclass
+class Config:
+    """Settings of best-of-n."""
+
+    # model directory of the policy that writes
+    policy: str
+    # model directory of the reward model that chooses
+    reward: str
+    # files of prompts
+    prompts: tuple[str, ...]
+    # responses per prompt: the largest n
+    samples: int = 64
+    # most prompts taken; None: all
+    max_prompts: int | None = 128
+    max_prompt: int = 1000
+    max_response: int = 1000
+    # of sampling
+    temperature: float = 1.0
+    # token ids that end a response; empty: the tokenizer's end token
+    end_tokens: tuple[int, ...] = ()
+    # measure the chosen responses by the embedded world's gold utility too
+    gold: bool = False
+    # rows sampled together
+    batch_size: int = 128
+    seed: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """What cannot work, one line each."""
+        if self.samples < 1:
+            yield f"samples: {self.samples} is not at least 1"
+        if not self.prompts:
+            yield "prompts: at least one file is needed"
+
+
+def run(
+    config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
+) -> pathlib.Path:
+    """Writes `best_of_n.json` (a frontier) and `samples.jsonl`; returns the first."""
+    del settings
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    prompts = read_prompts(config.prompts)[: config.max_prompts]
+    responses = sample_many(config, prompts)
+    reward = make_text_reward(
+        load_model(config.reward),
+        max_prompt=config.max_prompt,
+        max_response=config.max_response,
+    )
+    repeated = [prompt.prompt for prompt in prompts for _ in range(config.samples)]
+    flat = [text for row in responses for text in row]
+    proxy = reward(repeated, flat).reshape(len(prompts), config.samples)
+    gold = _gold(prompts, responses) if config.gold else np.zeros_like(proxy)
+    points = [dataclasses.asdict(p) for p in best_of_n_frontier(proxy, gold)]
+    _write_samples(workdir / "samples.jsonl", prompts, responses, proxy)
+    target = workdir / "best_of_n.json"
+    target.write_text(json.dumps({"gold": config.gold, "points": points}, indent=2))
+    return target
+
+
+def sample_many(config: Config, prompts: Sequence[Prompt]) -> list[list[str]]:
+    """N responses to each prompt; row i·N + j of the run is response j to prompt i."""
+    policy = load_model(config.policy).with_config(residual_dropout=0.0)
+    spec = sampling_spec(
+        policy, config.max_response, config.temperature, config.end_tokens
+    )
+    key = named_key(jax.random.key(config.seed), "best of n")
+    wanted = [i for i in range(len(prompts)) for _ in range(config.samples)]
+    answers: list[list[str]] = [[] for _ in prompts]
+    for start in range(0, len(wanted), config.batch_size):
+        rows = wanted[start : start + config.batch_size]
+        filled = rows + rows[:1] * (config.batch_size - len(rows))
+        texts = [prompts[i].prompt for i in filled]
+        batch = encode_prompts(texts, policy.tokenizer, config.max_prompt)
+        batch["row"] = start + np.arange(config.batch_size)
+        samples = sample_batch(policy.model, policy.params, batch, key, spec)
+        written = decoded(policy.tokenizer, samples, spec.end_tokens)
+        for i, text in zip(rows, written[: len(rows)], strict=True):
+            answers[i].append(text)
+    return answers
+
+
+def _gold(prompts: Sequence[Prompt], responses: list[list[str]]) -> np.ndarray:
+    from rlhf_jax.simulation import utility
+
+    return np.array(
+        [
+            [utility(prompt, text).total for text in row]
+            for prompt, row in zip(prompts, responses, strict=True)
+        ],
+        np.float32,
+    )
+
+
+def _write_samples(
+    path: pathlib.Path, prompts: Any, responses: Any, proxy: np.ndarray
+) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for prompt, row, scores in zip(prompts, responses, proxy, strict=True):
+            best = int(np.argmax(scores))
+            line = {"id": prompt.id, "prompt": prompt.prompt, "best": row[best]}
+            line["score"] = float(scores[best])
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
