@@ -84,14 +84,16 @@ def make_update(
             gradients = jax.tree.map(lambda g: g / scale, gradients)
         # by name, in the order given: a dict that passed a scan comes back sorted
         gradients = {name: gradients[name] for name in terms}
-        grads, term_metrics = _added(gradients, losses)
-        metrics = term_metrics | metrics
+        grads, own = _added(gradients, losses)
         grads, norms = _clipped(grads, clip_norm, partitioned=isinstance(tx, Mapping))
-        metrics |= norms
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+        own |= norms
+        finite = jnp.isfinite(own["loss"]) & jnp.isfinite(own["grad_norm"])
         applied = _applied(state, grads, tx, ema_decay)
         state = _guarded(state, applied, finite)
-        return state, metrics | _counters(state, finite, tx)
+        own |= _counters(state, finite, tx)
+        if taken := set(own) & set(metrics):
+            raise ValueError(f"a loss gives metrics of the update: {sorted(taken)}")
+        return state, own | metrics
 
     return update
 

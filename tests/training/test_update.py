@@ -222,6 +222,16 @@ def test_a_name_for_both_a_term_and_a_partition_is_refused():
         make_update({"policy": toy.loss_fn}, {"policy": optax.sgd(1.0)})
 
 
+def test_a_loss_cannot_hide_the_norm_that_the_guard_watches():
+    def loss_fn(params, batch, rng):
+        return (batch["weights"] * params["w"]).sum(), {"grad_norm": jnp.float32(0)}
+
+    tx = optax.sgd(1.0)
+    state = init_state({"w": jnp.float32(0.0)}, tx, jax.random.key(0))
+    with pytest.raises(ValueError, match="grad_norm"):
+        jax.jit(make_update(loss_fn, tx))(state, {"mask": np.ones(2, bool)})
+
+
 # --------------------------------------------------------------------- non-finite
 
 
