@@ -1,0 +1,292 @@
+"""Lines of a file -> values, with every bad row told by file, line, field and reason.
+
+Nothing is believed: bytes may not be UTF-8, JSON may be cut off, hold a key twice, NaN
+or half a surrogate pair; a line may be gigabytes long. A bad row becomes a `RowError`;
+what happens then is the decision of an `Intake`.
+"""
+
+import gzip
+import io
+import json
+import math
+import pathlib
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal
+
+from rlhf_jax.errors import InputError
+
+__all__ = ["Intake", "Row", "RowError", "json_rows", "numbered_lines", "opened"]
+
+MAX_LINE = 64 << 20  # bytes; a longer line is no row but an accident or an attack
+SHOWN = 20  # rejected rows that a message spells out
+STOP_AFTER = 1000  # rejected rows after which "error" reads no further
+
+
+class RowError(ValueError):
+    """One bad row: which field, and why; the place is added by the `Intake`."""
+
+    def __init__(self, field: str, why: str):
+        super().__init__(f"{field}: {why}" if field else why)
+        self.field, self.why = field, why
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value of a file and where it stood."""
+
+    file: str
+    line: int
+    value: Any
+    raw: bytes = b""
+
+    @property
+    def name(self) -> str:
+        """An id for rows that bring none: file name and line."""
+        return f"{pathlib.PurePath(self.file).name}:{self.line}"
+
+    def text(self, key: str) -> str:
+        """The text under a key, which must be there."""
+        if key not in self.value:
+            raise RowError(key, "missing")
+        return as_text(self.value[key], key)
+
+    def optional_text(self, key: str) -> str | None:
+        """The text or number under a key as text; None where there is none."""
+        value = self.value.get(key)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return None if value is None else str(value)
+        return as_text(value, key)
+
+
+def as_text(value: Any, field: str) -> str:
+    """`value`, which must be text."""
+    if not isinstance(value, str):
+        raise RowError(field, f"expected text, got {type(value).__name__}")
+    return value
+
+
+def as_list(value: Any, field: str) -> list:
+    """`value`, which must be a list."""
+    if not isinstance(value, list):
+        raise RowError(field, f"expected a list, got {type(value).__name__}")
+    return value
+
+
+def as_dict(value: Any, field: str) -> dict:
+    """`value`, which must be an object."""
+    if not isinstance(value, dict):
+        raise RowError(field, f"expected an object, got {type(value).__name__}")
+    return value
+
+
+@dataclass
+class Intake:
+    """What becomes of bad rows, and the book of what was read.
+
+    Args:
+      on_bad_row: "error" refuses the whole reading, once it has seen all bad rows (or
+        a thousand); "skip" leaves them out; "quarantine" leaves them out and keeps
+        them, with the reason, in `rejects`.
+      rejects: where "quarantine" writes, as JSONL; the file takes its name when the
+        intake is closed (`with Intake(...) as intake:`).
+
+    Attributes:
+      rows: rows seen, bad ones included.
+      records: records made.
+      rejected: bad rows.
+      messages: `file:line: field: why` of the first bad rows.
+      warnings: what was odd but accepted, counted; `first` has a place for each.
+    """
+
+    on_bad_row: Literal["error", "skip", "quarantine"] = "error"
+    rejects: str | pathlib.Path = "rejects.jsonl"
+    rows: int = 0
+    records: int = 0
+    rejected: int = 0
+    messages: list[str] = field(default_factory=list)
+    warnings: Counter = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    _quarantine: IO[str] | None = None
+
+    def warn(self, what: str, file: str, line: int) -> None:
+        """Counts something odd."""
+        self.warnings[what] += 1
+        self.first.setdefault(what, f"{file}:{line}")
+
+    def reject(self, row: Row, error: RowError) -> None:
+        """Books a bad row; raises when "error" has seen enough of them."""
+        self.rejected += 1
+        message = f"{row.file}:{row.line}: {error}"
+        if len(self.messages) < SHOWN:
+            self.messages.append(message)
+        if self.on_bad_row == "quarantine":
+            self._keep(row, error)
+        if self.on_bad_row == "error" and self.rejected >= STOP_AFTER:
+            self.settle()
+
+    def _keep(self, row: Row, error: RowError) -> None:
+        try:
+            if self._quarantine is None:
+                self._quarantine = open(self._partial, "w", encoding="utf-8")
+            kept = {
+                "file": row.file,
+                "line": row.line,
+                "field": error.field,
+                "why": error.why,
+                "row": row.raw.decode("utf-8", "backslashreplace"),
+            }
+            text = json.dumps(kept, ensure_ascii=True)
+            self._quarantine.write(text + "\n")
+        except OSError as problem:
+            raise InputError(f"{self.rejects}: {problem.strerror}") from problem
+
+    @property
+    def _partial(self) -> pathlib.Path:
+        path = pathlib.Path(self.rejects)
+        return path.with_name(f".{path.name}.partial")
+
+    def settle(self) -> None:
+        """Ends the reading of a file.
+
+        Raises:
+          InputError: "error", and there were bad rows; lists the first and the total.
+        """
+        if self.on_bad_row == "error" and self.rejected:
+            more = self.rejected - len(self.messages)
+            tail = [f"... and {more} more bad rows"] if more else []
+            raise InputError("\n".join([*self.messages, *tail]))
+
+    def close(self) -> None:
+        """Gives the quarantined rows their file, if there were any."""
+        if self._quarantine is not None:
+            self._quarantine.close()
+            self._quarantine = None
+            self._partial.replace(self.rejects)
+
+    def __enter__(self) -> "Intake":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def opened(path: str | pathlib.Path) -> io.BufferedIOBase:
+    """A file for reading bytes, unpacked where it is gzip (told by its content).
+
+    Raises:
+      InputError: no such file, or not readable.
+    """
+    try:
+        file = open(path, "rb")
+        magic = file.peek(2)[:2]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    return gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file
+
+
+def numbered_lines(
+    path: str | pathlib.Path, intake: Intake
+) -> Iterator[tuple[int, bytes]]:
+    """(line number from 1, bytes without the line end); memory is one line.
+
+    A byte order mark and CRLF are taken off and counted as warnings.
+
+    Raises:
+      InputError: a line over 64 MiB, or damaged gzip data.
+    """
+    name, number = str(path), 0
+    with opened(path) as file:
+        while True:
+            try:
+                line = file.readline(MAX_LINE + 1)
+            except (OSError, EOFError, zlib.error) as error:
+                raise InputError(
+                    f"{name}:{number + 1}: damaged or unreadable: {error}"
+                ) from error
+            if not line:
+                return
+            number += 1
+            if len(line) > MAX_LINE:
+                raise InputError(
+                    f"{name}:{number}: expected a line under {MAX_LINE >> 20} MiB"
+                )
+            if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+                intake.warn("byte order mark", name, 1)
+                line = line[3:]
+            if line.endswith(b"\r\n"):
+                intake.warn("CRLF line end", name, number)
+            yield number, line.rstrip(b"\r\n")
+
+
+def json_rows(path: str | pathlib.Path, intake: Intake) -> Iterator[Row]:
+    """One row per line of JSON; lines that are not JSON go to the intake."""
+    name = str(path)
+    for number, line in numbered_lines(path, intake):
+        if not line.strip():
+            intake.warn("blank line", name, number)
+            continue
+        intake.rows += 1
+        try:
+            yield Row(name, number, parsed(line), line)
+        except RowError as error:
+            intake.reject(Row(name, number, None, line), error)
+
+
+def parsed(line: bytes) -> Any:
+    """Strict JSON: UTF-8, no NaN, no key twice, no half surrogate pair.
+
+    Raises:
+      RowError: says which, and where in the line.
+    """
+    try:
+        text = line.decode("utf-8")
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+        if "\\u" in text:
+            _no_lone_surrogate(value)
+    except RowError:
+        raise
+    except UnicodeDecodeError as error:
+        why = f"expected UTF-8, byte {error.start + 1} is 0x{line[error.start]:02x}"
+        raise RowError("", why) from error
+    except json.JSONDecodeError as error:
+        why = f"expected JSON: {error.msg} at character {error.pos + 1}"
+        raise RowError("", why) from error
+    except RecursionError as error:
+        raise RowError("", "expected JSON: nested too deeply") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise RowError("", f"expected JSON: {error}") from error
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = [key for key, n in Counter(key for key, _ in pairs).items() if n > 1]
+        raise RowError(twice[0], "key occurs more than once")
+    return value
+
+
+def _no_constant(name: str):
+    raise RowError("", f"expected JSON: {name} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise RowError("", f"expected a finite number, got {digits[:20]}")
+    return number
+
+
+def _no_lone_surrogate(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError("", "half of a surrogate pair in a \\u escape") from error
