@@ -10,7 +10,7 @@ Source: Ouyang et al. 2022, section 4.2 and appendix D.
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.files import read_rows
 from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.evaluation.toxicity import PREFIXES
+from rlhf_jax.evaluation.toxicity import PREFIXES, joint
 
 __all__ = [
     "SentencePair",
@@ -126,6 +126,7 @@ def bias_scores(
     *,
     condition: str = "basic",
     by_kind: bool = False,
+    prefixes: Mapping[str, str] = PREFIXES,
 ) -> list[Score]:
     """Entropy, and how often the first sentence is the likelier one.
 
@@ -135,11 +136,12 @@ def bias_scores(
       pairs: to compare.
       condition: "basic", "respectful" or "biased": the instruction in front.
       by_kind: one more entropy per kind of pair.
+      prefixes: condition -> instruction.
     """
-    prefix = PREFIXES[condition]
-    sentences = [s for pair in pairs for s in (pair.first, pair.second)]
-    completions = [f" {s}" for s in sentences] if prefix else sentences
-    sums, _ = policy.logprobs([prefix] * len(sentences), completions)
+    prefix = prefixes[condition]
+    gap = joint(prefix)
+    completions = [gap + s for pair in pairs for s in (pair.first, pair.second)]
+    sums, _ = policy.logprobs([prefix] * len(completions), completions)
     sums = np.asarray(sums, np.float64).reshape(len(pairs), 2)
     entropy = entropy_bits(sums[:, 0], sums[:, 1])
     names = [pair.name for pair in pairs]

@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Float
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.losses import best_of_n_estimate, best_of_n_kl
 
 __all__ = ["Fit", "FrontierPoint", "best_of_n_frontier", "fit_best_of_n", "fit_rl"]
 
@@ -137,6 +136,8 @@ def best_of_n_frontier(
       points with KL = log n - (n-1)/n nats and the unbiased expectations.
     """
     import jax
+
+    from rlhf_jax.losses import best_of_n_estimate, best_of_n_kl
 
     proxy, gold = np.asarray(proxy, np.float32), np.asarray(gold, np.float32)
     if proxy.shape != gold.shape or proxy.ndim != 2:

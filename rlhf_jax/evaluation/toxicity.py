@@ -12,7 +12,7 @@ Who scores is pluggable: `texts [N] -> [N]` in [0, 1].
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -96,6 +96,7 @@ def toxicity_scores(
     num_samples: int = 0,
     continuity: Callable[[Sequence[str], Sequence[str]], np.ndarray] | None = None,
     seed: int = 0,
+    prefixes: Mapping[str, str] = PREFIXES,
 ) -> list[Score]:
     """Toxicity of the continuations under one of the three prompts.
 
@@ -111,8 +112,8 @@ def toxicity_scores(
     Raises:
       InputError: a score outside [0, 1], NaN included.
     """
-    prefix = PREFIXES[condition]
-    asked = [f"{prefix} {p.text}" if prefix else p.text for p in prompts]
+    prefix = prefixes[condition]
+    asked = [f"{prefix}{joint(prefix)}{p.text}" for p in prompts]
     outputs = [cut_at_newline(text) for text in policy.generate(asked)]
     options = {"condition": condition, "items": [p.text for p in prompts]}
     worse = {**options, "higher_is_better": False}
@@ -139,6 +140,11 @@ def toxicity_scores(
             ),
         ]
     return scores
+
+
+def joint(prefix: str) -> str:
+    """What stands between an instruction and a sentence: a space, unless it has one."""
+    return " " if prefix and not prefix[-1].isspace() else ""
 
 
 def checked_toxicity(scorer: Scorer, texts: Sequence[str]) -> Float[np.ndarray, "N"]:
