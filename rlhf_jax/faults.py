@@ -40,6 +40,8 @@ POINTS = {
     "ckpt.before_read": "in restore, before the arrays are read",
     "tracking.line": "before a line of metrics is written",
     "candidates.before_rename": "candidates are written, their file has no final name",
+    "pipeline.before_stage": "before a stage runs",
+    "pipeline.before_done": "a stage has run, it is not yet marked as done",
     "ppo.generate": "before the responses of an iteration are sampled",
     "ppo.score": "before the responses are scored",
     "ppo.advantages": "before rewards become advantages",
