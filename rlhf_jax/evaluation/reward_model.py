@@ -29,8 +29,8 @@ __all__ = [
     "length_correlation",
     "pair_accuracy",
     "pairs_of",
-    "reward_model_scores",
     "score_rankings",
+    "scores_of_pairs",
 ]
 
 RewardFunction = Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -250,11 +250,8 @@ def cross_validated_accuracy(
     }
 
 
-def reward_model_scores(
-    reward: RewardFunction, rankings: Sequence[Ranking], *, condition: str = ""
-) -> list[Score]:
+def scores_of_pairs(pairs: Pairs, *, condition: str = "") -> list[Score]:
     """Accuracy and ranking loss as rows of a table."""
-    pairs = pairs_of(rankings, score_rankings(reward, rankings))
     options = {"condition": condition, "clusters": pairs.prompts}
     loss = np.logaddexp(0, -pairs.margins)
     return [

@@ -1,1 +1,51 @@
-"""To be filled."""
+"""Tables and plots of a finished run, in one file that needs nothing else.
+
+tables.py    a table, and how it looks in HTML, Markdown, a terminal, JSON
+figures.py   plots as SVG text: learning curves, reward against KL, win rates, ...
+document.py  `write_report`: sections of text, tables and figures -> one HTML file
+results.py   what `rlhf-jax eval` writes: results.json, results.md, report.html
+"""
+
+from rlhf_jax.reports.document import Section, html_text, side_by_side, write_report
+from rlhf_jax.reports.figures import (
+    agreement_heat_map,
+    alignment_tax_bars,
+    kl_reward_frontier,
+    learning_curves,
+    length_against_reward,
+    reliability_diagram,
+    reward_histograms,
+    win_rate_bars,
+)
+from rlhf_jax.reports.results import interval_rows, write_results
+from rlhf_jax.reports.tables import (
+    Table,
+    print_table,
+    results_as_table,
+    table_document,
+    table_html,
+    table_markdown,
+)
+
+__all__ = [
+    "Section",
+    "Table",
+    "agreement_heat_map",
+    "alignment_tax_bars",
+    "html_text",
+    "interval_rows",
+    "kl_reward_frontier",
+    "learning_curves",
+    "length_against_reward",
+    "print_table",
+    "reliability_diagram",
+    "results_as_table",
+    "reward_histograms",
+    "side_by_side",
+    "table_document",
+    "table_html",
+    "table_markdown",
+    "win_rate_bars",
+    "write_report",
+    "write_results",
+]

@@ -1,0 +1,201 @@
+"""`rlhf-jax eval`: the paper's tables from checkpoints or from released outputs."""
+
+import argparse
+import sys
+
+from rlhf_jax.errors import InputError
+
+HELP = "evaluate checkpoints, or score outputs that exist already"
+
+_EXAMPLES = """\
+examples:
+  rlhf-jax eval runs/gpt runs/ppo --suite world --baseline gpt --out runs/eval
+  rlhf-jax eval MODEL_DIR --suite winogender --suite crows_pairs --data DATA_DIR
+  rlhf-jax eval sft=runs/sft ppo=runs/ppo --suite preference --judge labelers \\
+      --baseline sft
+  rlhf-jax eval runs/rm --suite reward-model --data held_out_rankings.jsonl
+  rlhf-jax eval --samples squadv2_samples.csv.gz --suite squad
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of the command."""
+    add = parser.add_argument
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    add("checkpoints", nargs="*", metavar="CHECKPOINT", help="DIR or NAME=DIR")
+    add("--suite", action="append", default=[], help="repeatable; --list shows all")
+    add("--list", action="store_true", help="the suites, and nothing else")
+    add("--data", help="folder or file of published formats, or hub:NAME")
+    add("--samples", help="score the outputs of this file instead of checkpoints")
+    add("--out", help="folder for results.json, results.md, report.html, items.jsonl")
+    add("--baseline", default="", help="policy that differences are taken to")
+    add("--judge", default="gold", help="gold, labelers, labels:FILE, reward:DIR, URL")
+    add("--toxicity", help="scorer: world, words:FILE, URL")
+    add("--prompts", help="prompt records; the embedded world's by default")
+    add("--limit", type=int, help="at most so many items per suite")
+    add("--shots", type=int, help="solved examples; as in the paper by default")
+    add("--samples-per-prompt", type=int, default=0, help="for expected max toxicity")
+    add("--by-kind", action="store_true", help="bias per occupation or kind as well")
+    add("--max-new-tokens", type=int, default=64)
+    add("--batch-size", type=int, default=16)
+    add("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates, prints the table, writes the folder if asked."""
+    if args.list:
+        return _print_suites()
+    if not args.suite:
+        raise InputError("--suite: missing; --list shows the suites")
+    for name in ("limit", "shots", "max_new_tokens", "batch_size"):
+        value = getattr(args, name)
+        if value is not None and value < (0 if name == "shots" else 1):
+            raise InputError(f"--{name.replace('_', '-')}: {value} is too small")
+    special = {"preference": _preference, "reward-model": _reward_model}
+    if args.samples:
+        return _samples(args)
+    if len(args.suite) == 1 and args.suite[0] in special:
+        return special[args.suite[0]](args)
+    return _suites(args)
+
+
+def _print_suites() -> int:
+    from rlhf_jax.evaluation.suites import GROUPS, SUITES
+    from rlhf_jax.reports import Table, print_table
+
+    rows = [[name, suite.summary] for name, suite in SUITES.items()]
+    rows += [[name, ", ".join(members)] for name, members in GROUPS.items()]
+    rows += [
+        ["preference", "win rate against --baseline by --judge"],
+        ["reward-model", "accuracy, calibration, length; --data RANKINGS"],
+    ]
+    print_table(Table(["suite", "what it measures"], rows))
+    return 0
+
+
+def _finish(args, title: str, scores, *, sections=()) -> int:
+    from rlhf_jax.evaluation.tables import result_table
+    from rlhf_jax.reports import print_table, results_as_table, write_results
+
+    results = result_table(title, scores, baseline=args.baseline)
+    print_table(results_as_table(results, intervals=len(scores) <= 4))
+    if args.out:
+        for path in write_results(
+            args.out, results, scores=scores, sections=sections
+        ).values():
+            print(path)
+    return 0
+
+
+def _samples(args) -> int:
+    from rlhf_jax.evaluation.samples import score_samples
+
+    if len(args.suite) != 1 or args.checkpoints:
+        raise InputError("--samples takes one --suite and no checkpoint")
+    scores = score_samples(args.samples, args.suite[0])
+    return _finish(args, f"{args.suite[0]}: {args.samples}", scores)
+
+
+def _policies(args, *, stop_at_newline: bool):
+    from rlhf_jax.evaluation.policy import load_policy
+    from rlhf_jax.evaluation.runs import named_checkpoints
+
+    if not args.checkpoints:
+        raise InputError("CHECKPOINT: missing: a directory, or --samples FILE")
+    return [
+        load_policy(
+            directory,
+            name,
+            max_new_tokens=args.max_new_tokens,
+            batch_size=args.batch_size,
+            stop_at_newline=stop_at_newline,
+        )
+        for name, directory in named_checkpoints(args.checkpoints).items()
+    ]
+
+
+def _prompts(args):
+    from rlhf_jax.evaluation.runs import read_prompts, world_prompts
+
+    found = read_prompts(args.prompts) if args.prompts else world_prompts(args.seed)
+    return list(found)[: args.limit]
+
+
+def _suites(args) -> int:
+    from rlhf_jax.evaluation.runs import run_suites, scorer_named
+    from rlhf_jax.evaluation.suites import Settings, suite_names
+
+    names = suite_names(args.suite)
+    asks = {"world-gold", "world-hallucination"} & set(names)
+    settings = Settings(
+        data=args.data,
+        limit=args.limit,
+        num_shots=args.shots,
+        seed=args.seed,
+        toxicity=scorer_named(args.toxicity) if args.toxicity else None,
+        num_samples=args.samples_per_prompt,
+        by_kind=args.by_kind,
+        prompts=_prompts(args) if asks else (),
+    )
+    whole = any(name.startswith("world") for name in names)
+    policies = _policies(args, stop_at_newline=not whole)
+    scores = run_suites(
+        policies, names, settings, tell=lambda text: print(text, file=sys.stderr)
+    )
+    for policy in policies:
+        if policy.truncated and policy.truncated():
+            print(
+                f"{policy.name}: {policy.truncated()} prompts were longer than the "
+                "context and lost their beginning",
+                file=sys.stderr,
+            )
+    return _finish(args, ", ".join(args.suite), scores)
+
+
+def _preference(args) -> int:
+    from rlhf_jax.evaluation.preference import preference_score, preference_summary
+    from rlhf_jax.evaluation.runs import judge_named, preference_results
+    from rlhf_jax.reports import Section, interval_rows, print_table, win_rate_bars
+
+    judge = judge_named(args.judge, seed=args.seed)
+    policies = _policies(args, stop_at_newline=False)
+    found = preference_results(policies, _prompts(args), args.baseline, judge)
+    summaries = {name: preference_summary(one) for name, one in found.items()}
+    table = interval_rows(summaries, f"against {args.baseline}, judged by {args.judge}")
+    print_table(table)
+    bars = win_rate_bars({name: one["win rate"] for name, one in summaries.items()})
+    args.baseline = ""  # its own win rate is 50 % by definition: no column to subtract
+    return _finish(
+        args,
+        "Preference",
+        {name: [preference_score(one)] for name, one in found.items()},
+        sections=[Section("Win rates", [bars, table])],
+    )
+
+
+def _reward_model(args) -> int:
+    from rlhf_jax.evaluation import reward_model as rm
+    from rlhf_jax.evaluation.rewards import load_reward
+    from rlhf_jax.evaluation.runs import named_checkpoints, read_rankings
+    from rlhf_jax.reports import Section, interval_rows, reliability_diagram
+
+    if not args.data:
+        raise InputError("suite reward-model needs --data: a file of rankings")
+    rankings, scores, sections = read_rankings(args.data)[: args.limit], {}, []
+    for name, directory in named_checkpoints(args.checkpoints).items():
+        reward = load_reward(directory, batch_size=args.batch_size)
+        rewards = rm.score_rankings(reward, rankings)
+        pairs = rm.pairs_of(rankings, rewards)
+        gaps = rm.accuracy_by_rank_gap(pairs)
+        gaps = {f"{gap} ranks apart": interval for gap, interval in gaps.items()}
+        lengths = rm.length_correlation(rankings, rewards)
+        words = "; ".join(f"{key} {value:.3f}" for key, value in lengths.items())
+        title = f"{name}: calibration"
+        diagram = reliability_diagram(rm.calibration(pairs), title=title)
+        gap_table = interval_rows({"accuracy": gaps}, "Accuracy by rank gap")
+        sections.append(Section(name, [diagram, gap_table, f"Length: {words}"]))
+        scores[name] = rm.scores_of_pairs(pairs)
+    if not scores:
+        raise InputError("CHECKPOINT: missing: a directory of a reward model")
+    return _finish(args, "Reward model", scores, sections=sections)

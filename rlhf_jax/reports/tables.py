@@ -1,0 +1,159 @@
+"""A table of text, and how it looks in HTML, Markdown and a terminal."""
+
+import dataclasses
+import html
+from collections.abc import Sequence
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.intervals import Interval
+from rlhf_jax.evaluation.tables import ResultRow, ResultTable
+
+__all__ = [
+    "Table",
+    "print_table",
+    "results_as_table",
+    "table_document",
+    "table_html",
+    "table_markdown",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Headers and rows of text.
+
+    Attributes:
+      headers: column names.
+      rows: each with as many cells.
+      caption: what the table shows; may be empty.
+      marks: (row, column) -> "better" or "worse", for colour.
+
+    Raises:
+      InputError: a row of another width.
+    """
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    marks: dict[tuple[int, int], str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for number, row in enumerate(self.rows):
+            if len(row) != len(self.headers):
+                raise InputError(
+                    f"table {self.caption!r}: row {number} has {len(row)} cells, the "
+                    f"header {len(self.headers)}"
+                )
+
+
+def table_html(table: Table) -> str:
+    """The table as HTML; all text is escaped."""
+    head = "".join(f"<th>{html.escape(str(h))}</th>" for h in table.headers)
+    lines = []
+    for i, row in enumerate(table.rows):
+        cells = []
+        for j, cell in enumerate(row):
+            mark = table.marks.get((i, j), "")
+            kind = f' class="{html.escape(mark)}"' if mark else ""
+            cells.append(f"<td{kind}>{html.escape(str(cell))}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    caption = (
+        f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
+    )
+    return (
+        f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def table_markdown(table: Table) -> str:
+    """The table as Markdown, columns aligned for reading as text too."""
+
+    def clean(cell) -> str:
+        return str(cell).replace("|", "\\|").replace("\n", " ")
+
+    rows = [[clean(cell) for cell in row] for row in (table.headers, *table.rows)]
+    widths = [max(3, *(len(row[j]) for row in rows)) for j in range(len(rows[0]))]
+
+    def line(cells) -> str:
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        return f"| {' | '.join(padded)} |"
+
+    rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
+    caption = [f"**{table.caption}**", ""] if table.caption else []
+    return "\n".join([*caption, line(rows[0]), rule, *map(line, rows[1:])]) + "\n"
+
+
+def print_table(table: Table, *, console=None) -> None:
+    """Prints the table to a terminal; green where better, red where worse."""
+    import rich.console
+    import rich.table
+    import rich.text
+
+    shown = rich.table.Table(title=table.caption or None)
+    for number, header in enumerate(table.headers):
+        shown.add_column(str(header), justify="left" if number == 0 else "right")
+    colours = {"better": "green", "worse": "red"}
+    for i, row in enumerate(table.rows):
+        shown.add_row(
+            *(
+                rich.text.Text(
+                    str(cell), style=colours.get(table.marks.get((i, j)), "")
+                )
+                for j, cell in enumerate(row)
+            )
+        )
+    (console or rich.console.Console()).print(shown)
+
+
+def table_document(table: Table) -> dict:
+    """The table as plain JSON values."""
+    return {
+        "caption": table.caption,
+        "headers": list(table.headers),
+        "rows": [list(row) for row in table.rows],
+    }
+
+
+def results_as_table(
+    results: ResultTable, *, digits: int | None = None, intervals: bool = True
+) -> Table:
+    """Metrics in rows, policies in columns, each cell with its interval.
+
+    Args:
+      results: what the suites gave.
+      digits: after the point; None: 1 for numbers of 10 and more, else 3.
+      intervals: print the 95 % interval, and where there is a baseline the paired
+        difference to it behind a Δ.
+    """
+    rows, marks = [], {}
+    for i, row in enumerate(results.rows):
+        cells = []
+        for j, policy in enumerate(results.policies):
+            cells.append(_cell(row, policy, digits, intervals))
+            if verdict := row.verdict(policy):
+                marks[i, j + 2] = verdict
+        rows.append([f"{row.task} {row.metric}", row.condition, *cells])
+    headers = ["metric", "condition", *results.policies]
+    return Table(headers, rows, results.title, marks)
+
+
+def _cell(row: ResultRow, policy: str, digits: int | None, intervals: bool) -> str:
+    interval = row.cells.get(policy)
+    if interval is None:
+        return ""
+    text = number_text(interval, digits, intervals)
+    difference = row.differences.get(policy)
+    if difference is None or not intervals:
+        return text
+    sign = "+" if difference.estimate >= 0 else ""
+    return f"{text} Δ {sign}{number_text(difference, digits, True)}"
+
+
+def number_text(interval: Interval, digits: int | None, with_ends: bool) -> str:
+    """An interval in as many digits as its size deserves."""
+    if digits is None:
+        digits = 1 if abs(interval.estimate) >= 10 else 3
+    if with_ends:
+        return interval.text(digits)
+    return f"{interval.estimate:.{digits}f}"
