@@ -16,7 +16,7 @@ stream        one response, token by token
 """
 
 from rlhf_jax.sampling.decoder import decoding_params
-from rlhf_jax.sampling.generation import ENGINES, generate
+from rlhf_jax.sampling.generation import ENGINES, generate, rollout_program
 from rlhf_jax.sampling.layout import layout_for_rollout
 from rlhf_jax.sampling.rollout import JaxRollout, Rollout
 from rlhf_jax.sampling.samples import Samples
@@ -34,5 +34,6 @@ __all__ = [
     "decoding_params",
     "generate",
     "layout_for_rollout",
+    "rollout_program",
     "stream",
 ]

@@ -18,7 +18,7 @@ from rlhf_jax.sampling.samples import Samples
 from rlhf_jax.sampling.spec import SamplingSpec
 from rlhf_jax.sampling.static import generate_static
 
-__all__ = ["ENGINES", "generate", "generation_program"]
+__all__ = ["ENGINES", "generate", "rollout_program"]
 
 ENGINES = ("static", "continuous")
 
@@ -108,16 +108,34 @@ def generate(
         limits = jnp.full(rows, spec.max_new_tokens, jnp.int32)
     arrays = [jnp.asarray(a) for a in (prompts, valid, row_ids, limits)]
     arrays = _filled(arrays, samples_per_prompt, _replicas(mesh))
-    samples = generation_program(plan)(params, *arrays, key)
+    samples = _program(plan)(params, *arrays, key)
     return samples if len(samples.lengths) == rows else _first_rows(samples, rows)
 
 
-@functools.cache
-def generation_program(plan: _Plan):
-    """The jitted rollout of one plan: (params, prompts, valid, row_ids, limits, key).
+def rollout_program(
+    model: LanguageModel,
+    spec: SamplingSpec,
+    *,
+    engine: str = "static",
+    samples_per_prompt: int = 1,
+    slots: int | None = None,
+    refill: int | None = None,
+    mesh: Mesh | None = None,
+):
+    """The jitted function behind `generate`, to be lowered, inspected or inlined.
 
-    Kept per plan; jit keeps one compiled program per shape.
+    Returns:
+      (params, prompts, valid, row_ids, limits, key) -> Samples. The number of prompts
+      must be a multiple of the replicas of `mesh`.
     """
+    plan = _Plan(model, spec, engine, samples_per_prompt, slots, refill, mesh)
+    _check_plan(plan)
+    return _program(plan)
+
+
+@functools.cache
+def _program(plan: _Plan):
+    """Kept per plan; jit keeps one compiled program per shape."""
 
     def rollout(params, prompts, valid, row_ids, limits, key):
         params = decoding_params(params, jnp.dtype(plan.model.config.dtype))

@@ -35,7 +35,7 @@ def stream(
 
     Args:
       model: a language model.
-      params: its parameters; `decoding_params` of them save a copy per response.
+      params: its parameters; those by `decoding_params` are not copied.
       prompt: token ids.
       key: typed key.
       spec: what is drawn.
@@ -49,6 +49,7 @@ def stream(
     ids = np.asarray([row_id], np.int32)
     check_prompts(tokens, valid, ids, None, copies=1, context_length=context)
     start, advance = _programs(model, spec)
+    params = _prepared(params, model.config.dtype)
     budget = min(spec.max_new_tokens, context - len(prompt))
     if budget == 0:
         return
@@ -68,13 +69,9 @@ def _programs(model: LanguageModel, spec: SamplingSpec):
     """The jitted first draw and the jitted next one; the cache is updated in place."""
     awake = jnp.ones(1, bool)
 
-    def decoder(params):
-        dtype = jnp.dtype(model.config.dtype)
-        return Decoder(model, decoding_params(params, dtype), spec)
-
     @jax.jit
     def start(params, tokens, valid, keys):
-        maker = decoder(params)
+        maker = Decoder(model, params, spec)
         hidden, cache = maker.prefill(tokens, valid)
         cache = maker.grow(cache, tokens.shape[1] + spec.max_new_tokens)
         steps = jnp.zeros(1, jnp.int32)
@@ -82,13 +79,16 @@ def _programs(model: LanguageModel, spec: SamplingSpec):
 
     @functools.partial(jax.jit, donate_argnums=1)
     def advance(params, cache, token, keys, step, length, width):
-        maker = decoder(params)
+        maker = Decoder(model, params, spec)
         position = jnp.reshape(length + step - 1, (1,))
         hidden, cache = maker.step(token, position, cache, width + step - 1)
         steps = jnp.reshape(jnp.int32(step), (1,))
         return (*maker.draw(hidden, keys, steps, awake), cache)
 
     return start, advance
+
+
+_prepared = jax.jit(decoding_params, static_argnames="dtype")
 
 
 def _bucket(prompt: Sequence[int], context_length: int):
