@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from rlhf_jax.data.batches import Batch
 from rlhf_jax.data.encoding import SequenceTokens
@@ -83,41 +83,36 @@ class PackedRows:
         """tokens, valid, mask, segments, positions [B, T] and row [B]."""
         width = int(self.bins.lengths.max(initial=1))
         members, present = self.bins.padded(rows, width, -1)
-        place, member = np.nonzero(present)
-        chosen = members[place, member]
-        lengths = self.sequences.tokens.lengths[chosen]
-        # flat position of every token, member after member
-        total = int(lengths.sum())
-        owner = np.repeat(np.arange(len(chosen)), lengths)
-        within = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        column = within + np.repeat(_offsets_in_row(place, lengths), lengths)
-        line = place[owner]
-        shape = (len(rows), self.sequences.length)
-        batch = {
-            "tokens": np.full(shape, self.sequences.pad, np.int32),
-            "valid": np.zeros(shape, bool),
-            "mask": np.zeros(shape, bool),
-            "segments": np.zeros(shape, np.int32),
-            "positions": np.zeros(shape, np.int32),
+        chosen = members[present]
+        number = np.nonzero(present)[1] + 1
+        ragged = self.sequences.tokens
+        lengths = ragged.lengths[chosen]
+        per_row = np.zeros(present.shape, np.int64)
+        per_row[present] = lengths
+        column = np.arange(self.sequences.length)
+        valid = column[None, :] < per_row.sum(axis=1)[:, None]
+        # Flat, member after member: just the order in which `valid` is filled.
+        within = np.arange(lengths.sum()) - np.repeat(
+            np.cumsum(lengths) - lengths, lengths
+        )
+        source = within + np.repeat(ragged.offsets[chosen], lengths)
+        trained = within >= np.repeat(self.sequences.starts[chosen], lengths)
+        pad = self.sequences.pad
+        return {
+            "tokens": _placed(valid, ragged.values[source], pad, np.int32),
+            "valid": valid,
+            "mask": _placed(valid, trained, False, bool),
+            "segments": _placed(valid, np.repeat(number, lengths), 0, np.int32),
+            "positions": _placed(valid, within, 0, np.int32),
             "row": rows,
         }
-        ragged = self.sequences.tokens
-        source = ragged.offsets[chosen][owner] + within
-        batch["tokens"][line, column] = ragged.values[source]
-        batch["valid"][line, column] = True
-        batch["mask"][line, column] = within >= self.sequences.starts[chosen][owner]
-        batch["segments"][line, column] = member[owner] + 1
-        batch["positions"][line, column] = within
-        return batch
 
 
-def _offsets_in_row(
-    place: Int64[np.ndarray, " m"], lengths: Int64[np.ndarray, " m"]
-) -> Int64[np.ndarray, " m"]:
-    """Where each member starts in its row; `place` is the sorted row of each member."""
-    ends = np.cumsum(lengths)
-    first = np.searchsorted(place, place, side="left")
-    return ends - lengths - (ends[first] - lengths[first])
+def _placed(valid: Bool[np.ndarray, "B T"], values, fill, dtype) -> np.ndarray:
+    """Flat values put where `valid` is True, `fill` elsewhere."""
+    out = np.full(valid.shape, fill, dtype)
+    out[valid] = values
+    return out
 
 
 @dataclass(frozen=True)
