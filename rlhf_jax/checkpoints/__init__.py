@@ -1,6 +1,7 @@
 """Checkpoints that are complete, verified, and refused if wrong.
 
 store      CheckpointStore: save, restore, fall back, hand over a part
+saver      one save at a time in the background
 manifest   the file that vouches for all others, hash by hash
 catalogue  which steps are usable, and why the others are not
 preflight  does a checkpoint fit the run? asked before an array is read

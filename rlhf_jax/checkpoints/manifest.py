@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from rlhf_jax.checkpoints.hashes import checksum, regular_files
@@ -152,6 +153,14 @@ def _changed(directory: pathlib.Path, manifest: Manifest) -> str | None:
             if found != manifest.files[name][1]:
                 return f"{directory / name}: its bytes have changed"
     return None
+
+
+def as_json(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What JSON gives back for `settings`; InputError where it cannot hold them."""
+    try:
+        return json.loads(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} of a checkpoint must be JSON: {error}") from error
 
 
 def sync_directory(directory: pathlib.Path) -> None:

@@ -1,10 +1,7 @@
 """The checkpoints of a run: complete, verified, and refused if wrong."""
 
-import json
-import logging
 import os
 import pathlib
-import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -14,14 +11,18 @@ from rlhf_jax.checkpoints import steps as names
 from rlhf_jax.checkpoints.arrays import ArrayFiles
 from rlhf_jax.checkpoints.catalogue import Catalogue
 from rlhf_jax.checkpoints.leaves import leaf_specs, named_leaves, nested, non_finite
-from rlhf_jax.checkpoints.manifest import Manifest, read_manifest, write_manifest
-from rlhf_jax.checkpoints.messages import reason, space
+from rlhf_jax.checkpoints.manifest import (
+    NAME,
+    Manifest,
+    as_json,
+    read_manifest,
+)
+from rlhf_jax.checkpoints.messages import reason
 from rlhf_jax.checkpoints.preflight import check_identity, check_leaves, subtree_like
 from rlhf_jax.checkpoints.processes import any_process, decided
+from rlhf_jax.checkpoints.saver import Saver
 from rlhf_jax.errors import CheckpointError, InputError, NumericsError
 from rlhf_jax.faults import fault
-
-logger = logging.getLogger("rlhf_jax.checkpoints")
 
 
 class CheckpointStore:
@@ -54,7 +55,8 @@ class CheckpointStore:
         on_save_error: "abort" raises what a failed save met; "continue" logs it, and
           the next save tries again.
         identity: what must be equal for a run to go on from a checkpoint: stage,
-          model config, hashes of data and tokenizer; JSON types. Stored with each.
+          model config, hashes of data and tokenizer; JSON types. Stored with each
+          step. None, for a reader: not compared.
         override: dotted keys of the identity that may differ.
         allow_fresh: start anew where there are steps but none is usable.
         """
@@ -65,17 +67,18 @@ class CheckpointStore:
         if on_save_error not in ("abort", "continue"):
             raise InputError(f"on_save_error: {on_save_error!r}: abort or continue")
         self.directory = pathlib.Path(directory).absolute()
-        self.keep_last, self.keep_every = keep_last, keep_every
-        self.on_save_error = on_save_error
-        self.identity = _as_json(identity or {}, "identity")
+        self.identity = None if identity is None else as_json(identity, "identity")
         self.override = frozenset(override)
         self.allow_fresh = allow_fresh
         self._files = ArrayFiles()
-        self._existed = self.directory.is_dir()
         self._catalogue = Catalogue(self.directory)
-        self._cleaned = False
-        self._thread: threading.Thread | None = None
-        self._failure: tuple[int, int, BaseException] | None = None  # step, bytes, why
+        self._saver = Saver(
+            self._catalogue,
+            self._files,
+            keep_last=keep_last,
+            keep_every=keep_every,
+            raises=on_save_error == "abort",
+        )
 
     # Saving
 
@@ -101,7 +104,7 @@ class CheckpointStore:
           InputError: the state or the meta cannot be stored.
         """
         self.wait()
-        meta = _as_json(meta or {}, "meta")
+        meta = as_json(meta or {}, "meta")
         leaves = named_leaves(state)
         if bad := non_finite(leaves):
             raise NumericsError(
@@ -109,21 +112,8 @@ class CheckpointStore:
                 f"or infinity: {', '.join(bad[:5])}"
             )
         self._check_order(step, force)
-        specs = leaf_specs(state)
-        size = sum(getattr(leaf, "nbytes", 8) for leaf in leaves.values())
-        try:
-            if jax.process_index() == 0:
-                self._make_room()
-            fault("ckpt.before_write")
-            self._files.write(names.writing_path(self.directory, step), leaves)
-        except (OSError, ValueError, RuntimeError) as error:
-            self._failure = (step, size, error)
-            self._raise_failure()
-            return
-        self._thread = threading.Thread(
-            target=self._finish, args=(step, size, meta, specs), name="checkpoint"
-        )
-        self._thread.start()
+        about = {"meta": meta, "identity": self.identity or {}}
+        self._saver.start(step, leaves, about)
 
     def _check_order(self, step: int, force: bool) -> None:
         newest = decided(self._catalogue.newest)
@@ -136,72 +126,13 @@ class CheckpointStore:
                 f"first: discard_after({step - 1})"
             )
 
-    def _make_room(self) -> None:
-        if self._existed and not self.directory.is_dir():
-            raise FileNotFoundError(None, "the directory was removed during the run")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._existed = True
-        if not self._cleaned:  # not before: a mere reader must not delete anything
-            names.remove_leftovers(self.directory)
-            self._cleaned = True
-
-    def _finish(self, step: int, size: int, meta: dict, specs: dict) -> None:
-        """In the background: waits for the arrays, then manifest, name, retention."""
-        try:
-            self._files.wait()
-            if jax.process_index() == 0:
-                fault("ckpt.before_manifest")
-                path = names.writing_path(self.directory, step)
-                write_manifest(
-                    path, step=step, meta=meta, identity=self.identity, leaves=specs
-                )
-                fault("ckpt.before_commit")
-                names.commit(self.directory, step)
-                self._catalogue.damaged.discard(step)
-                fault("ckpt.before_delete")
-                self._retire()
-        except BaseException as error:
-            self._failure = (step, size, error)
-
-    def _retire(self) -> None:
-        """Deletes steps that are not kept; the newest is complete by now."""
-        steps = self.steps()
-        kept = names.kept_steps(
-            steps, keep_last=self.keep_last, keep_every=self.keep_every
-        )
-        for step in steps:
-            if step not in kept:
-                names.delete(self.directory, step)
-
     def wait(self) -> None:
-        """Waits until the save in flight is complete and verified.
+        """Waits until the save in flight has its manifest and its name.
 
         Raises:
           CheckpointError: it failed (with `on_save_error="abort"`).
         """
-        if self._thread is None:
-            return
-        self._thread.join()
-        self._thread = None
-        if any_process(self._failure is not None) and self._failure is None:
-            self._failure = (-1, 0, RuntimeError("the save failed on another process"))
-        self._raise_failure()
-
-    def _raise_failure(self) -> None:
-        if self._failure is None:
-            return
-        (step, size, error), self._failure = self._failure, None
-        if jax.process_index() == 0:
-            names.remove_leftovers(self.directory)
-        if not isinstance(error, Exception):
-            raise error
-        message = (
-            f"step {step} could not be saved in {self.directory}: {reason(error)}"
-            f"{space(self.directory, size)}; steps {self.steps()} are as they were"
-        )
-        if self.on_save_error == "abort":
-            raise CheckpointError(message) from error
-        logger.error("%s; going on without", message)
+        self._saver.wait()
 
     def close(self) -> None:
         """Waits for the save in flight; raises what it met."""
@@ -262,7 +193,8 @@ class CheckpointStore:
 
         def check(path: pathlib.Path, manifest: Manifest) -> None:
             check_leaves(path, manifest.leaves, leaf_specs(template_state))
-            check_identity(path, manifest.identity, self.identity, self.override)
+            if self.identity is not None:
+                check_identity(path, manifest.identity, self.identity, self.override)
 
         path, manifest = self._usable(step, check)
         leaves = self._read(path, like)
@@ -295,6 +227,7 @@ class CheckpointStore:
         wanted: dict[str, Any] = {}
 
         def check(path: pathlib.Path, manifest: Manifest) -> None:
+            wanted.clear()
             wanted.update(subtree_like(path, manifest.leaves, subtree, template))
 
         path, _ = self._usable(step, check)
@@ -308,7 +241,7 @@ class CheckpointStore:
         self.wait()
         if jax.process_index() == 0:
             for later in names.named_steps(self.directory):
-                if later > step:
+                if later > step and (self._catalogue.path(later) / NAME).is_file():
                     names.delete(self.directory, later)
         any_process(False)
 
@@ -327,11 +260,3 @@ class CheckpointStore:
             return self._files.read(path, like)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"{path}: {reason(error)}") from error
-
-
-def _as_json(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What JSON gives back for `settings`."""
-    try:
-        return json.loads(json.dumps(settings, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} of a checkpoint must be JSON: {error}") from error
