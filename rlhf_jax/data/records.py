@@ -85,13 +85,22 @@ def stable_id(*parts: str) -> str:
     return hashlib.sha256(joined).hexdigest()[:16]
 
 
+def _encodable(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair") from error
+    return text
+
+
 def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("expected text, got only white space")
     return text
 
 
-Filled = Annotated[str, AfterValidator(_not_blank)]
+Clean = Annotated[str, AfterValidator(_encodable)]
+Filled = Annotated[Clean, AfterValidator(_not_blank)]
 KINDS = ("plain", "few-shot", "user-based")
 
 
@@ -158,7 +167,7 @@ class Ranking(Record):
     """
 
     prompt: Filled
-    responses: list[str] = Field(min_length=2)
+    responses: list[Clean] = Field(min_length=2)
     ranks: list[int]
     likert: list[Annotated[int, Field(ge=1, le=7)]] | None = None
     flags: list[dict[str, bool]] | None = None

@@ -19,7 +19,7 @@ from rlhf_jax.data.readers import (
     trl,
 )
 from rlhf_jax.data.records import MAX_K, Ranking, Record
-from rlhf_jax.data.rows import Intake, Row, RowError, json_rows
+from rlhf_jax.data.rows import Intake, Row, RowError, as_dict, json_rows
 from rlhf_jax.errors import InputError
 
 __all__ = ["FORMATS", "Format", "detect_format", "read"]
@@ -36,16 +36,18 @@ class Format:
       convert: one row -> its records, none, one or many.
       group: puts rows together that make one record.
       keys: the fields by which a JSON row of this format is known.
+      objects: every row must be an object.
     """
 
     rows: RowReader
     convert: Callable[[Row], Iterable[Record]]
     group: Callable[[Iterable[Row]], Iterator[Row]] = iter
     keys: frozenset[str] = frozenset()
+    objects: bool = False
 
 
 def _json(convert, *keys: str, group=iter) -> Format:
-    return Format(json_rows, convert, group, frozenset(keys))
+    return Format(json_rows, convert, group, frozenset(keys), objects=True)
 
 
 # A file is taken for the first format whose keys its first row has.
@@ -63,7 +65,7 @@ FORMATS: dict[str, Format] = {
     "argilla": _json(comparisons.argilla, "fields"),
     "hh": _json(dialogues.hh_rankings),
     "trl": _json(trl.trl_record, group=trl.grouped_rows),
-    "strings": _json(documents.prompt_string),
+    "strings": Format(json_rows, documents.prompt_string),
     "text": Format(documents.file_rows, documents.document),
     "lines": Format(documents.line_rows, documents.document),
     "gutenberg": Format(documents.file_rows, documents.book),
@@ -105,6 +107,8 @@ def read(
     before = intake.rows
     for row in chosen.group(chosen.rows(path, intake)):
         try:
+            if chosen.objects:
+                as_dict(row.value, "")
             made = [_checked(record, max_k) for record in chosen.convert(row)]
         except RowError as error:
             intake.reject(row, error)
@@ -150,8 +154,6 @@ def told(error: ValidationError) -> RowError:
         why = "missing"
     elif first["type"] == "extra_forbidden":
         why = "unknown field"
-    elif first["type"] == "string_unicode":
-        why = "half of a surrogate pair"
     elif not where and ": " in why:  # our own validators name the field themselves
         where, why = why.split(": ", 1)
     return RowError(where, why.replace("Input should be", "expected"))

@@ -1,0 +1,89 @@
+"""The four records: what they accept, and what they refuse."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rlhf_jax.data import Demonstration, Ranking
+from rlhf_jax.data.records import (
+    competition_ranks,
+    dense_ranks,
+    stable_id,
+    untied_pairs,
+)
+
+
+def ranking(**fields):
+    given = {"id": "1", "prompt": "p", "responses": ["a", "b", "c"], "ranks": [1, 2, 3]}
+    return Ranking(**{**given, **fields})
+
+
+@pytest.mark.parametrize(
+    "ranks", [[1, 2, 3], [3, 1, 2], [1, 2, 2], [1, 1, 2], [1, 1, 3]]
+)
+def test_dense_and_competition_ranks_are_accepted(ranks):
+    assert ranking(ranks=ranks).ranks == ranks
+
+
+@pytest.mark.parametrize(
+    ("ranks", "hint"),
+    [([1, 3, 3], "[1, 2, 2]"), ([0, 1, 2], "[1, 2, 3]"), ([-1, 1, 1], "[1, 2, 2]")],
+)
+def test_gaps_and_other_counts_are_refused_with_the_normalised_form(ranks, hint):
+    with pytest.raises(ValidationError, match="the same order is written") as caught:
+        ranking(ranks=ranks)
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ranks": [1, 2]},
+        {"ranks": [1.0, 2, 3]},
+        {"ranks": [True, 2, 3]},
+        {"ranks": "123"},
+        {"responses": ["a"], "ranks": [1]},
+        {"likert": [1, 2]},
+        {"likert": [1, 2, 8]},
+        {"shown_order": [0, 1, 1]},
+        {"seconds": float("nan")},
+        {"prompt": " \n"},
+        {"prompt": "\ud800"},
+        {"prompt": 7},
+        {"unknown": 1},
+    ],
+)
+def test_a_ranking_that_contradicts_itself_is_refused(fields):
+    with pytest.raises(ValidationError):
+        ranking(**fields)
+
+
+def test_an_empty_response_is_allowed_in_a_ranking_but_not_as_a_demonstration():
+    assert ranking(responses=["", "b", "c"]).responses[0] == ""
+    with pytest.raises(ValidationError):
+        Demonstration(id="1", prompt="p", response=" ")
+
+
+def test_a_tie_leaves_no_pair_and_all_tied_leaves_none_at_all():
+    assert ranking(ranks=[1, 1, 2]).pairs == [(0, 2), (1, 2)]
+    assert ranking(ranks=[1, 1, 1]).pairs == []
+
+
+def test_the_split_key_is_the_group_then_the_user_then_the_id():
+    row = {"id": "i", "prompt": "p", "response": "r"}
+    assert Demonstration(**row).split_key == "i"
+    assert Demonstration(**row, user="u").split_key == "u"
+    assert Demonstration(**row, user="u", group="g").split_key == "g"
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=9))
+def test_both_styles_of_ranks_keep_the_order_and_the_ties(ranks):
+    dense, competition = dense_ranks(ranks), competition_ranks(ranks)
+    assert untied_pairs(dense) == untied_pairs(ranks) == untied_pairs(competition)
+    assert min(dense) == min(competition) == 1
+    assert sorted(set(dense)) == list(range(1, len(set(ranks)) + 1))
+
+
+def test_a_stable_id_depends_on_the_parts_and_their_borders():
+    assert stable_id("ab", "c") == stable_id("ab", "c") != stable_id("a", "bc")
