@@ -1,1 +1,42 @@
-"""To be filled."""
+"""Decoders and their heads; the only room that imports flax.
+
+config      `TrunkConfig`: a family is its fields
+sizes       GPT-3's sizes by name
+trunk       embedding, stacked blocks by scan, final norm
+block       attention and MLP around the residual stream
+norms, positions, products   the parts of a block
+attention   softmax attention in blocks, without stored scores
+sight       who sees whom: padding, packing, cache, prefix
+kernels     cuDNN and TPU attention behind `TrunkConfig.attention`
+cache       keys and values of tokens already read
+heads       `LanguageModel`, `ScalarModel`, `init_params`
+prefix      K responses against one prompt, computed once
+"""
+
+from rlhf_jax.models.cache import KVCache, grow_cache, init_cache
+from rlhf_jax.models.config import RopeScaling, TrunkConfig
+from rlhf_jax.models.heads import (
+    LanguageModel,
+    ScalarModel,
+    init_params,
+    last_values,
+)
+from rlhf_jax.models.sizes import GPT3_SIZES, gpt3_config
+from rlhf_jax.models.trunk import Trunk, stack_layers, unstack_layers
+
+__all__ = [
+    "GPT3_SIZES",
+    "KVCache",
+    "LanguageModel",
+    "RopeScaling",
+    "ScalarModel",
+    "Trunk",
+    "TrunkConfig",
+    "gpt3_config",
+    "grow_cache",
+    "init_cache",
+    "init_params",
+    "last_values",
+    "stack_layers",
+    "unstack_layers",
+]

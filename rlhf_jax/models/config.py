@@ -1,0 +1,166 @@
+"""What a decoder is: one frozen dataclass for every family, no subclasses."""
+
+import dataclasses
+import math
+
+from rlhf_jax.errors import InputError
+
+ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
+ATTENTIONS = ("xla", "cudnn", "splash")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched beyond the pretraining context.
+
+    Attributes:
+      kind: "linear" divides every frequency by `factor`; "llama3" divides the low
+        ones, leaves the high ones and blends between (Llama 3.1).
+      factor: of the stretch.
+      low_frequency_factor: wavelengths above original_context / this are divided.
+      high_frequency_factor: wavelengths below original_context / this are kept.
+      original_context: of pretraining [tokens].
+    """
+
+    kind: str = "llama3"
+    factor: float = 1.0
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    original_context: int = 8192
+
+    def __post_init__(self):
+        if self.kind not in ("linear", "llama3"):
+            raise InputError(f"rope scaling {self.kind!r}: expected linear or llama3")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrunkConfig:
+    """A decoder, by its fields. The defaults are GPT-2's and GPT-3's (Brown 2020).
+
+    Attributes:
+      vocab_size: V, rows of the embedding.
+      context_length: longest sequence [tokens].
+      embed_dim: D, the width.
+      num_layers: L.
+      num_heads: N, of queries.
+      num_kv_heads: of keys and values (grouped-query attention); None: N.
+      head_dim: H; None: D / N.
+      mlp_dim: hidden width of the MLP; None: 4 D.
+      positions: "learned" or "rotary".
+      rope_theta: base of the rotary frequencies.
+      rope_fraction: part of each head that rotates (GPT-NeoX: 0.25).
+      rope_scaling: of the rotary frequencies; None: none.
+      norm: "layer" or "rms".
+      norm_eps: added to the variance.
+      norm_offset: scales are stored as 1 + w (Gemma).
+      post_norms: a norm also after attention and MLP, before the sum (Gemma 2).
+      parallel_residual: x + attention(norm x) + mlp(norm' x) (GPT-NeoX).
+      activation: of the MLP: "gelu", "gelu_tanh", "silu" or "relu".
+      gated_mlp: down(activation(gate x) * up x): SwiGLU, GeGLU.
+      qkv_bias: biases on query, key and value.
+      out_bias: bias on the output of attention.
+      mlp_bias: biases in the MLP.
+      query_key_norm: RMS norm of each query and key head (Qwen 3).
+      query_scale: factor on the scores; None: 1/sqrt(H).
+      attention_soft_cap: c tanh(scores / c) (Gemma 2); None: none.
+      logit_soft_cap: the same on logits; None: none.
+      windows: how many tokens back each layer sees, itself included; 0: all; ():
+        all layers see all.
+      embed_scale: factor on embeddings (Gemma: sqrt(D)).
+      tied_unembedding: logits by the embedding itself.
+      residual_dropout: rate on what each block adds and on the embedding (SFT of
+        InstructGPT: 0.2, appendix C.1); acts when deterministic=False.
+      init_std: standard deviation of fresh matrices (GPT-2: 0.02).
+      dtype: of activations and products; norms, softmax and losses are float32.
+      attention: "xla" (everywhere), "cudnn" (NVIDIA) or "splash" (TPU).
+      remat: recompute what is not a matrix product in the backward pass.
+
+    Raises:
+      InputError: fields that contradict each other.
+    """
+
+    vocab_size: int
+    context_length: int
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    mlp_dim: int | None = None
+    positions: str = "learned"
+    rope_theta: float = 10_000.0
+    rope_fraction: float = 1.0
+    rope_scaling: RopeScaling | None = None
+    norm: str = "layer"
+    norm_eps: float = 1e-5
+    norm_offset: bool = False
+    post_norms: bool = False
+    parallel_residual: bool = False
+    activation: str = "gelu_tanh"
+    gated_mlp: bool = False
+    qkv_bias: bool = True
+    out_bias: bool = True
+    mlp_bias: bool = True
+    query_key_norm: bool = False
+    query_scale: float | None = None
+    attention_soft_cap: float | None = None
+    logit_soft_cap: float | None = None
+    windows: tuple[int, ...] = ()
+    embed_scale: float = 1.0
+    tied_unembedding: bool = True
+    residual_dropout: float = 0.0
+    init_std: float = 0.02
+    dtype: str = "float32"
+    attention: str = "xla"
+    remat: bool = True
+
+    def __post_init__(self):
+        derived = {
+            "num_kv_heads": self.num_heads,
+            "head_dim": self.embed_dim // max(self.num_heads, 1),
+            "mlp_dim": 4 * self.embed_dim,
+            "query_scale": None,
+        }
+        for name, value in derived.items():
+            if getattr(self, name) is None and value is not None:
+                object.__setattr__(self, name, value)
+        if self.query_scale is None and self.head_dim > 0:
+            object.__setattr__(self, "query_scale", 1 / math.sqrt(self.head_dim))
+        object.__setattr__(self, "windows", tuple(self.windows))
+        problems = list(_problems(self))
+        if problems:
+            raise InputError("model config: " + "; ".join(problems))
+
+    @property
+    def rotary_dim(self) -> int:
+        """How many of the H numbers of a head rotate."""
+        return int(self.head_dim * self.rope_fraction)
+
+
+def _problems(config: TrunkConfig):
+    """What contradicts itself, one sentence each."""
+    c = config
+    sizes = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")
+    for name in (*sizes, "num_kv_heads", "head_dim", "mlp_dim"):
+        if not isinstance(getattr(c, name), int) or getattr(c, name) < 1:
+            yield f"{name} is {getattr(c, name)!r}, expected a positive integer"
+            return
+    choices = {
+        "positions": ("learned", "rotary"),
+        "norm": ("layer", "rms"),
+        "activation": ACTIVATIONS,
+        "attention": ATTENTIONS,
+        "dtype": DTYPES,
+    }
+    for name, allowed in choices.items():
+        if getattr(c, name) not in allowed:
+            yield f"{name} is {getattr(c, name)!r}, expected one of {allowed}"
+    if c.num_heads % c.num_kv_heads:
+        yield f"num_heads {c.num_heads} is no multiple of num_kv_heads {c.num_kv_heads}"
+    if c.windows and len(c.windows) != c.num_layers:
+        yield f"windows has {len(c.windows)} entries for {c.num_layers} layers"
+    if c.positions == "rotary" and (c.rotary_dim < 2 or c.rotary_dim % 2):
+        yield f"rotary needs an even part of head_dim; {c.rotary_dim} would rotate"
+    if not 0.0 <= c.residual_dropout < 1.0:
+        yield f"residual_dropout is {c.residual_dropout}, expected [0, 1)"
