@@ -99,7 +99,7 @@ def generate(
         row_ids,
         limits,
         copies=samples_per_prompt,
-        context_length=model.config.context_length,
+        config=model.config,
     )
     rows = prompts.shape[0] * samples_per_prompt
     if rows == 0 or spec.max_new_tokens == 0:

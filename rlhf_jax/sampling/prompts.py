@@ -48,7 +48,7 @@ def response_limits(
     return room if limits is None else jnp.clip(limits, 0, room).astype(jnp.int32)
 
 
-def check_prompts(prompts, valid, row_ids, limits, *, copies: int, context_length: int):
+def check_prompts(prompts, valid, row_ids, limits, *, copies: int, config):
     """Refuses what cannot be continued, naming the rows.
 
     Values are looked at where they are on this host; under a jit only shapes are.
@@ -59,11 +59,12 @@ def check_prompts(prompts, valid, row_ids, limits, *, copies: int, context_lengt
       row_ids: [B·K], the names of the responses.
       limits: [B·K] tokens, or None.
       copies: K, responses per prompt.
-      context_length: the model's, in tokens.
+      config: the model's; its context_length and vocab_size are used.
 
     Raises:
-      InputError: arrays that do not belong together; a prompt without a token or one
-        that fills the whole context, unless all its limits are 0 (a filler row).
+      InputError: arrays that do not belong together; a token outside the vocabulary;
+        a prompt without a token or one that fills the whole context. Rows whose
+        limits are all 0 (fillers) may hold anything.
     """
     rows = prompts.shape[0] * copies
     if prompts.ndim != 2 or valid.shape != prompts.shape:
@@ -77,15 +78,19 @@ def check_prompts(prompts, valid, row_ids, limits, *, copies: int, context_lengt
                 f"sampling: {name} are {array.shape}, expected ({rows},): one per "
                 f"response, {copies} for each of {prompts.shape[0]} prompts"
             )
-    if not _on_host(valid) or not (limits is None or _on_host(limits)):
+    if not all(_on_host(a) for a in (prompts, valid, limits) if a is not None):
         return
     lengths = np.asarray(valid).sum(axis=1)
     wanted = np.ones(len(lengths), bool)
     if limits is not None:
         wanted = (np.asarray(limits).reshape(-1, copies) > 0).any(axis=1)
     _refuse(lengths == 0, wanted, "has no token; begin it with an end-of-text token")
-    too_long = lengths >= context_length
-    _refuse(too_long, wanted, f"leaves no room in a context of {context_length} tokens")
+    context, size = config.context_length, config.vocab_size
+    full = lengths >= context
+    _refuse(full, wanted, f"leaves no room in a context of {context} tokens")
+    ids = np.asarray(prompts)
+    alien = (np.asarray(valid) & ((ids < 0) | (ids >= size))).any(axis=1)
+    _refuse(alien, wanted, f"has a token outside the vocabulary of {size}")
 
 
 def _on_host(array) -> bool:

@@ -47,7 +47,7 @@ def stream(
     context = model.config.context_length
     tokens, valid = _bucket(prompt, context)
     ids = np.asarray([row_id], np.int32)
-    check_prompts(tokens, valid, ids, None, copies=1, context_length=context)
+    check_prompts(tokens, valid, ids, None, copies=1, config=model.config)
     start, advance = _programs(model, spec)
     params = _prepared(params, model.config.dtype)
     budget = min(spec.max_new_tokens, context - len(prompt))

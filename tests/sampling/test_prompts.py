@@ -1,3 +1,5 @@
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from rlhf_jax.errors import InputError
 from rlhf_jax.sampling.prompts import check_prompts, pack_prompts, response_limits
 
+CONFIG = types.SimpleNamespace(context_length=6, vocab_size=13)
 PROMPTS = np.arange(1, 13, dtype=np.int32).reshape(2, 6)
 
 
@@ -43,7 +46,7 @@ def check(prompts=PROMPTS, valid=None, row_ids=(0, 1), limits=None, copies=1):
     valid = np.ones(prompts.shape, bool) if valid is None else valid
     limits = None if limits is None else np.array(limits)
     check_prompts(
-        prompts, valid, np.array(row_ids), limits, copies=copies, context_length=6
+        prompts, valid, np.array(row_ids), limits, copies=copies, config=CONFIG
     )
 
 
@@ -73,3 +76,14 @@ def test_names_that_do_not_match_the_responses_are_refused():
         check(limits=[1, 2, 3])
     with pytest.raises(InputError, match="valid"):
         check(valid=np.ones((2, 5), bool))
+
+
+def test_a_token_outside_the_vocabulary_is_refused_by_its_row():
+    prompts = PROMPTS.copy()
+    prompts[1, 2] = 13
+    valid = np.ones((2, 6), bool)
+    valid[:, 0] = False
+    with pytest.raises(InputError, match="row 1 has a token outside .* of 13"):
+        check(prompts=prompts, valid=valid)
+    valid[1, 2] = False  # padding may be anything
+    check(prompts=prompts, valid=valid)
