@@ -129,10 +129,17 @@ def _at(tree: Any, name: str) -> Any:
     return tree
 
 
+def _key_impl(like: Any) -> Any:
+    """The generator of a typed key, also of the mere shape of one."""
+    seen = []
+    jax.eval_shape(lambda key: seen.append(jax.random.key_impl(key)), like)
+    return seen[0]
+
+
 def _as(value: Any, like: Any) -> Any:
     """`value` in the Python type of `like`."""
     if is_key(like):
-        return jax.random.wrap_key_data(value, impl=jax.random.key_impl(like))
+        return jax.random.wrap_key_data(value, impl=_implementation(like))
     if isinstance(like, (jax.Array, jax.ShapeDtypeStruct)):
         return value
     value = np.asarray(value)
@@ -141,6 +148,14 @@ def _as(value: Any, like: Any) -> Any:
     ):
         return type(like)(value.item())
     return value[()] if isinstance(like, np.generic) else value
+
+
+def _implementation(like: Any) -> Any:
+    """The PRNG of a key, also of one that is only described."""
+    found = []
+    described = jax.ShapeDtypeStruct(like.shape, like.dtype)
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), described)
+    return found[0]
 
 
 def _silence_echoes() -> None:

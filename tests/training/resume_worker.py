@@ -4,6 +4,7 @@ Writes the hash of its last state to WORKDIR/final when it gets that far. Exit c
 are those of the command line.
 """
 
+import logging
 import pathlib
 import sys
 
@@ -19,10 +20,11 @@ SAVE_EVERY = 3
 
 
 def main(workdir, steps):
+    logging.basicConfig(level=logging.INFO)
     workdir = pathlib.Path(workdir)
-    mesh = make_mesh(1, 2, 1, devices=None)
+    mesh = make_mesh(1, 2, 1)
     store = CheckpointStore(workdir / "checkpoints", keep_last=2)
-    tracker = RunTracker(workdir)
+    tracker = RunTracker(workdir, tensorboard=False)
     state, start = resume_or_init(
         lambda: toy.init(ema=True), mesh=mesh, store=store, tracker=tracker
     )
