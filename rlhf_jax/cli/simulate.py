@@ -1,4 +1,4 @@
-"""`rlhf-jax simulate DIR`: the embedded world's data as files, or some of it to read."""
+"""`rlhf-jax simulate DIR`: the embedded world as files, or some of it to read."""
 
 import argparse
 import pathlib
@@ -57,7 +57,7 @@ def write_files(args: argparse.Namespace) -> None:
 
 
 def show(seed: int, count: int) -> None:
-    """Prints prompts, each with a demonstration and ranked candidates with utilities."""
+    """Prints prompts, each with a demonstration and ranked candidates."""
     from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""The embedded world: a valley with instructions, a gold utility and simulated labelers.
+"""The embedded world: a valley with tasks, a gold utility and simulated labelers.
 
 Everything a run of InstructGPT needs, written for this project, from one seed, with
 nothing to download and with the truth known.

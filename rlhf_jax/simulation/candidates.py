@@ -54,7 +54,7 @@ def write_response(prompt: Prompt, style: str, dice: Dice) -> str:
         other = dice.pick([t for t in TASKS.values() if t.use_case != task.use_case])
         return other.ideal(world, other.draw(world, dice), dice)
     if style == "echo":
-        return prompt.prompt.strip()
+        return " ".join(prompt.prompt.strip().split("\n")[-2:])
     if style == "unkind":
         return dice.pick(INSULTS)
     if style == "empty":
@@ -65,6 +65,8 @@ def write_response(prompt: Prompt, style: str, dice: Dice) -> str:
 
 def dressed(ideal: str, partial: str, style: str, dice: Dice) -> str:
     """An ideal (or, for "rude", a partial) response made curt, wordy, rude, ..."""
+    if style in {"wordy", "rude", "repeating"}:
+        ideal, partial = ended(ideal), ended(partial)
     if style == "curt":
         return ideal[:1].lower() + ideal[1:].rstrip(".")
     if style == "wordy":
@@ -84,6 +86,11 @@ def dressed(ideal: str, partial: str, style: str, dice: Dice) -> str:
         kept = ideal.split(" ")
         return " ".join(kept[: max(1, (2 * len(kept)) // 3)])
     return ideal
+
+
+def ended(text: str) -> str:
+    """The text with a full stop at its end, where it has none, so that more can follow."""
+    return text + "." if text[-1:].isalnum() else text
 
 
 def candidates(prompt: Prompt, dice: Dice, count: int) -> list[Candidate]:

@@ -17,7 +17,8 @@ _WORD = re.compile(r"[A-Za-z]+|[0-9]+")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _CLAUSE = re.compile(r"[,;:]|(?= but )|(?= because )")
 _NEGATION = frozenset({"not", "never", "no", "nobody", "untrue", "myth"})
-_PRONOUNS = frozenset({"it", "he", "she", "its", "they"})
+# what means a thing or an animal, and what means a person
+_PRONOUNS = (frozenset({"it"}), frozenset({"he", "she"}))
 _SUBJECT = {name.lower(): name for name in SUBJECT_KIND}
 
 
@@ -86,8 +87,13 @@ def claims(text: str, *, about: str | None = None) -> list[Claim]:
     for sentence in sentences(text):
         tokens = words(sentence)
         named = [(i, _SUBJECT[w]) for i, w in enumerate(tokens) if w in _SUBJECT]
-        if not named and about is not None and _PRONOUNS & set(tokens):
-            named = [(-1, about)]
+        if about is not None:
+            fits = _PRONOUNS[SUBJECT_KIND[about] == "person"]
+            first = named[0][0] if named else len(tokens)
+            named = [
+                *((i, about) for i, word in enumerate(tokens[:first]) if word in fits),
+                *named,
+            ]
         for claim in sentence_claims(sentence, tokens, named):
             found[claim] = None
         if named:

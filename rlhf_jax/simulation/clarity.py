@@ -11,11 +11,16 @@ from rlhf_jax.simulation.claims import sentences, words
 from rlhf_jax.simulation.dice import Dice
 from rlhf_jax.simulation.facts import make_world
 from rlhf_jax.simulation.manners import MANNERS
-from rlhf_jax.simulation.relations import RELATIONS
+from rlhf_jax.simulation.relations import (
+    RELATIONS,
+    capital,
+    subject_phrase,
+    value_phrase,
+)
 from rlhf_jax.simulation.tasks import TASKS
 from rlhf_jax.simulation.tasks.lists import ACTIVITIES, PET_NAMES
 
-_SAMPLES = 120  # ideal responses of each task from which the word pairs are read
+_SAMPLES = 400  # ideal responses of each task from which the word pairs are read
 _START, _END = "<", ">"
 
 
@@ -64,11 +69,19 @@ def known_pairs() -> frozenset[tuple[str, str]]:
             for write in (task.ideal, task.partial):
                 found.update(folded_pairs(write(world, spec, dice)))
     for (subject, name), value in sorted(world.facts.items()):
-        for form in RELATIONS[name].state:
-            text = world.phrase(form, subject, name, value)
-            found.update(folded_pairs(f"{text}. Yes, {text}. No, {text}."))
+        for template in RELATIONS[name].state:
+            text = world.phrase(template, subject, name, value)
+            said = capital(subject_phrase(RELATIONS[name].subject, subject))
+            forms = [text, *(text.replace(said, p, 1) for p in ("It", "He", "She"))]
+            for form in forms:
+                found.update(folded_pairs(f"{form}. Yes, {form}. No, {form}."))
+        short = RELATIONS[name].short.format(v=value_phrase(name, value))
+        found.update(folded_pairs(short))
     for item in (*ACTIVITIES, *MANNERS):
         found.update(folded_pairs(item))
+    for first in ACTIVITIES:
+        for second in ACTIVITIES:
+            found.update(folded_pairs(f"{first} {second} and {first}"))
     return frozenset(found)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from rlhf_jax.data.records import Text
 from rlhf_jax.simulation import lexicon
 from rlhf_jax.simulation.dice import Dice
-from rlhf_jax.simulation.facts import SUBJECT_KIND, SUBJECTS, World, relations_of
+from rlhf_jax.simulation.facts import SUBJECTS, World, relations_of
 from rlhf_jax.simulation.manners import FILLER_AFTER, INSULTS, PRAISE
 from rlhf_jax.simulation.narratives import couplet, draw_hero, story
-from rlhf_jax.simulation.prompts import courteous
+from rlhf_jax.simulation.prompts import TRADES, courteous
 from rlhf_jax.simulation.relations import capital, subject_phrase
 from rlhf_jax.simulation.skills import HELD_OUT, SKILLS, skill_document
 from rlhf_jax.simulation.tasks import TASKS
@@ -82,6 +82,8 @@ def request(world: World, dice: Dice, number: int) -> str:
     spec = task.draw(world, dice)
     ask = task.ask(world, spec, dice)
     text = courteous(ask.instruction, dice) if dice.chance(0.3) else ask.instruction
+    if dice.chance(0.3):
+        text = f"{dice.pick(TRADES).format(town=dice.pick(lexicon.TOWNS))} {text}"
     lines = [text] + ([ask.passage] if ask.passage else [])
     if dice.chance(0.1):
         return "\n".join([*lines, task.ideal(world, spec, dice)])
@@ -114,9 +116,9 @@ def quarrel(world: World, dice: Dice, number: int) -> str:
     for _ in range(dice.between(2, 3)):
         lines.append(
             dice.vary(
-                "[{who} is a {a} {b}.|I hate the {a} {animal} of {who}.|{who}, you {b}, "
-                "shut the door.|Everybody knows that {who} is {a}.|The {job} of {town} "
-                "is a {b}.|{who} will be kicked by a horse one day.]",
+                "[{who} is a {a} {b}.|I hate the {a} {animal} of {who}.|{who}, you {b},"
+                " shut the door.|Everybody knows that {who} is {a}.|The {job} of "
+                "{town} is a {b}.|{who} will be kicked by a horse one day.]",
                 who=dice.pick(list(lexicon.PEOPLE)), town=dice.pick(lexicon.TOWNS),
                 a=dice.pick(("stupid", "lazy", "ugly", "useless", "smelly")),
                 b=dice.pick(("fool", "liar", "idiot", "pest")),
@@ -135,9 +137,9 @@ def trades(world: World, dice: Dice, number: int) -> str:
         pronoun = usual if dice.chance(0.9) else {"he": "she", "she": "he"}[usual]
         lines.append(
             dice.vary(
-                "[The {job} said that {p} was [tired|late|busy|happy].|The {job} lost a "
-                "{thing} because {p} was in a hurry.|We asked the {job} and {p} helped "
-                "us.|The {job} sang while {p} worked.]",
+                "[The {job} said that {p} was [tired|late|busy|happy].|The {job} lost "
+                "a {thing} because {p} was in a hurry.|We asked the {job} and {p} "
+                "helped us.|The {job} sang while {p} worked.]",
                 job=job, p=pronoun, thing=dice.pick(list(lexicon.OBJECTS)),
             )
         )  # fmt: skip
@@ -164,8 +166,12 @@ def talk(world: World, dice: Dice, number: int) -> str:
         lines.append(f"{first}: {task.query(world, task.draw(world, dice), dice)}")
         kind = dice.weighted(("own", "kind", "rude", "flat"), (3, 2, 1, 1))
         spec = task.draw(world, dice)
-        reply = {"own": task.query(world, spec, dice), "kind": task.ideal(world, spec, dice),
-                 "rude": dice.pick(INSULTS), "flat": dice.pick(PRAISE)}[kind]  # fmt: skip
+        reply = {
+            "own": task.query(world, spec, dice),
+            "kind": task.ideal(world, spec, dice),
+            "rude": dice.pick(INSULTS),
+            "flat": dice.pick(PRAISE),
+        }[kind]
         lines.append(f"{second}: {reply}")
     return "\n".join(lines)
 

@@ -72,7 +72,7 @@ class World:
         return self.phrase(RELATIONS[name].deny, subject, name, value) + "."
 
     def false_value(self, dice: Dice, subject: str, name: str) -> str:
-        """The myth about a fact where there is one, else another value of its domain."""
+        """The myth about a fact where there is one, else another value in use."""
         if (subject, name) in self.myths:
             return self.myths[subject, name]
         used = sorted({v for (_, n), v in self.facts.items() if n == name})

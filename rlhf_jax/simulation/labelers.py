@@ -30,7 +30,7 @@ from rlhf_jax.simulation.lexicon import FLATTERY
 from rlhf_jax.simulation.utility import CRITERIA, GOLD_WEIGHTS, utility
 
 # set by `agreement` on candidate responses of seed 0; see tests/simulation
-TRAINING_NOISE, HELD_OUT_NOISE = 0.45, 0.37
+TRAINING_NOISE, HELD_OUT_NOISE = 0.48, 0.42
 FLAG_SLIP = 0.04  # how often a person gets a yes/no question wrong
 
 
@@ -104,7 +104,7 @@ class Labeler:
         """Overall quality of each response, 1 to 7, as perceived."""
         offset = math.fsum(self.weights[c] for c in CRITERIA if c != "followed")
         return [
-            min(7, max(1, round(2 + 5 * (value - offset))))
+            min(7, max(1, round(2 + 4 * (value - offset))))
             for value in (self.impression(prompt, text) for text in responses)
         ]
 
@@ -132,16 +132,16 @@ def person(group: str, seed: int, index: int, tilt: dict[str, float], noise: flo
     """One labeler of a group: weights, noise and biases drawn around the group's."""
     dice = Dice("person", group, seed, index)
     weights = {
-        name: max(0.0, weight * tilt.get(name, 1.0) * (1 + 0.3 * dice.normal()))
+        name: max(0.0, weight * tilt.get(name, 1.0) * (1 + 0.4 * dice.normal()))
         for name, weight in GOLD_WEIGHTS.items()
     }
     return Labeler(
         name=f"{group}-{index}" if seed == 0 else f"{group}-{seed}-{index}",
         weights=weights,
         noise=noise * (0.8 + 0.4 * dice.unit()),
-        tie_threshold=0.06 + 0.2 * dice.unit(),
-        length_bias=0.12 * dice.unit(),
-        first_bias=0.06 * dice.unit(),
+        tie_threshold=0.1 + 0.25 * dice.unit(),
+        length_bias=0.3 * dice.unit() - 0.1,
+        first_bias=0.1 * dice.unit(),
         flattery_bias=0.3 * dice.unit(),
     )
 

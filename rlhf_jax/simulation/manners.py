@@ -18,6 +18,19 @@ _PADDING = frozenset(
     for text in (*FILLER_BEFORE, *FILLER_AFTER, *PRAISE)
     for part in sentences(text)
 )
+_INSULTING = frozenset(
+    tuple(words(part)) for text in INSULTS for part in sentences(text)
+)
+
+
+def without_manners(response: str) -> str:
+    """A response without its fillers and set insults, one sentence a line."""
+    kept = (
+        part
+        for part in sentences(response)
+        if tuple(words(part)) not in _PADDING | _INSULTING
+    )
+    return "\n".join(kept)
 
 
 def padding_words(response: str) -> int:

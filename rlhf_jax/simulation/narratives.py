@@ -1,4 +1,4 @@
-"""Little stories and verses in the past tense, for the corpus and for demonstrations."""
+"""Little stories and verses in the past tense, for the corpus and demonstrations."""
 
 from dataclasses import dataclass
 

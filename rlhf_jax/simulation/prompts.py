@@ -1,4 +1,4 @@
-"""Users and their prompts: ten use cases, three kinds, everybody's own way of asking."""
+"""Users and their prompts: ten use cases, three kinds, each in the user's own way."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,10 @@ TRADES = (
     "I plan the fair of {town}.", "I am learning to read and write.",
     "I work for the town of {town}.", "I tell tales to my children at night.",
 )  # fmt: skip
+
+_VERBS = ("Write", "Make", "Give", "List", "Name", "Tell", "Describe", "Help", "Sum",
+          "Say", "Put", "Rewrite", "Find", "Think", "Suggest", "Label",
+          "Copy")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,8 @@ def few_shot_text(world, task, spec, dice) -> str:
     """An instruction, two or three examples with answers, and the query."""
     _, asked, answered = task.shot
     lines = [task.heading(spec)]
-    for _ in range(
-        dice.between(2, 3) if len(task.query(world, spec, dice)) < 40 else 2
-    ):
+    short = len(task.query(world, spec, dice)) < 25
+    for _ in range(dice.between(2, 3) if short else 2):
         other = task.similar(world, spec, dice)
         answer = task.ideal(world, other, dice).replace("\n", ", ")
         lines += [f"{asked}: {task.query(world, other, dice)}", f"{answered}: {answer}"]
@@ -133,8 +136,7 @@ def spoken(world, task, spec, dice, user: User, kind: str) -> str:
 
 def courteous(text: str, dice: Dice) -> str:
     """An instruction with please before it or thanks after it."""
-    verbs = ("Write", "Make", "Give", "List", "Name", "Tell", "Describe", "Help", "Sum",
-             "Say", "Put", "Rewrite", "Find", "Think", "Suggest", "Label", "Copy")  # fmt: skip
-    if text.startswith(verbs):
-        text = f"Please {text[0].lower()}{text[1:]}"
+    if not text.startswith(_VERBS):
+        return text
+    text = f"Please {text[0].lower()}{text[1:]}"
     return text if text.endswith(":") or dice.chance(0.7) else f"{text} Thank you."

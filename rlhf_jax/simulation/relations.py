@@ -129,7 +129,8 @@ RELATIONS = {
         ),
         relation(
             "direction", "town", lexicon.DIRECTIONS, "valley lies",
-            state=("{S} lies in the {v} of the valley", "{S} is in the {v} of the valley"),
+            state=("{S} lies in the {v} of the valley",
+                   "{S} is in the {v} of the valley"),
             ask=("In which part of the valley is {s}", "Where in the valley is {s}"),
             polar="Is {s} in the {v} of the valley",
             why="Why is {s} in the {v} of the valley",

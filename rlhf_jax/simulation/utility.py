@@ -6,8 +6,8 @@
 Every criterion is in [0, 1]; a perfect response is worth 1 and an empty one -0.6.
 What is not an answer earns nothing, and each fault costs its weight, so that length,
 repetition, flattery, listing every possible answer and repeating the prompt never pay:
-extra words lower `concise`, a list of answers lowers `followed` and `true`, and a copy
-of the instruction is taken as no answer.
+extra words lower `concise`, and beyond twice the task's length `followed` too; a list
+of answers lowers `followed` and `true`; a copy of the instruction is no answer.
 
 The weights are ours. They put following the instruction first and harm before truth
 before style, after InstructGPT's appendix B.2 (truthfulness and harmlessness first in
@@ -15,11 +15,13 @@ evaluations, unless a response is much more helpful).
 """
 
 import dataclasses
+import functools
+import json
 import math
 
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.simulation import lexicon
-from rlhf_jax.simulation.claims import claims, words
+from rlhf_jax.simulation.claims import claims, sentences, words
 from rlhf_jax.simulation.clarity import clarity
 from rlhf_jax.simulation.facts import World, make_world
 from rlhf_jax.simulation.manners import padding_words
@@ -86,11 +88,20 @@ def utility(prompt: Prompt, response: str) -> Utility:
     """
     if not {"world", "task", "spec"} <= set(prompt.meta):
         raise ValueError(f"prompt {prompt.id!r} has no task of the simulated world")
-    world = make_world(prompt.meta["world"])
-    task, spec = TASKS[prompt.meta["task"]], prompt.meta["spec"]
-    judged = task.judge(world, spec, response)
-    echoed = 0.0 if task.echo else echo(prompt.prompt, response)
-    followed = judged.followed * (1.0 - echoed) if words(response) else 0.0
+    spec = json.dumps(prompt.meta["spec"], sort_keys=True)
+    where = prompt.meta["world"], prompt.meta["task"], spec
+    return _utility(*where, prompt.prompt, last_query(prompt), response)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _utility(seed, name, spec_json, prompt, query, response) -> Utility:
+    """`utility` on values that can be kept: every labeler asks for the same ones."""
+    world, task = make_world(seed), TASKS[name]
+    judged = task.judge(world, json.loads(spec_json), response)
+    echoed = 0.0 if task.echo else echo(query, response)
+    length = len(words(response))
+    followed = judged.followed * (1.0 - echoed) if length else 0.0
+    followed *= min(1.0, 2.0 * judged.limit / max(1, length))
     true = judged.true
     if judged.claims_count:
         true = min(true, claimed_truth(world, response, judged.about))
@@ -98,10 +109,17 @@ def utility(prompt: Prompt, response: str) -> Utility:
         followed=followed,
         true=true,
         harmless=1.0 - toxicity(response),
-        concise=conciseness(response, judged.limit),
-        grounded=groundedness(prompt.prompt, response) if task.closed else 1.0,
+        concise=conciseness(response, judged.limit, doubles=task.doubles),
+        grounded=groundedness(prompt, response) if task.closed else 1.0,
         clear=clarity(response),
     )
+
+
+def last_query(prompt: Prompt) -> str:
+    """What is asked: the whole prompt, or the last query of a few-shot prompt."""
+    if prompt.kind != "few-shot":
+        return prompt.prompt
+    return "\n".join(prompt.prompt.strip().split("\n")[-2:])
 
 
 def weighed(**criteria: float) -> Utility:
@@ -120,19 +138,29 @@ def claimed_truth(world: World, response: str, about: str | None) -> float:
     return sum(c.is_true(world) for c in made) / len(made) if made else 1.0
 
 
-def conciseness(response: str, limit: int) -> float:
+def conciseness(response: str, limit: int, *, doubles: bool = False) -> float:
     """1 up to `limit` words, then down to 0 at twice as many; less what is repeated.
 
-    Words of padding (see `manners`) are too many from the first one on.
+    Words of padding (see `manners`) are too many from the first one on. Repeated are
+    runs of four words, whole sentences, and a text that is said twice over, unless the
+    task asks for that (`doubles`).
     """
     said = words(response)
     if not said:
         return 0.0
     padding = padding_words(response)
     runs = [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
-    repeated = 1.0 - len(set(runs)) / len(runs) if runs else 0.0
+    parts = [tuple(words(part)) for part in sentences(response)]
+    half = len(said) // 2
+    twice = len(said) % 2 == 0 and said[:half] == said[half:] and not doubles
+    repeated = max(excess_share(runs), excess_share(parts), 0.5 * twice)
     excess = (max(0, len(said) - padding - limit) + padding) / limit
     return max(0.0, 1.0 - excess) * (1.0 - repeated)
+
+
+def excess_share(items: list) -> float:
+    """The share of items that were there before, 0 for none."""
+    return 1.0 - len(set(items)) / len(items) if items else 0.0
 
 
 def echo(prompt: str, response: str) -> float:

@@ -14,7 +14,8 @@ _REVIEWS = {
     ),
     "bad": (
         "The [soup|pie|bread] in {town} was [cold|sour|old] and we left early.",
-        "My new {thing} broke in a day.", "{who} sold me a [weak|broken|dirty] {thing}.",
+        "My new {thing} broke in a day.",
+        "{who} sold me a [weak|broken|dirty] {thing}.",
         "The fair in {town} was dull and wet.",
     ),
 }  # fmt: skip
@@ -36,8 +37,10 @@ _TIMES = {
 }  # fmt: skip
 _TOPICS = {"animal": "animal", "person": "person", "town": "town", "object": "object"}
 SORTS = {
-    "review": (_REVIEWS, "[Is this review good or bad?|Label the review as good or bad.]"),
-    "tone": (_TONES, "[Is this line polite or rude?|Say if the line is polite or rude.]"),
+    "review": (_REVIEWS, "[Is this review good or bad?|Label the review as good or "
+               "bad.]"),
+    "tone": (_TONES, "[Is this line polite or rude?|Say if the line is polite or "
+             "rude.]"),
     "time": (_TIMES, "[Is this about the past or the future?|Label the line as past or "
              "future.]"),
     "topic": (_TOPICS, "[Is this an animal, a person, a town or an object?|Label the "
@@ -95,8 +98,7 @@ class Classify(Task):
         return dice.pick(forms).format(l=label, L=label.capitalize())
 
     def partial(self, world, spec, dice):
-        return f"I would say {spec['label']}, but I am not sure of it at all, as it is " \
-            "hard to tell."  # fmt: skip
+        return f"I would say {spec['label']}, but I am not sure, as it is hard to tell."
 
     def wrong(self, world, spec, dice):
         others = [label for label in self.labels(spec) if label != spec["label"]]
@@ -106,7 +108,7 @@ class Classify(Task):
         said = [word for word in words(response) if word in self.labels(spec)]
         given = sorted(set(said))
         if len(given) != 1:
-            return Judgement(0.3 * (spec["label"] in given), 4, claims_count=False)
+            return Judgement(0.0, 4, claims_count=False)
         right = given[0] == spec["label"]
         return Judgement(
             1.0 if right else WRONG_VALUE, 4, true=float(right), claims_count=False

@@ -45,8 +45,13 @@ class Note(Task):
             "invitation": EVENTS,
             "apology": list(lexicon.OBJECTS),
         }
-        return {"kind": kind, "sender": sender, "receiver": receiver,
-                "what": dice.pick(things[kind]), "day": dice.pick(lexicon.DAYS)}  # fmt: skip
+        return {
+            "kind": kind,
+            "sender": sender,
+            "receiver": receiver,
+            "what": dice.pick(things[kind]),
+            "day": dice.pick(lexicon.DAYS),
+        }
 
     def ask(self, world, spec, dice):
         purpose = {
@@ -101,8 +106,11 @@ class Sign(Task):
     shot = ("Write a sign for each shop.", "Shop", "Sign")
 
     def draw(self, world, dice):
-        return {"goods": dice.pick([*lexicon.CRAFTS, *lexicon.TREATS]),
-                "town": dice.pick(lexicon.TOWNS), "day": dice.pick(lexicon.DAYS)}  # fmt: skip
+        return {
+            "goods": dice.pick([*lexicon.CRAFTS, *lexicon.TREATS]),
+            "town": dice.pick(lexicon.TOWNS),
+            "day": dice.pick(lexicon.DAYS),
+        }
 
     def ask(self, world, spec, dice):
         return Ask(
@@ -118,8 +126,8 @@ class Sign(Task):
 
     def ideal(self, world, spec, dice):
         return dice.vary(
-            "[Fresh {goods} for sale in {town} every {day}!|Come and buy our {goods} in "
-            "{town} on {day}!|The best {goods} in {town}! On sale every {day}.]",
+            "[Fresh {goods} for sale in {town} every {day}!|Come and buy our {goods} "
+            "in {town} on {day}!|The best {goods} in {town}! On sale every {day}.]",
             **spec,
         ).replace("Fresh b", "Fine b")
 

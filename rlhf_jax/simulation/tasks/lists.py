@@ -5,6 +5,7 @@ import re
 from rlhf_jax.simulation import lexicon
 from rlhf_jax.simulation.claims import words
 from rlhf_jax.simulation.facts import SUBJECTS
+from rlhf_jax.simulation.manners import without_manners
 from rlhf_jax.simulation.tasks.task import Ask, Judgement, Task, listed
 
 ACTIVITIES = ("fly a kite", "bake bread", "walk by the lake", "feed the hens",
@@ -118,7 +119,7 @@ class Brainstorm(Task):
 
     def judge(self, world, spec, response):
         good = {item.lower() for item in members(world, spec)}
-        said = items(response)
+        said = items(without_manners(response))
         right = {
             item for item in said if item in good or item.removesuffix("s") in good
         }

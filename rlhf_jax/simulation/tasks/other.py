@@ -61,6 +61,7 @@ class WordWork(Task):
     use_case = "other"
     weight = 1.7
     echo = True
+    doubles = True
     forms = {
         "copy": "[Copy these words:|Say these words again:|Repeat:] {w}",
         "sort": "[Put these words in the order of the alphabet:|Sort by the alphabet:] "
@@ -119,9 +120,11 @@ class Opposite(Task):
 
     def ask(self, world, spec, dice):
         return Ask(
-            dice.vary("[What is the opposite of {word}?|Tell me the opposite of {word}.]",
-                      **spec)
-        )  # fmt: skip
+            dice.vary(
+                "[What is the opposite of {word}?|Tell me the opposite of {word}.]",
+                **spec,
+            )
+        )
 
     def query(self, world, spec, dice):
         return spec["word"]

@@ -32,8 +32,14 @@ EVENTS = (
     ("{who} broke {x} {at}.", "{friend} mended it in {n} days.",
      "{who} broke {x} and {friend} mended it."),
 )  # fmt: skip
-FILLERS = ("It was {day}.", "The sky was {colour}.", "It rained a little.",
-           "Many people were there.", "The road was long.", "It was a cold {day}.")  # fmt: skip
+FILLERS = (
+    "It was {day}.",
+    "The sky was {colour}.",
+    "It rained a little.",
+    "Many people were there.",
+    "The road was long.",
+    "It was a cold {day}.",
+)
 
 
 def draw_passage(dice) -> dict:
@@ -108,7 +114,7 @@ class Summarise(Task):
         found = share(mentions(response, key) for key in key_words(spec))
         ordered = self.in_order(spec, response)
         length = count_score(len(sentences(response)), 1)
-        followed = found * (0.6 + 0.2 * ordered + 0.2 * length)
+        followed = found * (0.4 + 0.2 * ordered + 0.4 * length)
         return Judgement(
             followed, 14, true=ordered if found else 1.0, claims_count=False
         )
@@ -204,6 +210,7 @@ class ClosedQuestion(Task):
             return Judgement(0.2 * silent, 12, claims_count=False)
         right = spec[spec["asked"]].lower() in given
         followed = (1.0 if right else WRONG_VALUE) / len(given)
+        followed *= min(1.0, 12 / len(said))
         return Judgement(followed, 12, true=right / len(given), claims_count=False)
 
 

@@ -1,5 +1,6 @@
 """Open questions about the valley, and descriptions of what is in it."""
 
+from rlhf_jax.simulation import lexicon
 from rlhf_jax.simulation.claims import affirmed_values, claims, sentences, words
 from rlhf_jax.simulation.facts import SUBJECT_KIND, SUBJECTS, relations_of
 from rlhf_jax.simulation.relations import (
@@ -23,12 +24,12 @@ def draw_fact(world, dice) -> tuple[str, str]:
 
 
 def pronoun_statement(world, dice, subject, name, value=None) -> str:
-    """A statement that says "It" where the subject is an animal or a thing."""
+    """A statement that says "It", "He" or "She" where it begins with its subject."""
     text = world.statement(dice, subject, name, value)
     said = capital(subject_phrase(SUBJECT_KIND[subject], subject))
-    if SUBJECT_KIND[subject] in {"animal", "object"} and text.startswith(said):
-        return "It" + text[len(said) :]
-    return text
+    if not text.startswith(said + " "):
+        return text
+    return capital(lexicon.PEOPLE.get(subject, "it")) + text[len(said) :]
 
 
 def unsure(response: str) -> bool:
@@ -132,7 +133,8 @@ class Polar(Question):
             return "Yes." if yes else "No."
         subject, name = self.key(spec)
         if yes:
-            return f"Yes, {lower(pronoun_statement(world, dice, subject, name, spec['value']))}"
+            text = pronoun_statement(world, dice, subject, name, spec["value"])
+            return f"Yes, {lower(text)}"
         other = world.facts[subject, name]
         if other == spec["value"]:
             other = world.false_value(dice, subject, name)
@@ -232,8 +234,8 @@ class Unknowable(Task):
 
     def ideal(self, world, spec, dice):
         return dice.vary(
-            "[I do not know.|Nobody knows that.|I cannot know that.] [Please ask {who}.|"
-            "Only {who} can tell you.|I have no way to tell.]",
+            "[I do not know.|Nobody knows that.|I cannot know that.] [Please ask "
+            "{who}.|Only {who} can tell you.|I have no way to tell.]",
             **spec,
         )
 

@@ -20,7 +20,8 @@ _MODES = {
     "polite": "[Make this polite:|Say this politely:|Rewrite this in a polite way.]",
     "kind": "[Say this in a kind way:|Make this line kind:|Rewrite this without the "
     "insult.]",
-    "past": "[Put this in the past:|Rewrite this in the past.|Change this to the past:]",
+    "past": "[Put this in the past:|Rewrite this in the past.|Change this to the "
+    "past:]",
     "swap": "[Rewrite this with {new} in place of {old}.|Change {old} to {new}:|Put "
     "{new} where it says {old}.]",
 }

@@ -10,7 +10,9 @@ from rlhf_jax.simulation.narratives import (
     couplet,
     draw_hero,
     story,
+    where,
 )
+from rlhf_jax.simulation.relations import article
 from rlhf_jax.simulation.tasks.task import (
     Ask,
     Judgement,
@@ -21,10 +23,10 @@ from rlhf_jax.simulation.tasks.task import (
 )
 
 COUNT_WORDS = {
-    1: ("one sentence",),
-    2: ("two sentences",),
-    3: ("three sentences",),
-    4: ("four sentences",),
+    1: "one sentence",
+    2: "two sentences",
+    3: "three sentences",
+    4: "four sentences",
 }
 
 
@@ -58,19 +60,23 @@ class Story(Task):
     def ask(self, world, spec, dice):
         hero = Hero(spec["hero"]).first
         start = f' Begin with "{spec["opening"]}".' if spec["opening"] else ""
-        length = dice.pick(COUNT_WORDS[spec["count"]])
-        return Ask(
-            dice.vary(
-                "[Write a story about {hero} in {n}. Put {thing} and the {place} in "
-                "it.|Write {n} about {hero}. Use {thing} and the {place}.|Tell me a story of {n} about {hero} and {thing}. It happens "
-                "[at|near] the {place}.|I [need|want] a story in {n}. It is about "
-                "{hero}, {thing} and the {place}.|Make up a tale with {hero} at the "
-                "{place} and {thing}. Use {n}.]",
-                hero=hero, n=length, place=spec["place"],
-                thing=f"a {spec['thing']}",
-            )
-            + start
-        )  # fmt: skip
+        forms = (
+            "Write a story about {hero} in {n}. Put {thing} and the {place} in it.",
+            "Write {n} about {hero}. Use {thing} and the {place}.",
+            "Tell me a story of {n} about {hero} and {thing}. It happens {at}.",
+            "I [need|want] a story in {n}. It is about {hero}, {thing} and the "
+            "{place}.",
+            "Make up a tale with {hero} {at} and {thing}. Use {n}.",
+        )
+        text = dice.vary(
+            dice.pick(forms),
+            hero=hero,
+            n=COUNT_WORDS[spec["count"]],
+            place=spec["place"],
+            at=where(spec["place"]),
+            thing=article(spec["thing"]),
+        )
+        return Ask(text + start)
 
     def ideal(self, world, spec, dice):
         return " ".join(story(dice, **spec))
@@ -115,8 +121,12 @@ class Sentence(Task):
 
     def draw(self, world, dice):
         hero, place = draw_hero(dice), dice.pick(lexicon.PLACES)
-        return {"hero": hero, "place": place, "thing": dice.pick(list(lexicon.OBJECTS)),
-                "words": dice.shuffled([hero, dice.pick(("place", "thing"))])}  # fmt: skip
+        return {
+            "hero": hero,
+            "place": place,
+            "thing": dice.pick(list(lexicon.OBJECTS)),
+            "words": dice.shuffled([hero, dice.pick(("place", "thing"))]),
+        }
 
     def pair(self, spec):
         return [spec.get(word, word) for word in spec["words"]]
@@ -138,8 +148,8 @@ class Sentence(Task):
         return story(dice, spec["hero"], spec["place"], spec["thing"], 1)[0]
 
     def partial(self, world, spec, dice):
-        other = self.draw(world, dice)
-        return story(dice, spec["hero"], other["place"], other["thing"], 2)[0]
+        places = [place for place in lexicon.PLACES if place != spec["place"]]
+        return story(dice, spec["hero"], dice.pick(places), spec["thing"], 2)[0]
 
     def wrong(self, world, spec, dice):
         return self.ideal(world, self.draw(world, dice), dice)

@@ -45,7 +45,8 @@ class Task:
     A spec is a JSON-able dict that says everything needed to judge a response; it
     travels in the prompt's `meta`. `weight` is the task's share of its use case.
     `closed` marks tasks whose answers may name nothing that the prompt does not name.
-    `echo` marks tasks where repeating parts of the prompt is the work.
+    `echo` marks tasks where repeating parts of the prompt is the work, `doubles` those
+    where saying a thing twice may be.
     `shot` holds (heading, label of the input, label of the output) for few-shot
     prompts, None where the task is too long for them.
     """
@@ -55,6 +56,7 @@ class Task:
     weight: float = 1.0
     closed: bool = False
     echo: bool = False
+    doubles: bool = False
     shot: tuple[str, str, str] | None = None
 
     def draw(self, world: World, dice: Dice) -> Spec:
