@@ -76,10 +76,16 @@ def _print_suites() -> int:
 
 def _finish(args, title: str, scores, *, sections=()) -> int:
     from rlhf_jax.evaluation.tables import result_table
-    from rlhf_jax.reports import print_table, results_as_table, write_results
+    from rlhf_jax.reports import (
+        print_table,
+        results_as_table,
+        transposed,
+        write_results,
+    )
 
     results = result_table(title, scores, baseline=args.baseline)
-    print_table(results_as_table(results, intervals=len(scores) <= 4))
+    table = results_as_table(results)
+    print_table(transposed(table) if len(scores) > 4 else table)
     if args.out:
         for path in write_results(
             args.out, results, scores=scores, sections=sections

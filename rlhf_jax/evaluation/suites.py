@@ -383,9 +383,9 @@ def suite_names(asked: Sequence[str]) -> list[str]:
     for name in asked:
         if name not in SUITES and name not in GROUPS:
             near = difflib.get_close_matches(name, [*SUITES, *GROUPS], 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else ""
             known = ", ".join([*SUITES, *GROUPS])
-            raise InputError(f"no suite {name!r}{hint} There are {known}")
+            raise InputError(f"no suite {name!r}{hint} (there are {known})")
         names += [n for n in GROUPS.get(name, (name,)) if n not in names]
     return names
 

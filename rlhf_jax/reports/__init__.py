@@ -25,6 +25,7 @@ from rlhf_jax.reports.tables import (
     table_document,
     table_html,
     table_markdown,
+    transposed,
 )
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "table_document",
     "table_html",
     "table_markdown",
+    "transposed",
     "win_rate_bars",
     "write_report",
     "write_results",

@@ -15,6 +15,7 @@ __all__ = [
     "table_document",
     "table_html",
     "table_markdown",
+    "transposed",
 ]
 
 
@@ -44,6 +45,20 @@ class Table:
                     f"table {self.caption!r}: row {number} has {len(row)} cells, the "
                     f"header {len(self.headers)}"
                 )
+
+
+def transposed(table: Table) -> Table:
+    """Rows as columns: for many policies on a narrow terminal.
+
+    The first two columns of a result table, metric and condition, become the headers.
+    """
+    headers = ["policy", *(" ".join(filter(None, row[:2])) for row in table.rows)]
+    rows = [
+        [policy, *(row[j + 2] for row in table.rows)]
+        for j, policy in enumerate(table.headers[2:])
+    ]
+    marks = {(j - 2, i + 1): mark for (i, j), mark in table.marks.items()}
+    return Table(headers, rows, table.caption, marks)
 
 
 def table_html(table: Table) -> str:
@@ -92,7 +107,12 @@ def print_table(table: Table, *, console=None) -> None:
 
     shown = rich.table.Table(title=table.caption or None)
     for number, header in enumerate(table.headers):
-        shown.add_column(str(header), justify="left" if number == 0 else "right")
+        numbers = any(_is_number(row[number]) for row in table.rows)
+        shown.add_column(
+            str(header),
+            justify="right" if numbers else "left",
+            no_wrap=number == 0,
+        )
     colours = {"better": "green", "worse": "red"}
     for i, row in enumerate(table.rows):
         shown.add_row(
@@ -104,6 +124,10 @@ def print_table(table: Table, *, console=None) -> None:
             )
         )
     (console or rich.console.Console()).print(shown)
+
+
+def _is_number(cell: str) -> bool:
+    return str(cell).lstrip("+-")[:1].isdigit()
 
 
 def table_document(table: Table) -> dict:
@@ -133,7 +157,8 @@ def results_as_table(
             cells.append(_cell(row, policy, digits, intervals))
             if verdict := row.verdict(policy):
                 marks[i, j + 2] = verdict
-        rows.append([f"{row.task} {row.metric}", row.condition, *cells])
+        label = row.task if row.task == row.metric else f"{row.task} {row.metric}"
+        rows.append([label, row.condition, *cells])
     headers = ["metric", "condition", *results.policies]
     return Table(headers, rows, results.title, marks)
 
