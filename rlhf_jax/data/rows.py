@@ -181,18 +181,21 @@ def opened(path: str | pathlib.Path) -> io.BufferedIOBase:
     """
     try:
         file = open(path, "rb")
-        magic = file.peek(2)[:2]
+        if file.peek(2)[:2] != b"\x1f\x8b":
+            return file
+        file.close()
+        return gzip.open(path, "rb")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    return gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file
 
 
 def numbered_lines(
-    path: str | pathlib.Path, intake: Intake
+    path: str | pathlib.Path, intake: Intake, *, keep_ends: bool = False
 ) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, bytes without the line end); memory is one line.
 
-    A byte order mark and CRLF are taken off and counted as warnings.
+    A byte order mark and, unless `keep_ends`, CRLF are taken off and counted as
+    warnings.
 
     Raises:
       InputError: a line over 64 MiB, or damaged gzip data.
@@ -216,6 +219,9 @@ def numbered_lines(
             if number == 1 and line.startswith(b"\xef\xbb\xbf"):
                 intake.warn("byte order mark", name, 1)
                 line = line[3:]
+            if keep_ends:
+                yield number, line
+                continue
             if line.endswith(b"\r\n"):
                 intake.warn("CRLF line end", name, number)
             yield number, line.rstrip(b"\r\n")

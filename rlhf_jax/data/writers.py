@@ -157,7 +157,7 @@ def write_csv(path: str | pathlib.Path, records: Iterable[Record]) -> int:
     rows = [_flat(as_json(record)) for record in records]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with replacing(path) as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\r\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({key: safe_cell(value) for key, value in row.items()})

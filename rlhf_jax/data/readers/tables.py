@@ -62,15 +62,14 @@ def _header(name: str, cells: list[str]) -> list[str]:
 
 
 def _text_lines(path, intake: Intake) -> Iterator[str]:
-    for number, line in numbered_lines(path, intake):
+    for number, line in numbered_lines(path, intake, keep_ends=True):
         try:
-            text = line.decode("utf-8")
+            yield line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path}:{number}: expected UTF-8, byte {error.start + 1} is "
                 f"0x{line[error.start]:02x}"
             ) from error
-        yield text.replace("\0", "\ufffd") + "\n"
 
 
 def table_record(row: Row) -> Iterator[Record]:
