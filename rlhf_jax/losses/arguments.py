@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-__all__ = ["guarded", "real", "same_shape", "scalar"]
+__all__ = ["float_dtype", "guarded", "real", "same_shape", "scalar"]
 
 
 def real(**arrays: Shaped[Array, "..."]) -> list[Float[Array, "..."]]:
@@ -29,8 +29,14 @@ def real(**arrays: Shaped[Array, "..."]) -> list[Float[Array, "..."]]:
                 f"{name} must be floating point, got {array.dtype} "
                 f"of shape {array.shape}"
             )
-        floats.append(array.astype(jnp.promote_types(array.dtype, jnp.float32)))
+        floats.append(array.astype(float_dtype(array)))
     return floats
+
+
+def float_dtype(*arrays: Shaped[Array, "..."]) -> jnp.dtype:
+    """What arrays are computed in: float32, or float64 if one of them is that."""
+    wide = any(array.dtype == jnp.float64 for array in arrays)
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
 def scalar(number: float | Float[Array, ""], like: Array) -> Float[Array, ""]:

@@ -128,14 +128,16 @@ def chunked_exact_kl(
     """
     _check(hidden, unembedding, bias, "")
     _check(ref_hidden, ref_unembedding, ref_bias, "ref_")
-    for name, one, other in (
-        ("hidden", hidden.shape[:-1], ref_hidden.shape[:-1]),
-        ("unembedding", unembedding.shape[:1], ref_unembedding.shape[:1]),
-    ):
-        if one != other:
-            raise ValueError(
-                f"{name} has shape {one} before its width but ref_{name} has {other}"
-            )
+    if hidden.shape[:-1] != ref_hidden.shape[:-1]:
+        raise ValueError(
+            f"hidden has shape {hidden.shape} but ref_hidden has shape "
+            f"{ref_hidden.shape}: all but the width must be equal"
+        )
+    if len(unembedding) != len(ref_unembedding):
+        raise ValueError(
+            f"unembedding has shape {unembedding.shape} but ref_unembedding has shape "
+            f"{ref_unembedding.shape}: the vocabularies must be one"
+        )
     return over_chunks(
         (_kl, _projection(temperature, soft_cap)),
         (hidden, ref_hidden),

@@ -43,7 +43,10 @@ def _linear(hidden: Array, weights: Weights) -> Array:
         weights.unembedding.astype(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
-    return logits if weights.bias is None else logits + weights.bias.astype(jnp.float32)
+    if weights.bias is None:
+        return logits
+    bias = weights.bias.astype(jnp.float32)
+    return logits + bias.reshape((1,) * (logits.ndim - 1) + bias.shape)
 
 
 def _reduce(how: tuple, linear: tuple, tokens: tuple) -> tuple[Array, ...]:

@@ -7,7 +7,7 @@ Models that differ only in their seed rarely overrate the same thing.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlhf_jax.losses.arguments import real, scalar
+from rlhf_jax.losses.arguments import guarded, real, scalar
 
 __all__ = ["ensemble_mean", "ensemble_min", "ensemble_uncertainty_weighted"]
 
@@ -31,7 +31,7 @@ def ensemble_mean(scores: Float[Array, "E B"]) -> Float[Array, " B"]:
     >>> ensemble_mean(jnp.array([[1.0], [3.0]])).tolist()
     [2.0]
     """
-    return jnp.mean(_members(scores), axis=0)
+    return _mean(_members(scores).T)
 
 
 def ensemble_min(scores: Float[Array, "E B"]) -> Float[Array, " B"]:
@@ -53,7 +53,7 @@ def ensemble_min(scores: Float[Array, "E B"]) -> Float[Array, " B"]:
     >>> ensemble_min(jnp.array([[1.0], [3.0]])).tolist()
     [1.0]
     """
-    return jnp.min(_members(scores), axis=0)
+    return _min(_members(scores).T)
 
 
 def ensemble_uncertainty_weighted(
@@ -81,10 +81,8 @@ def ensemble_uncertainty_weighted(
     ...     jnp.array([[1.0], [3.0]]), variance_coef=0.5).tolist()
     [1.5]
     """
-    scores = _members(scores)
-    return jnp.mean(scores, axis=0) - scalar(variance_coef, scores) * jnp.var(
-        scores, axis=0
-    )
+    members = _members(scores).T
+    return _mean(members) - scalar(variance_coef, members) * _variance(members)
 
 
 def _members(scores: Array) -> Array:
@@ -92,3 +90,9 @@ def _members(scores: Array) -> Array:
     if scores.ndim != 2 or scores.shape[0] == 0:
         raise ValueError(f"scores has shape {scores.shape}: expected [E, B], E > 0")
     return scores
+
+
+# Of [B, E]: one value per response, so that the guard knows what a weight falls on.
+_mean = guarded(lambda members: jnp.mean(members, axis=1))
+_min = guarded(lambda members: jnp.min(members, axis=1))
+_variance = guarded(lambda members: jnp.var(members, axis=1))

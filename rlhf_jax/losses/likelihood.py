@@ -115,8 +115,11 @@ def next_token_logprobs(
     >>> next_token_logprobs(logits, jnp.array([[1, 0]])).round(4).tolist()
     [[-0.693...]]
     """
-    if logits.ndim != 3:
-        raise ValueError(f"logits has shape {logits.shape}: expected [B, T, V]")
+    if logits.ndim != 3 or logits.shape[:2] != tokens.shape:
+        raise ValueError(
+            f"logits has shape {logits.shape} but tokens has shape {tokens.shape}: "
+            "expected [B, T, V] and [B, T]"
+        )
     return token_logprobs(*next_token_pairs(logits, tokens))
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from rlhf_jax.losses.arguments import same_shape
+from rlhf_jax.losses.arguments import float_dtype, same_shape
 
 __all__ = ["masked_mean", "masked_whiten", "normalize", "weighted_sum"]
 
@@ -70,9 +70,7 @@ def weighted_sum(
     same_shape(values=values, weights=weights)
     if not jnp.issubdtype(weights.dtype, jnp.floating):
         raise TypeError(f"weights must come from normalize(mask), got {weights.dtype}")
-    dtype = jnp.promote_types(jnp.float32, weights.dtype)
-    if jnp.issubdtype(values.dtype, jnp.floating):
-        dtype = jnp.promote_types(dtype, values.dtype)
+    dtype = float_dtype(values, weights)
     # The where stands before the product, so that neither 0 · NaN nor its gradient
     # is ever formed.
     values = jnp.where(weights != 0, values.astype(dtype), 0)
@@ -141,8 +139,7 @@ def masked_whiten(
     same_shape(values=values, mask=mask)
     selected = jnp.asarray(mask) != 0
     values = jnp.asarray(values)
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
-    values = jnp.where(selected, values, 0)
+    values = jnp.where(selected, values.astype(float_dtype(values)), 0)
     weights = normalize(mask).astype(values.dtype)
     mean = weighted_sum(values, weights)
     variance = weighted_sum(jnp.square(values - mean), weights)

@@ -1,0 +1,391 @@
+"""The table of losses: adding a loss adds a row, and the contract suite runs over it.
+
+A row names the arrays that go in and the settings, says what an oracle makes of them
+(float64 loops of `oracles`), and gives one example worked by hand. Every array's first
+axis is the batch; `shared` names the weights that belong to no example.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+
+from rlhf_jax import losses
+
+VOCABULARY, WIDTH = 5, 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity
+class Row:
+    """One loss under contract."""
+
+    name: str
+    loss: Callable  # arrays by name -> values [B] or [B, R]
+    draw: Callable  # (rng, B, R) -> arrays by name, NumPy
+    oracle: Callable  # float64 arrays by name -> values
+    hand: tuple[dict, list]  # one example: arrays, values to 4 decimals
+    mask: str | None = None  # an argument that marks what is real
+    forward_looking: bool = False  # a value depends on later entries of its row
+    shared: tuple[str, ...] = ()
+    shift: int = 0  # values[:, t] belong to tokens[:, t + shift]
+    float32_only: bool = False  # accumulates in float32 even for float64
+    unequal: tuple[str, str] | None = None  # a pair that must have one shape
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def normal(rng, *shape):
+    return rng.normal(size=shape)
+
+
+def mask_of(rng, batch, length):
+    """Prefix masks, with empty and full rows among them, and now and then a hole."""
+    mask = np.arange(length) < rng.integers(0, length + 1, size=(batch, 1))
+    return mask & (rng.random((batch, length)) < 0.85)
+
+
+def tokens_of(rng, *shape):
+    return rng.integers(0, VOCABULARY, size=shape).astype(np.int32)
+
+
+def several(*names):
+    return lambda rng, b, r: {name: normal(rng, b, r) for name in names}
+
+
+def draw_logits(*names):
+    return lambda rng, b, r: {name: normal(rng, b, r, VOCABULARY) for name in names}
+
+
+def draw_ranking(rng, b, r):
+    k = r + 1
+    return {
+        "scores": normal(rng, b, k),
+        "ranks": rng.integers(1, k + 1, size=(b, k)).astype(np.int32),  # with ties
+        "valid": rng.random((b, k)) < 0.8,
+    }
+
+
+def draw_hidden(rng, b, r):
+    return {
+        "hidden": normal(rng, b, r, WIDTH),
+        "unembedding": normal(rng, VOCABULARY, WIDTH),
+        "bias": normal(rng, VOCABULARY),
+    }
+
+
+PROJECTION = {"temperature": 0.7, "soft_cap": 2.0}
+LOG2 = 0.6931
+ROWS: dict[str, Row] = {}
+
+
+def row(name, loss, draw, oracle, hand, **more):
+    ROWS[name] = Row(name, loss, draw, oracle, hand, **more)
+
+
+row(
+    "token_logprobs",
+    lambda **a: losses.token_logprobs(**a),
+    lambda rng, b, r: {
+        "logits": normal(rng, b, r, VOCABULARY),
+        "tokens": tokens_of(rng, b, r),
+    },
+    oracles.token_logprobs,
+    ({"logits": [[[0.0, np.log(3.0)]]], "tokens": [[1]]}, [[-0.2877]]),
+    unequal=("tokens", "logits"),
+)
+row(
+    "next_token_logprobs",
+    lambda **a: losses.next_token_logprobs(**a),
+    lambda rng, b, r: {
+        "logits": normal(rng, b, r + 1, VOCABULARY),
+        "tokens": tokens_of(rng, b, r + 1),
+    },
+    oracles.next_token_logprobs,
+    (
+        {"logits": [[[0.0, np.log(3.0)], [9.0, 0.0]]], "tokens": [[0, 1]]},
+        [[-0.2877]],
+    ),
+    shift=1,
+    unequal=("tokens", "logits"),
+)
+row(
+    "next_token_loss",
+    lambda **a: losses.next_token_loss(**a),
+    ROWS["next_token_logprobs"].draw,
+    lambda **a: -oracles.next_token_logprobs(**a),
+    (
+        {"logits": [[[0.0, np.log(3.0)], [9.0, 0.0]]], "tokens": [[0, 1]]},
+        [[0.2877]],
+    ),
+    shift=1,
+    unequal=("tokens", "logits"),
+)
+row(
+    "entropy",
+    lambda **a: losses.entropy(**a),
+    draw_logits("logits"),
+    oracles.entropy,
+    ({"logits": [[[0.0, 0.0]]]}, [[LOG2]]),
+)
+row(
+    "exact_kl",
+    lambda **a: losses.exact_kl(**a),
+    draw_logits("logits", "ref_logits"),
+    oracles.exact_kl,
+    # ¾ log(¾ / ½) + ¼ log(¼ / ½)
+    ({"logits": [[[0.0, np.log(3.0)]]], "ref_logits": [[[0.0, 0.0]]]}, [[0.1308]]),
+    unequal=("logits", "ref_logits"),
+)
+for kind, by_hand in (("k1", -0.5), ("k2", 0.125), ("k3", 0.1487)):
+    row(
+        f"kl_estimate_{kind}",
+        lambda kind=kind, **a: losses.kl_estimate(**a, kind=kind),
+        several("logprobs", "ref_logprobs"),
+        functools.partial(oracles.kl_estimate, kind=kind),
+        ({"logprobs": [[-1.5]], "ref_logprobs": [[-1.0]]}, [[by_hand]]),
+        unequal=("logprobs", "ref_logprobs"),
+    )
+row(
+    "ranking_loss",
+    lambda **a: losses.ranking_loss(**a),
+    draw_ranking,
+    oracles.ranking_loss,
+    # Pairs (0,2): log(1 + e^-1), (1,2): log 2; 0 and 1 are tied; 3 is padding.
+    (
+        {
+            "scores": [[1.0, 0.0, 0.0, 7.0]],
+            "ranks": [[1, 1, 2, 1]],
+            "valid": [[True, True, True, False]],
+        },
+        [(0.3133 + LOG2) / 2],
+    ),
+    mask="valid",
+    unequal=("scores", "ranks"),
+)
+row(
+    "pairwise_ranking_loss",
+    lambda **a: losses.pairwise_ranking_loss(**a),
+    lambda rng, b, r: {"chosen": normal(rng, b), "rejected": normal(rng, b)},
+    oracles.pairwise_ranking_loss,
+    ({"chosen": [1.0], "rejected": [0.0]}, [0.3133]),
+    unequal=("chosen", "rejected"),
+)
+row(
+    "shaped_rewards",
+    lambda **a: losses.shaped_rewards(**a, kl_coef=0.3),
+    lambda rng, b, r: {
+        "scores": normal(rng, b),
+        **several("logprobs", "ref_logprobs")(rng, b, r),
+        "mask": mask_of(rng, b, r),
+    },
+    functools.partial(oracles.shaped_rewards, kl_coef=0.3),
+    # -0.3 · 1, then -0.3 · -2 + the score, then padding.
+    (
+        {
+            "scores": [0.73],
+            "logprobs": [[-1.0, -4.0, -1.0]],
+            "ref_logprobs": [[-2.0, -2.0, -8.0]],
+            "mask": [[True, True, False]],
+        },
+        [[-0.3, 1.33, 0.0]],
+    ),
+    mask="mask",
+    unequal=("logprobs", "ref_logprobs"),
+)
+
+
+def draw_episode(rng, b, r):
+    return {**several("rewards", "values")(rng, b, r), "mask": mask_of(rng, b, r)}
+
+
+GAE = {"discount": 0.9, "gae_lambda": 0.8}
+GAE_BY_HAND = {
+    "rewards": [[1.0, 2.0, 5.0]],
+    "values": [[0.5, 1.0, 5.0]],
+    "mask": [[True, True, False]],
+}
+# δ_1 = 2 - 1 = 1;  δ_0 = 1 + 0.9 · 1 - 0.5 = 1.4;  Â_0 = 1.4 + 0.72 · 1
+for index, name, by_hand in (
+    (0, "generalized_advantages", [[2.12, 1.0, 0.0]]),
+    (1, "generalized_returns", [[2.62, 2.0, 0.0]]),
+):
+    row(
+        name,
+        lambda index=index, **a: losses.generalized_advantages(**a, **GAE)[index],
+        draw_episode,
+        lambda index=index, **a: oracles.generalized_advantages(**a, **GAE)[index],
+        (GAE_BY_HAND, by_hand),
+        mask="mask",
+        forward_looking=True,
+        unequal=("rewards", "values"),
+    )
+row(
+    "discounted_returns",
+    lambda **a: losses.discounted_returns(**a, discount=0.9),
+    lambda rng, b, r: {"rewards": normal(rng, b, r), "mask": mask_of(rng, b, r)},
+    functools.partial(oracles.discounted_returns, discount=0.9),
+    ({"rewards": [[1.0, 2.0, 5.0]], "mask": [[True, True, False]]}, [[2.8, 2.0, 0.0]]),
+    mask="mask",
+    forward_looking=True,
+    unequal=("rewards", "mask"),
+)
+row(
+    "clipped_policy_loss",
+    lambda **a: losses.clipped_policy_loss(**a, clip_range=0.2),
+    several("logprobs", "old_logprobs", "advantages"),
+    functools.partial(oracles.clipped_policy_loss, clip_range=0.2),
+    (
+        {
+            "logprobs": np.log([[1.5, 1.5, 0.5, 0.5, 1.1]]),
+            "old_logprobs": [[0.0, 0.0, 0.0, 0.0, 0.0]],
+            "advantages": [[1.0, -1.0, 1.0, -1.0, 2.0]],
+        },
+        [[-1.2, 1.5, -0.5, 0.8, -2.2]],
+    ),
+    unequal=("logprobs", "old_logprobs"),
+)
+row(
+    "clipped_value_loss",
+    lambda **a: losses.clipped_value_loss(**a, clip_range=0.2),
+    several("values", "old_values", "returns"),
+    functools.partial(oracles.clipped_value_loss, clip_range=0.2),
+    # Far step, clipped to 0.2: 0.8² / 2; step within: 0.9² / 2; away: 2² / 2.
+    (
+        {
+            "values": [[1.0, 0.1, -1.0]],
+            "old_values": [[0.0, 0.0, 0.0]],
+            "returns": [[1.0, 1.0, 1.0]],
+        },
+        [[0.32, 0.405, 2.0]],
+    ),
+    unequal=("values", "old_values"),
+)
+DPO = ("chosen_logprobs", "rejected_logprobs")
+DPO = (*DPO, *(f"ref_{name}" for name in DPO))
+row(
+    "dpo_loss",
+    lambda **a: losses.dpo_loss(**a, beta=0.5),
+    lambda rng, b, r: {name: normal(rng, b) for name in DPO},
+    lambda **a: oracles.dpo_loss(*(a[name] for name in DPO), beta=0.5),
+    # β [(-1 - -2) - (-4 - -3)] = 0.5 · 2
+    (dict(zip(DPO, ([-1.0], [-4.0], [-2.0], [-3.0]), strict=True)), [0.3133]),
+    unequal=DPO[:2],
+)
+for index, (name, by_hand) in enumerate(
+    (("mean", 2.0), ("min", 1.0), ("uncertainty_weighted", 1.5))
+):
+    row(
+        f"ensemble_{name}",
+        lambda name=name, **a: getattr(losses, f"ensemble_{name}")(
+            a["scores"].T,
+            **({"variance_coef": 0.5} if name == "uncertainty_weighted" else {}),
+        ),
+        lambda rng, b, r: {"scores": normal(rng, b, 3)},
+        lambda index=index, **a: oracles.ensemble(**a, variance_coef=0.5)[index],
+        ({"scores": [[1.0, 3.0]]}, [by_hand]),
+    )
+
+
+def chunked(statistic):
+    return lambda **a: getattr(
+        losses.chunked_logprobs(**a, **PROJECTION, chunk_size=3, with_entropy=True),
+        statistic,
+    )
+
+
+def chunked_oracle(statistic):
+    def run(hidden, unembedding, bias, tokens):
+        logits = oracles.projected(hidden, unembedding, bias, **PROJECTION)
+        if statistic == "entropy":
+            return oracles.entropy(logits)
+        return oracles.token_logprobs(logits, tokens)
+
+    return run
+
+
+# 2 tanh(log 3 / 2) / 0.7 = 2 · ½ / 0.7 = 1.4286 more for word 1 than for word 0.
+PROJECTED = {
+    "hidden": [[[1.0]]],
+    "unembedding": [[0.0], [np.log(3.0)]],
+    "bias": [0.0, 0.0],
+    "tokens": [[1]],
+}
+for statistic, by_hand in (("logprobs", -0.2148), ("entropy", 0.4910)):
+    row(
+        f"chunked_{statistic}",
+        chunked(statistic),
+        lambda rng, b, r: {**draw_hidden(rng, b, r), "tokens": tokens_of(rng, b, r)},
+        chunked_oracle(statistic),
+        (PROJECTED, [[by_hand]]),
+        shared=("unembedding", "bias"),
+        float32_only=True,
+        unequal=("tokens", "hidden"),
+    )
+
+
+def draw_two_models(rng, b, r):
+    ours, theirs = draw_hidden(rng, b, r), draw_hidden(rng, b, r)
+    return ours | {f"ref_{name}": array for name, array in theirs.items()}
+
+
+row(
+    "chunked_exact_kl",
+    lambda **a: losses.chunked_exact_kl(**a, **PROJECTION, chunk_size=3),
+    draw_two_models,
+    lambda **a: oracles.exact_kl(
+        *(
+            oracles.projected(
+                *(a[p + n] for n in ("hidden", "unembedding", "bias")), **PROJECTION
+            )
+            for p in ("", "ref_")
+        )
+    ),
+    (
+        {
+            **{k: v for k, v in PROJECTED.items() if k != "tokens"},
+            "ref_hidden": [[[0.0]]],
+            "ref_unembedding": [[0.0], [0.0]],
+            "ref_bias": [0.0, 0.0],
+        },
+        [[LOG2 - 0.4910]],
+    ),
+    shared=("unembedding", "bias", "ref_unembedding", "ref_bias"),
+    float32_only=True,
+    unequal=("hidden", "ref_hidden"),
+)
+
+
+def arrays_of(inputs: dict, dtype=jnp.float32) -> dict[str, jax.Array]:
+    """Lists or float64 arrays -> float32 (or `dtype`) and int32 and bool arrays."""
+    arrays = {}
+    for name, value in inputs.items():
+        value = np.asarray(value)
+        kind = {"f": dtype, "i": jnp.int32, "b": jnp.bool_}[value.dtype.kind]
+        arrays[name] = jnp.asarray(value, kind)
+    return arrays
+
+
+@functools.cache
+def compiled(row: Row) -> Callable:
+    """(floats, others, weights) -> ((weighted sum, values), gradients), jitted."""
+
+    def total(floats, others, weights):
+        values = row.loss(**floats, **others)
+        return losses.weighted_sum(values, weights), values
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+
+def run(row: Row, inputs: dict, weights) -> tuple[float, np.ndarray, dict]:
+    """(weighted sum, values, gradients by name) of a row, as NumPy."""
+    arrays = arrays_of(inputs)
+    floats = {n: a for n, a in arrays.items() if a.dtype == jnp.float32}
+    others = {n: a for n, a in arrays.items() if n not in floats}
+    weights = jnp.asarray(weights, jnp.float32)
+    (total, values), gradients = compiled(row)(floats, others, weights)
+    return float(total), np.asarray(values), jax.tree.map(np.asarray, gradients)
