@@ -72,6 +72,7 @@ def canvas(title: str, x: str, y: str, *, width: float = 6.4, height: float = 3.
 def _element(text: str, title: str) -> str:
     """The <svg> element alone, with ids of its own, so that many fit in one page."""
     text = text[text.index("<svg") :].strip()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     prefix = "f" + re.sub(r"\W", "", title)[:24] + "_"
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = re.sub(r'href="#', f'href="#{prefix}', text)
@@ -103,7 +104,8 @@ def learning_curves(
             values = np.asarray(values, float)
             values = np.where(np.isfinite(values), values, np.nan)
             colour = COLOURS[i % len(COLOURS)]
-            drawn.axes.plot(steps, values, label=name, color=colour, lw=1.5)
+            dots = "." if len(values) <= 30 else None
+            drawn.axes.plot(steps, values, marker=dots, label=name, color=colour)
         if log_y:
             drawn.axes.set_yscale("log")
         _legend(drawn.axes)
@@ -282,7 +284,7 @@ def alignment_tax_bars(
         axes.set_yticks(list(ticks), list(ticks.values()))
         axes.axvline(0, color="#333333", lw=1)
         for i, policy in enumerate(policies):
-            axes.barh([], [], color=COLOURS[i % len(COLOURS)], label=policy)
+            axes.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=policy)
         _legend(axes)
     return drawn.svg
 

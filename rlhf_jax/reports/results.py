@@ -36,15 +36,20 @@ def interval_rows(
     return Table(["", *columns], rows, caption)
 
 
-def tax_differences(results: ResultTable) -> dict[str, dict[str, Interval]]:
-    """metric -> policy -> paired difference, turned so that more is better."""
-    found = {}
+def tax_differences(
+    results: ResultTable,
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """metric -> task and condition -> policy -> paired difference, more is better.
+
+    One group per metric, because an axis has one unit.
+    """
+    found: dict[str, dict[str, dict[str, Interval]]] = {}
     for row in results.rows:
         if row.higher_is_better is None or not row.differences:
             continue
-        label = " ".join(part for part in (row.task, row.metric, row.condition) if part)
+        label = " ".join(part for part in (row.task, row.condition) if part)
         sign = 1.0 if row.higher_is_better else -1.0
-        found[label] = {
+        found.setdefault(row.metric, {})[label] = {
             name: interval.scaled(sign) for name, interval in row.differences.items()
         }
     return found
@@ -78,8 +83,10 @@ def write_results(
     paths["results.md"].write_text(table_markdown(table), encoding="utf-8")
     parts: list[Table | str] = [table]
     differences = tax_differences(results)
+    for metric, rows in differences.items():
+        title = f"{metric}: difference to {results.baseline}"
+        parts.append(alignment_tax_bars(rows, title=title))
     if differences:
-        parts.append(alignment_tax_bars(differences))
         parts.append(
             f"Δ: paired difference to {results.baseline} over the same items; coloured "
             "where its 95 % interval leaves 0."

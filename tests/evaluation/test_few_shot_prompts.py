@@ -110,8 +110,8 @@ def test_the_released_samples_have_the_layout_of_our_squad_query(shared_data):
         ),
         (
             prompts.rte_query("It rains.", "it is wet"),
-            "Passage: It rains.\nQuestion: From this passage can one reasonably conclude "
-            "that it is wet?\nAnswer:",
+            "Passage: It rains.\nQuestion: From this passage can one reasonably "
+            "conclude that it is wet?\nAnswer:",
         ),
         (
             prompts.sst_query("a charming journey ."),

@@ -183,8 +183,8 @@ def test_the_option_with_the_best_mean_wins_and_not_the_shortest():
 
 def test_hellaswag_rte_and_sst(tmp_path):
     rows = [
-        {"ind": n, "activity_label": "Ski", "ctx": "He [step] goes [title] up", "label": 1,
-         "endings": ["down", "and [substeps] wins", "a", "b"]}
+        {"ind": n, "activity_label": "Ski", "label": 1,
+         "ctx": "He [step] goes [title] up", "endings": ["down", "and [substeps] wins", "a", "b"]}
         for n in range(3)
     ]  # fmt: skip
     (item, *_) = choice.read_hellaswag(put(tmp_path, "val.jsonl", rows))
@@ -213,7 +213,7 @@ def test_sst_runs_on_the_real_file(shared_data):
 def test_wsc_marks_the_pronoun_and_compares_with_the_label(tmp_path):
     target = {"span1_text": "Ann", "span2_text": "she", "span2_index": 4}
     rows = [
-        {"text": "Ann told Bea that she, too, sat.", "target": {**target, "span2_index": 4},
+        {"text": "Ann told Bea that she, too, sat.", "target": dict(target),
          "label": label, "idx": n}
         for n, label in enumerate((True, False))
     ]  # fmt: skip

@@ -1,0 +1,68 @@
+"""`rlhf-jax eval`: tables from files, and mistakes told with exit code 2."""
+
+import json
+
+import pytest
+
+from rlhf_jax.cli import main
+
+HEADER = "model_type,prompt_type,context,ref_text,sample\n"
+
+
+def samples(tmp_path, rows):
+    path = tmp_path / "samples.csv"
+    path.write_text(HEADER + "".join(f"{row}\n" for row in rows))
+    return str(path)
+
+
+def test_samples_become_a_table_and_a_folder(tmp_path, capsys):
+    rows = [
+        f"{model},fewshot,c{n},Paris,{'Paris' if n % 2 or model == 'gpt-xl' else 'x'}"
+        for model in ("ppo-ptx-xl", "gpt-xl")
+        for n in range(10)
+    ]
+    out = tmp_path / "out"
+    words = ["eval", "--samples", samples(tmp_path, rows), "--suite", "squad"]
+    assert main([*words, "--baseline", "gpt-xl", "--out", str(out)]) == 0
+    assert "100.0" in capsys.readouterr().out
+    document = json.loads((out / "results.json").read_text())
+    assert document["policies"] == ["gpt-xl", "ppo-ptx-xl"]
+    difference = document["rows"][0]["differences"]["ppo-ptx-xl"]
+    assert difference["estimate"] == -50.0 and difference["high"] < 0
+    assert (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--suite", "squad"], "CHECKPOINT: missing"),
+        ([], "--suite: missing"),
+        (["x", "--suite", "sqaud"], "did you mean 'squad'"),
+        (["--samples", "none.csv", "--suite", "squad"], "none.csv: cannot be read"),
+        (
+            ["--samples", "a", "--suite", "squad", "--suite", "drop"],
+            "takes one --suite",
+        ),
+        (["x", "--suite", "squad", "--limit", "0"], "--limit: 0 is too small"),
+        (["x", "--suite", "reward-model"], "reward-model needs --data"),
+        (["x", "--suite", "preference", "--judge", "me"], "--judge 'me'"),
+        (["x", "--suite", "toxicity", "--toxicity", "me"], "--toxicity 'me'"),
+        (["a/x", "b/x", "--suite", "bias"], "two checkpoints of this name"),
+    ],
+)
+def test_mistakes_exit_with_2_and_say_what_to_do(words, told, capsys):
+    assert main(["eval", *words]) == 2
+    captured = capsys.readouterr().err
+    assert told in captured and "Traceback" not in captured
+
+
+def test_a_bad_row_is_told_with_its_line(tmp_path, capsys):
+    path = samples(tmp_path, ["gpt-xl,fewshot,c,Paris,Paris", "gpt-xl,fewshot,c,Paris"])
+    assert main(["eval", "--samples", path, "--suite", "squad"]) == 2
+    assert "samples.csv:3: 4 cells where the header has 5" in capsys.readouterr().err
+
+
+def test_the_suites_are_listed(capsys):
+    assert main(["eval", "--list"]) == 0
+    text = capsys.readouterr().out
+    assert "winogender" in text and "world-skills" in text and "reward-model" in text

@@ -1,0 +1,137 @@
+"""Tables and pages: escaped, self-contained, equal in every form."""
+
+import html.parser
+import io
+import json
+
+import numpy as np
+import pytest
+import rich.console
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.scores import Score
+from rlhf_jax.evaluation.tables import result_table
+from rlhf_jax.reports import (
+    Section,
+    Table,
+    interval_rows,
+    print_table,
+    results_as_table,
+    side_by_side,
+    table_html,
+    table_markdown,
+    transposed,
+    write_report,
+    write_results,
+)
+
+TABLE = Table(["policy", "win"], [["<ppo>", "1|2"]], "a & b", {(0, 1): "better"})
+
+
+class Wellformed(html.parser.HTMLParser):
+    """Every tag that opens is closed in order."""
+
+    void = {"meta", "br"}
+
+    def __init__(self):
+        super().__init__()
+        self.stack, self.tags = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+
+def parsed(text):
+    parser = Wellformed()
+    parser.feed(text)
+    assert not parser.stack
+    return parser
+
+
+def results(baseline="gpt"):
+    values = np.array([1.0, 0.0, 1.0, 1.0])
+    return {
+        "gpt": [
+            Score("squad", "F1", values, "few-shot", outputs=["a<b>", "", "c", "d"])
+        ],
+        "ppo": [Score("squad", "F1", values * 0, "few-shot")],
+    }
+
+
+def test_text_is_escaped_in_html_and_in_markdown():
+    assert "&lt;ppo&gt;" in table_html(TABLE) and "a &amp; b" in table_html(TABLE)
+    assert 'class="better"' in table_html(TABLE)
+    assert "1\\|2" in table_markdown(TABLE)
+    parsed(table_html(TABLE))
+
+
+def test_a_row_of_another_width_is_refused():
+    with pytest.raises(InputError, match="row 0 has 1 cells, the header 2"):
+        Table(["a", "b"], [["x"]])
+
+
+def test_markdown_has_as_many_bars_in_every_line():
+    text = table_markdown(Table(["a", "b"], [["1", "long cell"], ["22", "x"]]))
+    assert {line.count("|") for line in text.strip().split("\n")} == {3}
+
+
+def test_the_terminal_shows_the_same_cells():
+    stream = io.StringIO()
+    print_table(TABLE, console=rich.console.Console(file=stream, width=60))
+    assert "<ppo>" in stream.getvalue() and "1|2" in stream.getvalue()
+
+
+def test_results_carry_intervals_differences_and_marks():
+    table = results_as_table(result_table("t", results(), baseline="gpt"))
+    (row,) = table.rows
+    assert row[:2] == ["squad F1", "few-shot"] and "Δ -0.750" in row[3]
+    assert table.headers == ["metric", "condition", "gpt", "ppo"]
+    turned = transposed(table)
+    assert turned.headers == ["policy", "squad F1 few-shot"]
+    assert turned.rows[1] == ["ppo", row[3]]
+
+
+def test_a_page_needs_nothing_else(tmp_path):
+    path = write_report(
+        tmp_path / "deep" / "report.html",
+        "Run <1>",
+        [
+            Section("Words", ["plain < text", "<p>html</p>", TABLE]),
+            Section("Plot", ["<svg xmlns='http://www.w3.org/2000/svg'></svg>"]),
+            Section("Samples", [side_by_side(["prompt", "gpt"], [["a\nb", "<x>"]])]),
+        ],
+    )
+    page = path.read_text()
+    tags = parsed(page.removeprefix("<!doctype html>")).tags
+    assert not [t for t, a in tags if t in {"script", "link", "img", "iframe"}]
+    assert not [a for _, a in tags if str(a.get("href", "#"))[0] != "#" or "src" in a]
+    assert (
+        "plain &lt; text" in page and "<p>html</p>" in page and "Run &lt;1&gt;" in page
+    )
+    assert page.count("<h2") == 3 and "<nav>" in page
+
+
+def test_the_folder_of_an_evaluation(tmp_path):
+    scores = results()
+    table = result_table("t", scores, baseline="gpt")
+    paths = write_results(tmp_path, table, scores=scores)
+    document = json.loads(paths["results.json"].read_text())
+    assert document["rows"][0]["cells"]["gpt"]["estimate"] == 0.75
+    lines = [json.loads(x) for x in paths["items.jsonl"].read_text().splitlines()]
+    assert len(lines) == 8 and lines[0]["output"] == "a<b>" and lines[4]["value"] == 0.0
+    assert "| squad F1" in paths["results.md"].read_text()
+    assert "<svg" in paths["report.html"].read_text()
+
+
+def test_summaries_side_by_side():
+    score = results()["gpt"][0].interval()
+    table = interval_rows({"ppo": {"win rate": score}, "sft": {"ties": score}}, "c")
+    assert table.rows[0][2] == "" and table.rows[1][1] == ""
