@@ -103,7 +103,7 @@ def test_the_released_samples_have_the_layout_of_our_squad_query(shared_data):
         ),
         (
             prompts.quac_query(
-                "Marius - Career", "He rose.", [("Who?", "Marius")], "How?"
+                "Marius - Life", "He rose.", [("Who?", "Marius")], "How?"
             ),
             "TITLE: Marius - Life\n\nPARAGRAPH: He rose.\n\nQ: Who?\n\nA: Marius\n\n"
             "Q: How?\n\nA:",

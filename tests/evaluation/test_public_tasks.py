@@ -184,7 +184,7 @@ def test_the_option_with_the_best_mean_wins_and_not_the_shortest():
 def test_hellaswag_rte_and_sst(tmp_path):
     rows = [
         {"ind": n, "activity_label": "Ski", "label": 1,
-         "ctx": "He [step] goes [title] up", "endings": ["down", "and [substeps] wins", "a", "b"]}
+         "ctx": "He [step] goes [title] up", "endings": ["down", "and [s] wins", "a"]}
         for n in range(3)
     ]  # fmt: skip
     (item, *_) = choice.read_hellaswag(put(tmp_path, "val.jsonl", rows))
