@@ -83,8 +83,12 @@ def table_record(row: Row) -> Iterator[Record]:
             value.setdefault(numbered[1], []).append(_cell(numbered[1], cell))
         else:
             value[column] = _cell(column, cell)
-    if "ranks" in value:  # an absent response has no rank, an empty one has
-        value["responses"] = value.get("responses", [])[: len(value["ranks"])]
+    # An empty cell may be an empty response or none at all: the ranks tell.
+    responses = value.pop("responses", [])
+    if "ranks" in value:
+        value["responses"] = responses[: len(value["ranks"])]
+    elif any(responses):
+        value["responses"] = responses
     yield record_of(value)
 
 
