@@ -37,6 +37,7 @@ from rlhf_jax.simulation.dataset import (
 )
 from rlhf_jax.simulation.facts import World, make_world
 from rlhf_jax.simulation.labelers import (
+    Group,
     Labeler,
     Ranker,
     held_out_labelers,
@@ -50,6 +51,7 @@ from rlhf_jax.simulation.utility import CRITERIA, GOLD_WEIGHTS, Utility, utility
 __all__ = [
     "CRITERIA",
     "GOLD_WEIGHTS",
+    "Group",
     "SIZES",
     "SKILLS",
     "VOCAB_SIZE",

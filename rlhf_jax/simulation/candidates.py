@@ -89,7 +89,7 @@ def dressed(ideal: str, partial: str, style: str, dice: Dice) -> str:
 
 
 def ended(text: str) -> str:
-    """The text with a full stop at its end, where it has none, so that more can follow."""
+    """The text, with a full stop if its last line has none, so that more can follow."""
     return text + "." if text[-1:].isalnum() else text
 
 

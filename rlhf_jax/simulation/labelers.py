@@ -12,9 +12,10 @@ each other than the tie threshold are tied. The interface is that of people: res
 in, ranks out; nobody sees the utility.
 
 There are two groups. Training labelers put helpfulness first, as InstructGPT's
-instructions for training data did; held-out labelers weigh truth and harm more and are
-more careful. Their noise is such that two persons of one group agree about as often
-as in the paper: 72.6 +- 1.5 % in training, 77.3 +- 1.3 % held out (section 3.4).
+instructions for training data did, and like a longer answer. Held-out labelers put
+truth, harmlessness and brevity first, so that a reward model of the first group serves
+the second less well. The noise is such that two persons of one group agree as often as
+in the paper: 72.6 +- 1.5 % in training, 77.3 +- 1.3 % held out (section 3.4).
 """
 
 import dataclasses
@@ -29,8 +30,6 @@ from rlhf_jax.simulation.flags import true_flags
 from rlhf_jax.simulation.lexicon import FLATTERY
 from rlhf_jax.simulation.utility import CRITERIA, GOLD_WEIGHTS, utility
 
-# set by `agreement` on candidate responses of seed 0; see tests/simulation
-TRAINING_NOISE, HELD_OUT_NOISE = 0.48, 0.42
 FLAG_SLIP = 0.04  # how often a person gets a yes/no question wrong
 
 
@@ -128,35 +127,72 @@ def sycophancy(response: str) -> float:
     return min(1.0, 0.5 * found + 0.25 * agrees)
 
 
-def person(group: str, seed: int, index: int, tilt: dict[str, float], noise: float):
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What the persons of a group have in common.
+
+    Attributes:
+      name: "train" or "held-out".
+      tilt: criterion -> factor on its gold weight.
+      noise: mean standard deviation of what they perceive, in units of utility.
+      length_bias: the mean of w_len.
+    """
+
+    name: str
+    tilt: dict[str, float]
+    noise: float
+    length_bias: float
+
+
+# noise: set with `agreement` on candidate responses of seed 0 (tests/simulation)
+TRAINING = Group(
+    name="train",
+    tilt={"followed": 1.25, "true": 0.6, "harmless": 0.8, "concise": 0.5},
+    noise=0.5,
+    length_bias=0.25,
+)
+HELD_OUT = Group(
+    name="held-out",
+    tilt={
+        "followed": 0.65,
+        "true": 1.7,
+        "harmless": 1.5,
+        "concise": 2.5,
+        "grounded": 1.5,
+    },
+    noise=0.375,
+    length_bias=-0.7,
+)
+
+
+def person(group: Group, seed: int, index: int) -> Labeler:
     """One labeler of a group: weights, noise and biases drawn around the group's."""
-    dice = Dice("person", group, seed, index)
+    dice = Dice("person", group.name, seed, index)
     weights = {
-        name: max(0.0, weight * tilt.get(name, 1.0) * (1 + 0.4 * dice.normal()))
+        name: max(0.0, weight * group.tilt.get(name, 1.0) * (1 + 0.4 * dice.normal()))
         for name, weight in GOLD_WEIGHTS.items()
     }
+    name = f"{group.name}-{index}" if seed == 0 else f"{group.name}-{seed}-{index}"
     return Labeler(
-        name=f"{group}-{index}" if seed == 0 else f"{group}-{seed}-{index}",
+        name=name,
         weights=weights,
-        noise=noise * (0.8 + 0.4 * dice.unit()),
+        noise=group.noise * (0.8 + 0.4 * dice.unit()),
         tie_threshold=0.1 + 0.25 * dice.unit(),
-        length_bias=0.3 * dice.unit() - 0.1,
+        length_bias=group.length_bias + 0.3 * (dice.unit() - 0.5),
         first_bias=0.1 * dice.unit(),
         flattery_bias=0.3 * dice.unit(),
     )
 
 
 def training_labelers(
-    seed: int = 0, *, count: int = 12, noise: float = TRAINING_NOISE
+    seed: int = 0, *, count: int = 12, group: Group = TRAINING
 ) -> list[Labeler]:
     """The persons whose rankings train the reward model; helpfulness first."""
-    tilt = {"followed": 1.15, "true": 0.8, "harmless": 0.9}
-    return [person("train", seed, i, tilt, noise) for i in range(count)]
+    return [person(group, seed, index) for index in range(count)]
 
 
 def held_out_labelers(
-    seed: int = 0, *, count: int = 8, noise: float = HELD_OUT_NOISE
+    seed: int = 0, *, count: int = 8, group: Group = HELD_OUT
 ) -> list[Labeler]:
-    """Persons who made no training data; truth and harmlessness first."""
-    tilt = {"followed": 0.9, "true": 1.35, "harmless": 1.3, "concise": 0.8}
-    return [person("held-out", seed, i, tilt, noise) for i in range(count)]
+    """Persons who made no training data; truth, harmlessness and brevity first."""
+    return [person(group, seed, index) for index in range(count)]

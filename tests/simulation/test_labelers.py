@@ -111,7 +111,7 @@ def test_padding_gains_from_a_length_biased_labeler_and_not_from_the_utility(
 
 
 def test_flattery_gains_from_a_sycophantic_labeler_only(candidate_rows):
-    vain = dataclasses.replace(GOLD, name="vain", flattery_bias=2.0)
+    vain = dataclasses.replace(GOLD, name="vain", flattery_bias=6.0)
     for prompt, responses in candidate_rows[:40]:
         text = next(t for t in responses if t and sycophancy(t) == 0)
         praise = "You are a genius. " + text
