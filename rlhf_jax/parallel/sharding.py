@@ -19,20 +19,15 @@ from rlhf_jax.parallel.mesh import BATCH_AXES
 
 Rules = Sequence[tuple[str, P]]
 
-# Layers are stacked, so their matrices are [L, in.., out..]. A matrix that leads into a
+# Layers are stacked, so their matrices are [L, in, out]. A matrix that leads into a
 # layer is cut along its outputs, one that leads out along its inputs: one sum over
 # "tensor" per block (Shoeybi et al. 2019, Megatron-LM, section 3).
 DEFAULT_RULES: Rules = (
-    (
-        r"(^|/)(unembedding|[\w]*embed[\w]*)(/[\w]*embedding|/kernel)?$",
-        P("tensor", "fsdp"),
-    ),
-    (
-        r"layers/.*(query|key|value|qkv|gate|up|wi|fc)[\w]*/kernel$",
-        P(None, "fsdp", "tensor"),
-    ),
-    (r"layers/.*(out|output|down|proj|wo)[\w]*/kernel$", P(None, "tensor", "fsdp")),
-    (r"layers/.*(query|key|value|qkv|gate|up|wi|fc)[\w]*/bias$", P(None, "tensor")),
+    (r"(^|/)(unembedding|token_embed/embedding)$", P("tensor", "fsdp")),
+    (r"(^|/)position_embed/embedding$", P(None, "fsdp")),
+    (r"layers/.*(query|key|value|gate|up)/kernel$", P(None, "fsdp", "tensor")),
+    (r"layers/.*(query|key|value|gate|up)/bias$", P(None, "tensor")),
+    (r"layers/.*(out|down)/kernel$", P(None, "tensor", "fsdp")),
     (r"", P()),
 )
 
