@@ -51,6 +51,9 @@ class ArrayFiles:
           like: by path, arrays or `jax.ShapeDtypeStruct`s (placed as their sharding
             says, on the first local device without one), or numpy arrays and numbers
             (kept on the host). Leaves on disk that it lacks are not read.
+
+        Raises:
+          ValueError: a leaf is not there, or has another shape.
         """
         import orbax.checkpoint as ocp
 
@@ -63,6 +66,10 @@ class ArrayFiles:
                 item=nested(stored), restore_args=nested(args), partial_restore=True
             ),
         )
+        for name, form in stored.items():  # Orbax passes over what is not there
+            found = _at(tree, name)
+            if isinstance(found, jax.ShapeDtypeStruct) or found.shape != form.shape:
+                raise ValueError(f"leaf {name} is not on disk as its manifest says")
         return {
             name: _as(_at(tree, name) if name in stored else _empty(forms[name]), leaf)
             for name, leaf in like.items()
@@ -79,8 +86,11 @@ class ArrayFiles:
             import orbax.checkpoint as ocp
 
             _silence_echoes()
+            # made here and now: threads that wait for a directory which cannot be made
+            # would hold the process for minutes after the error
+            now = ocp.options.AsyncOptions(create_directories_asynchronously=False)
             self._orbax = ocp.AsyncCheckpointer(
-                ocp.PyTreeCheckpointHandler(), timeout_secs=_TIMEOUT
+                ocp.PyTreeCheckpointHandler(), timeout_secs=_TIMEOUT, async_options=now
             )
         return self._orbax
 
@@ -168,16 +178,15 @@ def _silence_echoes() -> None:
     log = logging.getLogger("absl")
     if _is_no_echo not in log.filters:
         log.addFilter(_is_no_echo)
-    if not getattr(sys.excepthook, "drops_echoes", False):
-        before = sys.excepthook
+    if not getattr(sys.unraisablehook, "drops_echoes", False):
+        before = sys.unraisablehook
 
-        def hook(kind: type, error: BaseException, trace: Any) -> None:
-            if kind is RuntimeError and str(error) == "Event loop is closed":
-                return
-            before(kind, error, trace)
+        def hook(unraisable: Any) -> None:
+            if str(unraisable.exc_value) != "Event loop is closed":
+                before(unraisable)
 
         hook.drops_echoes = True
-        sys.excepthook = hook
+        sys.unraisablehook = hook
 
 
 def _is_no_echo(record: logging.LogRecord) -> bool:

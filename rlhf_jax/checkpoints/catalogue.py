@@ -75,6 +75,15 @@ class Catalogue:
             raise CheckpointError(self.none_usable(reasons))
         return max(usable, default=None)
 
+    def newest_whole(self) -> int | None:
+        """The newest step, every byte read; None, aloud, where there is none."""
+        try:
+            return self.choose(None, lambda path, manifest: None)
+        except CheckpointError as error:
+            if named_steps(self.directory):
+                logger.warning("a fresh start: %s", error)
+            return None
+
     def choose(self, step: int | None, check: Check) -> int:
         """The newest step that is whole, every byte read, or exactly `step`.
 

@@ -87,7 +87,7 @@ def regular_files(root: pathlib.Path) -> Iterator[str]:
       InputError: something that is neither a file nor a directory, so that no link
         leads out of `root`.
     """
-    for entry in os.scandir(root):
+    for entry in list(os.scandir(root)):
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):

@@ -115,7 +115,7 @@ def _host_like(path: pathlib.Path, specs: Mapping[str, str]) -> dict[str, Any]:
         dtype, _, shape = spec.rstrip("]").partition("[")
         sizes = tuple(int(size) for size in shape.split(",") if size)
         if dtype.startswith("key<"):
-            like[name] = jax.ShapeDtypeStruct(sizes, jax.random.key(0).dtype)
+            like[name] = jax.ShapeDtypeStruct(sizes, _key_dtype(path, dtype))
             continue
         dtype = np.dtype(jnp.dtype(dtype))
         total += dtype.itemsize * int(np.prod(sizes, dtype=object))
@@ -132,3 +132,11 @@ def _host_like(path: pathlib.Path, specs: Mapping[str, str]) -> dict[str, Any]:
         else leaf
         for name, leaf in like.items()
     }
+
+
+def _key_dtype(path: pathlib.Path, name: str) -> Any:
+    for implementation in ("threefry2x32", "rbg", "unsafe_rbg"):
+        dtype = jax.random.key(0, impl=implementation).dtype
+        if str(dtype) == name:
+            return dtype
+    raise CheckpointError(f"{path}: keys of an unknown kind: {name}")

@@ -28,7 +28,7 @@ def named_steps(directory: pathlib.Path) -> list[int]:
     """Steps by the names in a directory, newest first; a name proves nothing yet."""
     try:
         names = os.listdir(directory)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     plain = (name for name in names if name.isascii() and name.isdecimal())
     return sorted((int(name) for name in plain if str(int(name)) == name), reverse=True)

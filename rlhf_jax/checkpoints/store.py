@@ -157,7 +157,9 @@ class CheckpointStore:
           CheckpointError: there are steps, but none is usable (unless `allow_fresh`).
         """
         self.wait()
-        return decided(lambda: self._catalogue.newest(refuse=not self.allow_fresh))
+        if self.allow_fresh:
+            return decided(self._catalogue.newest_whole)
+        return decided(lambda: self._catalogue.newest(refuse=True))
 
     def meta(self, step: int | None = None) -> dict[str, Any]:
         """The meta of a step, of the newest by default, without reading arrays.
