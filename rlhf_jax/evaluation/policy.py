@@ -291,7 +291,7 @@ def score_program(model):
         starts: Int[Array, "B"],
     ):
         hidden = model.apply({"params": params}, tokens, valid, method="hidden")
-        places = starts[:, None] + jnp.arange(targets.shape[1])
+        places = starts[:, None] + jnp.arange(targets.shape[1])[None]
         places = jnp.minimum(places, tokens.shape[1] - 1)
         hidden = jnp.take_along_axis(hidden, places[:, :, None], axis=1)
         logits = model.logits(params, hidden)

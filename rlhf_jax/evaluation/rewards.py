@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -46,7 +45,6 @@ def model_reward(
             width = padded(max(len(rows[i]) for i in some), context)
             tokens = np.full((batch_size, width), tokenizer.pad_token, np.int32)
             valid = np.zeros((batch_size, width), bool)
-            valid[:, 0] = True  # a filler row needs something to attend to
             for place, i in enumerate(some):
                 tokens[place, : len(rows[i])] = rows[i]
                 valid[place, : len(rows[i])] = True
@@ -61,10 +59,10 @@ def model_reward(
 def reward_program(model):
     """The jitted (params, tokens [B,T], valid [B,T]) -> [B], the last valid value."""
 
+    from rlhf_jax.models import last_values
+
     def score(params, tokens: Int[Array, "B T"], valid: Bool[Array, "B T"]):
-        values = model.apply({"params": params}, tokens, valid)
-        last = valid.sum(axis=1, keepdims=True) - 1
-        return jnp.take_along_axis(values, last, axis=1)[:, 0]
+        return last_values(model.apply({"params": params}, tokens, valid), valid)
 
     return jax.jit(score)
 
