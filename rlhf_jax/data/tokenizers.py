@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
+from rlhf_jax.data.pieces import PieceMemo, cuts_at_spaces
 from rlhf_jax.errors import InputError
 
 __all__ = ["ByteTokenizer", "SubwordTokenizer", "Tokenizer", "train_bpe"]
@@ -45,7 +46,7 @@ class Tokenizer(Protocol):
         """The ids of a text, all of it plain; adds no control token."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, on all cores."""
+        """`encode` of each text, faster than one by one."""
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; control tokens are left out."""
@@ -139,6 +140,7 @@ class SubwordTokenizer:
         self.pad_token = self._pad()
         self.begin_token = self._begin()
         self.chat_template = config.get("chat_template")
+        self._memo = PieceMemo(backend) if cuts_at_spaces(backend) else None
 
     def _id(self, key: str) -> int | None:
         text = self.config.get(key)
@@ -160,8 +162,12 @@ class SubwordTokenizer:
         return self._spelled(text) if self._slipped(text, ids) else ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        found = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        pairs = zip(texts, (encoding.ids for encoding in found), strict=True)
+        if self._memo is not None:
+            found = self._memo.encode_batch(texts)
+        else:
+            made = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            found = [encoding.ids for encoding in made]
+        pairs = zip(texts, found, strict=True)
         return [self._spelled(t) if self._slipped(t, ids) else ids for t, ids in pairs]
 
     def _slipped(self, text: str, ids: list[int]) -> bool:

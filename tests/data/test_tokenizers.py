@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_jax.data import ByteTokenizer, Tokenizer, load_tokenizer, train_bpe
+from rlhf_jax.data import ByteTokenizer, Tokenizer, load_tokenizer, pieces, train_bpe
+from rlhf_jax.data.pieces import PieceMemo, cuts_at_spaces
 from rlhf_jax.data.tokenizers import SubwordTokenizer
 from rlhf_jax.errors import InputError
 
@@ -53,6 +54,35 @@ def test_typed_special_tokens_are_text_wherever_they_stand(name, data):
     for ids in (tokenizer.encode(text), tokenizer.encode_batch([text])[0]):
         assert not set(ids) & set(tokenizer.special_tokens.values())
         assert tokenizer.decode(ids).replace(" ", "") == text.replace(" ", "")
+
+
+SPACES = st.sampled_from(" \t\n\r\x0b\x0c\x1c\x1f\x85\xa0\u2003\u2028\u3000")
+SPACED = st.text(
+    SPACES | st.sampled_from("ab1'sté!²½Ⅷ一́") | st.characters(codec="utf-8")
+)
+
+
+@given(st.lists(SPACED | st.text(st.sampled_from(" \na1'!")), max_size=4))
+def test_pieces_between_spaces_give_the_ids_of_the_whole_text(texts):
+    tokenizer = TOKENIZERS["bpe"]
+    whole = tokenizer.backend.encode_batch(texts, add_special_tokens=False)
+    assert tokenizer.encode_batch(texts) == [encoding.ids for encoding in whole]
+
+
+def test_the_memory_of_pieces_is_bounded(monkeypatch):
+    memo = PieceMemo(train_bpe(CORPUS, 300).backend)
+    monkeypatch.setattr(pieces, "MOST", 10)
+    for i in range(100):
+        memo.encode_batch([f"a b{i} {'c' * 100}{i}"])
+    assert len(memo._ids) <= 14 and max(map(len, memo._ids)) < 64
+
+
+def test_only_a_plain_byte_level_bpe_is_encoded_by_pieces():
+    assert cuts_at_spaces(train_bpe(CORPUS, 280).backend)
+    assert not cuts_at_spaces(unigram().backend)
+    words = train_bpe(CORPUS, 280).backend
+    words.add_tokens(["on the"])
+    assert not cuts_at_spaces(words)
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
