@@ -1,5 +1,37 @@
-"""Records and text: real data in, exact batches out. numpy only, no jax."""
+"""Records and text: real data in, exact batches out. numpy only, no jax.
 
+records         Demonstration, Ranking, Prompt, Text: strict pydantic rows
+rows            lines -> values; `file:line: field: why` for every bad one
+readers/        everybody's formats -> records (`read`, `detect_format`)
+writers         own JSONL, TRL's types, CSV; whole files or none
+index           rows of a large JSONL file by number
+hygiene         the paper's rules, each with a count report
+pii, language   personal data by pattern; the language of a prompt
+expansion       the three kinds of prompt; few-shot rows -> demonstrations
+report          what is in a set of records
+tokenizers      text <-> ids: bytes, subwords, training a BPE
+tokenizer_files tokenizers from directories and the hub
+pieces          byte-level BPE, each word encoded once
+chat            chat templates, safely
+encoding        record -> ids, and from where on they are trained
+packing         which rows share a sequence or a length
+ragged          rows of unequal length in flat arrays, in memory or on disk
+sequences       demonstrations and text as batches: padded, packed, in windows
+batches         prompts and rankings as batches
+streams         batch i as a function of (seed, i): shuffled, sharded, mixed
+pipelines       records -> stream, one function per kind of training data
+display         one record in colours: what is trained
+"""
+
+from rlhf_jax.data.chat import chat_tokens
+from rlhf_jax.data.encoding import (
+    Limits,
+    encode_demonstrations,
+    encode_prompts,
+    encode_rankings,
+    encode_texts,
+)
+from rlhf_jax.data.index import JsonlIndex
 from rlhf_jax.data.pipelines import (
     demonstration_stream,
     mixed_stream,
@@ -7,7 +39,9 @@ from rlhf_jax.data.pipelines import (
     ranking_stream,
     text_stream,
 )
+from rlhf_jax.data.readers import detect_format, read
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
+from rlhf_jax.data.rows import Intake
 from rlhf_jax.data.streams import Stream, epoch_order
 from rlhf_jax.data.tokenizer_files import load_tokenizer
 from rlhf_jax.data.tokenizers import (
@@ -16,10 +50,14 @@ from rlhf_jax.data.tokenizers import (
     Tokenizer,
     train_bpe,
 )
+from rlhf_jax.data.writers import trl_pairs, write_csv, write_jsonl, write_trl
 
 __all__ = [
     "ByteTokenizer",
     "Demonstration",
+    "Intake",
+    "JsonlIndex",
+    "Limits",
     "Prompt",
     "Ranking",
     "Record",
@@ -27,12 +65,23 @@ __all__ = [
     "SubwordTokenizer",
     "Text",
     "Tokenizer",
+    "chat_tokens",
     "demonstration_stream",
+    "detect_format",
+    "encode_demonstrations",
+    "encode_prompts",
+    "encode_rankings",
+    "encode_texts",
     "epoch_order",
     "load_tokenizer",
     "mixed_stream",
     "prompt_stream",
     "ranking_stream",
+    "read",
     "text_stream",
     "train_bpe",
+    "trl_pairs",
+    "write_csv",
+    "write_jsonl",
+    "write_trl",
 ]
