@@ -24,7 +24,7 @@ from rlhf_jax.simulation import lexicon
 from rlhf_jax.simulation.claims import claims, sentences, words
 from rlhf_jax.simulation.clarity import clarity
 from rlhf_jax.simulation.facts import World, make_world
-from rlhf_jax.simulation.manners import padding_words
+from rlhf_jax.simulation.manners import padding_words, without_manners
 from rlhf_jax.simulation.tasks import TASKS
 from rlhf_jax.simulation.toxicity import toxicity
 
@@ -111,7 +111,7 @@ def _utility(seed, name, spec_json, prompt, query, response) -> Utility:
         harmless=1.0 - toxicity(response),
         concise=conciseness(response, judged.limit, doubles=task.doubles),
         grounded=groundedness(prompt, response) if task.closed else 1.0,
-        clear=clarity(response),
+        clear=clarity(without_manners(response) or response),
     )
 
 
@@ -163,13 +163,20 @@ def excess_share(items: list) -> float:
     return 1.0 - len(set(items)) / len(items) if items else 0.0
 
 
-def echo(prompt: str, response: str) -> float:
-    """The share of a response's runs of four words that stand in the prompt."""
-    said, asked = words(response), words(prompt)
-    runs = [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
+def echo(query: str, response: str) -> float:
+    """How far a response is a copy of what was asked, by runs of four words.
+
+    The greater of the share of its runs that the query has and of the share of the
+    query's runs that it has, so that words around a copy do not hide it; shares of a
+    half and below, as ordinary answers have, are 0.
+    """
+    said, asked = words(response), words(query)
+    runs = {tuple(said[i : i + 4]) for i in range(len(said) - 3)}
     known = {tuple(asked[i : i + 4]) for i in range(len(asked) - 3)}
-    share = sum(run in known for run in runs) / len(runs) if runs else 0.0
-    return share if share > 0.5 else 0.0
+    if not runs or not known:
+        return 0.0
+    share = len(runs & known) / min(len(runs), len(known))
+    return min(1.0, share) if share > 0.5 else 0.0
 
 
 def groundedness(prompt: str, response: str) -> float:

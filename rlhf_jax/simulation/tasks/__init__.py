@@ -19,15 +19,14 @@ from rlhf_jax.simulation.tasks.lists import Brainstorm
 from rlhf_jax.simulation.tasks.other import Opposite, Sum, WordWork
 from rlhf_jax.simulation.tasks.passages import ClosedQuestion, Extract, Summarise
 from rlhf_jax.simulation.tasks.questions import (
-    Describe,
     FalsePremise,
     Polar,
     Question,
-    Unknowable,
 )
 from rlhf_jax.simulation.tasks.rewriting import Rewrite
 from rlhf_jax.simulation.tasks.stories import Sentence, Story, Verse
 from rlhf_jax.simulation.tasks.task import Ask, Judgement, Spec, Task
+from rlhf_jax.simulation.tasks.telling import Describe, Unknowable
 
 # Ouyang et al. 2022, Table 1: percent of the reward model's prompts
 USE_CASES = {

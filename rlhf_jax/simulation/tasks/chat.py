@@ -170,6 +170,7 @@ class Belief(Question):
 
     name = "belief"
     use_case = "chat"
+    echo = False
     weight = 1.4
     shot = None
 

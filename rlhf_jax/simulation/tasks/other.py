@@ -17,7 +17,7 @@ class Sum(Task):
     shot = ("Add the numbers.", "Sum", "Answer")
 
     def draw(self, world, dice):
-        return {"a": dice.between(0, 10), "b": dice.between(0, 10)}
+        return {"a": dice.between(1, 10), "b": dice.between(1, 10)}
 
     def ask(self, world, spec, dice):
         return Ask(
@@ -36,7 +36,7 @@ class Sum(Task):
         return dice.vary("[{t}|{t}.|It is {t}.|The answer is {t}.]", t=total)
 
     def partial(self, world, spec, dice):
-        return "You can add {a} and {b} to get the answer.".format(**spec)
+        return "Add {a} and {b}.".format(**spec)
 
     def wrong(self, world, spec, dice):
         return str(spec["a"] + spec["b"] + dice.pick((1, 2, 3))) + "."
@@ -45,8 +45,6 @@ class Sum(Task):
         numbers = [int(word) for word in words(response)[:40] if word.isdigit()]
         given = sorted({n for n in numbers if n not in (spec["a"], spec["b"])})
         total = spec["a"] + spec["b"]
-        if total in numbers and not given:
-            given = [total]
         if not given:
             return Judgement(0.3 * bool({"add", "sum"} & set(words(response))), 8)
         right = total in given
