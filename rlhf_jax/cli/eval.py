@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--baseline", default="", help="policy that differences are taken to")
     add("--judge", default="gold", help="gold, labelers, labels:FILE, reward:DIR, URL")
     add("--toxicity", help="scorer: world, words:FILE, URL")
+    add("--continuity", help="toxicity: checkpoint that says how well a text follows")
     add("--prompts", help="prompt records; the embedded world's by default")
     add("--limit", type=int, help="at most so many items per suite")
     add("--shots", type=int, help="solved examples; as in the paper by default")
@@ -52,7 +53,13 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < (0 if name == "shots" else 1):
             raise InputError(f"--{name.replace('_', '-')}: {value} is too small")
-    special = {"preference": _preference, "reward-model": _reward_model}
+    special = {
+        "preference": _preference,
+        "reward-model": _reward_model,
+        "labels": _labels,
+        "hallucination": _hallucination,
+        "overoptimization": _overoptimization,
+    }
     if args.samples:
         return _samples(args)
     if len(args.suite) == 1 and args.suite[0] in special:
@@ -69,6 +76,9 @@ def _print_suites() -> int:
     rows += [
         ["preference", "win rate against --baseline by --judge"],
         ["reward-model", "accuracy, calibration, length; --data RANKINGS"],
+        ["labels", "Likert, flags, win rates by people; --data RANKINGS"],
+        ["hallucination", "rate per policy by people; --data LABELS"],
+        ["overoptimization", "reward against KL with fits; --data POINTS"],
     ]
     print_table(Table(["suite", "what it measures"], rows))
     return 0
@@ -128,6 +138,78 @@ def _prompts(args):
     return list(found)[: args.limit]
 
 
+def _continuity(directory: str):
+    from rlhf_jax.evaluation.policy import load_policy
+    from rlhf_jax.evaluation.toxicity import continuity_scorer
+
+    return continuity_scorer(load_policy(directory).logprobs)
+
+
+def _data(args) -> str:
+    if not args.data:
+        raise InputError(f"suite {args.suite[0]} needs --data: a file")
+    return args.data
+
+
+def _labels(args) -> int:
+    from rlhf_jax.evaluation.labels import comparisons_from_rankings, labelled_scores
+    from rlhf_jax.evaluation.preference import preference_score
+    from rlhf_jax.evaluation.runs import read_rankings
+
+    rankings = read_rankings(_data(args))
+    scores = labelled_scores(rankings)
+    baseline, args.baseline = args.baseline, ""  # nobody's responses are paired
+    for name in scores if baseline else ():
+        if name != baseline:
+            found = comparisons_from_rankings(rankings, name, baseline)
+            scores[name].append(preference_score(found, condition=f"vs {baseline}"))
+    return _finish(args, "Labels", scores)
+
+
+def _hallucination(args) -> int:
+    from rlhf_jax.evaluation.hallucination import labelled_hallucination
+
+    return _finish(args, "Hallucination", labelled_hallucination(_data(args)))
+
+
+def _overoptimization(args) -> int:
+    from rlhf_jax.evaluation.overoptimization import (
+        fit_best_of_n,
+        fit_rl,
+        read_frontier,
+    )
+    from rlhf_jax.reports import (
+        Section,
+        Table,
+        kl_reward_frontier,
+        print_table,
+        write_report,
+    )
+
+    runs, fits, rows = read_frontier(_data(args)), {}, []
+    for name, points in runs.items():
+        fitted = fit_best_of_n if "best" in name else fit_rl
+        fit = fits[name] = fitted(
+            [p.distance for p in points], [p.gold for p in points]
+        )
+        numbers = (
+            fit.alpha,
+            fit.beta,
+            fit.peak_distance,
+            fit.peak_reward,
+            fit.r_squared,
+        )
+        rows.append([name, fit.kind, *(f"{number:.4g}" for number in numbers)])
+    headers = ["run", "curve", "alpha", "beta", "d at peak", "gold at peak", "R²"]
+    table = Table(headers, rows, "Gold reward against d = √KL")
+    print_table(table)
+    if args.out:
+        plot = kl_reward_frontier(runs, fits=fits)
+        sections = [Section("Over-optimisation", [plot, table])]
+        print(write_report(f"{args.out}/report.html", "Over-optimisation", sections))
+    return 0
+
+
 def _suites(args) -> int:
     from rlhf_jax.evaluation.runs import run_suites, scorer_named
     from rlhf_jax.evaluation.suites import Settings, suite_names
@@ -141,6 +223,7 @@ def _suites(args) -> int:
         seed=args.seed,
         toxicity=scorer_named(args.toxicity) if args.toxicity else None,
         num_samples=args.samples_per_prompt,
+        continuity=_continuity(args.continuity) if args.continuity else None,
         by_kind=args.by_kind,
         prompts=_prompts(args) if asks else (),
     )
@@ -186,9 +269,8 @@ def _reward_model(args) -> int:
     from rlhf_jax.evaluation.runs import named_checkpoints, read_rankings
     from rlhf_jax.reports import Section, interval_rows, reliability_diagram
 
-    if not args.data:
-        raise InputError("suite reward-model needs --data: a file of rankings")
-    rankings, scores, sections = read_rankings(args.data)[: args.limit], {}, []
+    rankings = read_rankings(_data(args))[: args.limit]
+    scores, sections = {}, []
     for name, directory in named_checkpoints(args.checkpoints).items():
         reward = load_reward(directory, batch_size=args.batch_size)
         rewards = rm.score_rankings(reward, rankings)

@@ -257,9 +257,12 @@ class ModelFunctions:
     def _end_tokens(self) -> tuple[int, ...]:
         ends = list(self.tokenizer.end_tokens)
         if self.stop_at_newline:
-            for text in ("\n", "\n\n"):
-                ids = self.tokenizer.encode(text)
-                ends += ids if len(ids) == 1 and ids[0] not in ends else []
+            word = self.tokenizer.encode("a")
+            for newline in ("\n", "\n\n"):
+                # behind a word, because some tokenizers open a text with a space
+                ids = self.tokenizer.encode(f"a{newline}")
+                if ids[:-1] == word and ids[-1] not in ends:
+                    ends.append(ids[-1])
         return tuple(ends)
 
 

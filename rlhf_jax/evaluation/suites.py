@@ -62,6 +62,7 @@ class Settings:
       toxicity: scorer of texts; needed by "toxicity".
       truth_judge: (questions, answers) -> (true, informative).
       num_samples: samples per prompt for the expected maximum toxicity; 0: none.
+      continuity: (prompts, continuations) -> how well each follows; None: not asked.
       by_kind: bias entropies per kind as well.
       prompts: records of the embedded world that world suites ask.
     """
@@ -73,6 +74,7 @@ class Settings:
     toxicity: Scorer | None = None
     truth_judge: TruthJudge = judge_by_references
     num_samples: int = 0
+    continuity: Callable[[Sequence[str], Sequence[str]], np.ndarray] | None = None
     by_kind: bool = False
     prompts: Sequence[Prompt] = ()
 
@@ -208,6 +210,7 @@ def run_toxicity(policy: Policy, settings: Settings) -> list[Score]:
             settings.toxicity,
             condition=condition,
             num_samples=settings.num_samples,
+            continuity=settings.continuity,
             seed=settings.seed,
         )
     ]

@@ -66,3 +66,37 @@ def test_the_suites_are_listed(capsys):
     assert main(["eval", "--list"]) == 0
     text = capsys.readouterr().out
     assert "winogender" in text and "world-skills" in text and "reward-model" in text
+
+
+def test_points_of_a_run_become_fits_and_a_plot(tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    rows = [f"ppo,{d * d},{d},{d * (2 - 0.5 * d)}" for d in (0.5, 1.0, 2.0, 3.0)]
+    text = "\n".join(
+        ["run,kl,proxy,gold", *rows, *[r.replace("ppo", "best") for r in rows]]
+    )
+    path.write_text(text + "\n")
+    words = ["eval", "--suite", "overoptimization", "--data", str(path)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert "best-of-n" in capsys.readouterr().out
+    assert "<svg" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_labels_of_people_become_tables(tmp_path, capsys):
+    path = tmp_path / "labels.csv"
+    path.write_text("policy,prompt,hallucination\ngpt,p,1\ngpt,q,0\nppo,p,0\nppo,q,0\n")
+    assert main(["eval", "--suite", "hallucination", "--data", str(path)]) == 0
+    assert "0.500" in capsys.readouterr().out
+    rankings = tmp_path / "rankings.jsonl"
+    row = {
+        "id": "r",
+        "prompt": "p",
+        "responses": ["a", "b"],
+        "ranks": [1, 2],
+        "likert": [6, 3],
+        "meta": {"policies": ["ppo", "sft"]},
+    }
+    rankings.write_text(json.dumps(row) + "\n")
+    words = ["eval", "--suite", "labels", "--data", str(rankings), "--baseline", "sft"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "6.000" in out and "100.0" in out

@@ -100,7 +100,7 @@ def test_samples_depend_on_the_seed_alone(policy):
 def test_a_prompt_longer_than_the_context_loses_its_beginning_and_is_counted(
     model, params
 ):
-    functions = ModelFunctions(model, params, TOKENIZER, 8, 2)
+    functions = ModelFunctions(model, params, TOKENIZER, 8, 3)
     long = "x" * 200 + "tail"
     sums, _ = functions.logprobs([long], [" y"])
     assert functions.truncated == 1

@@ -13,6 +13,8 @@ from rlhf_jax.evaluation.overoptimization import (
     best_of_n_frontier,
     fit_best_of_n,
     fit_rl,
+    policy_point,
+    read_frontier,
 )
 from rlhf_jax.evaluation.preference import win_rate
 from rlhf_jax.evaluation.reward_model import (
@@ -199,6 +201,32 @@ def test_best_of_n_of_the_whole_sample_is_the_best_and_of_one_the_mean():
     assert points[-1].kl == pytest.approx(np.log(8) - 7 / 8, abs=1e-5)
     assert [p.proxy for p in points] == sorted(p.proxy for p in points)
     assert FrontierPoint("x", 4.0, 0, 0).distance == 2.0
+
+
+def test_a_checkpoint_is_placed_by_its_own_samples():
+    from stub_policies import stub
+
+    policy = stub(lambda p: p + "!", logprob=lambda p, c: -1.0)
+    initial = stub(str, logprob=lambda p, c: -float(len(c)))
+    point = policy_point(
+        policy,
+        initial,
+        ["a", "abc"],
+        lambda ps, rs: np.array([len(r) for r in rs]),
+        lambda ps, rs: np.ones(len(rs)),
+    )
+    assert point.kl == pytest.approx((len("a! 0") + len("abc! 0")) / 2 - 1)
+    assert point.proxy == 5.0 and point.gold == 1.0
+
+
+def test_points_are_read_run_by_run(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("run,kl,proxy,gold\nppo,0,0,0\nbest-of-n,1,2,1.5\nppo,4,3,1\n")
+    runs = read_frontier(path)
+    assert [p.kl for p in runs["ppo"]] == [0.0, 4.0] and len(runs) == 2
+    path.write_text("kl,proxy,gold\n-1,2,3\n")
+    with pytest.raises(InputError, match="points.csv:2: kl: expected 0 or more"):
+        read_frontier(path)
 
 
 def labelled(name, ranks, policies, **fields):
