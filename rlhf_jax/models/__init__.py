@@ -21,6 +21,7 @@ from rlhf_jax.models.heads import (
     init_params,
     last_values,
 )
+from rlhf_jax.models.prefix import shared_prefix_hidden, shared_prefix_values
 from rlhf_jax.models.sizes import GPT3_SIZES, gpt3_config
 from rlhf_jax.models.trunk import Trunk, stack_layers, unstack_layers
 
@@ -37,6 +38,8 @@ __all__ = [
     "init_cache",
     "init_params",
     "last_values",
+    "shared_prefix_hidden",
+    "shared_prefix_values",
     "stack_layers",
     "unstack_layers",
 ]

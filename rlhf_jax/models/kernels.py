@@ -1,5 +1,155 @@
-"""Attention kernels of the hardware, behind one switch: `TrunkConfig.attention`."""
+"""Attention kernels of the hardware, behind one switch: `TrunkConfig.attention`.
+
+"xla"     plain array code (`attention.py`), every device: the reference
+"cudnn"   cuDNN's fused attention, NVIDIA; bfloat16 or float16, head width a multiple
+          of 8 up to 256, no soft cap
+"splash"  the Pallas kernel of jax for TPU; windows and soft cap included; lengths
+          that are no multiple of 128 are padded
+
+The kernels serve the full forward, training and scoring, whose positions are counted.
+Decoding, prefixes and explicit positions go through "xla" on every device. There is
+no silent fallback: a kernel that the device or the config cannot have is an error.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.models.attention import Places, visible
+from rlhf_jax.models.config import TrunkConfig
+
+_PLATFORM = {"cudnn": ("gpu", "cuda"), "splash": ("tpu",)}
+_LANES = 128  # width of a TPU tile
 
 
-def kernel_attention(sight, query, key, value, window):
-    return None
+def kernel_attention(
+    config: TrunkConfig,
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B T Nkv H"],
+    value: Float[Array, "B T Nkv H"],
+    queries: Places,
+    keys: Places,
+    window: Int[Array, ""] | None,
+) -> Float[Array, "B T N H"] | None:
+    """Attention of ordered slots by the chosen kernel; None when that is "xla".
+
+    Args:
+      config: names the kernel.
+      query: scaled already.
+      key: rotated already.
+      value: what is averaged.
+      queries: places of the queries.
+      keys: places of the keys; empty slots marked.
+      window: of this layer [tokens]; None: all.
+
+    Raises:
+      InputError: the kernel cannot run on this device or with this config.
+    """
+    if config.attention == "xla":
+        return None
+    check_kernel(config, jax.default_backend())
+    if config.attention == "cudnn":
+        return _cudnn(query, key, value, visible(queries, keys, window))
+    return splash(config, query, key, value, queries, keys, window)
+
+
+def check_kernel(config: TrunkConfig, platform: str) -> None:
+    """Raises `InputError` when `config.attention` cannot run on `platform`."""
+    name = config.attention
+    if name == "xla":
+        return
+    if platform not in _PLATFORM[name]:
+        raise InputError(
+            f"attention={name!r} needs {_PLATFORM[name][0]}, this is {platform}; "
+            "use attention='xla'"
+        )
+    if name == "splash":
+        return
+    if config.dtype == "float32":
+        raise InputError("attention='cudnn' needs dtype bfloat16 or float16")
+    if config.head_dim % 8 or config.head_dim > 256:
+        raise InputError(
+            f"attention='cudnn' needs a head_dim of 8, 16, .. 256, not "
+            f"{config.head_dim}"
+        )
+    if config.attention_soft_cap is not None:
+        raise InputError("attention='cudnn' has no soft cap; use attention='xla'")
+
+
+def _cudnn(query, key, value, mask):
+    """The mask becomes a bias; lengths are made even, as its backward pass asks."""
+    odd = query.shape[1] % 2
+    if odd:
+        pad = ((0, 0), (0, 1), (0, 0), (0, 0))
+        query, key, value = (jnp.pad(x, pad) for x in (query, key, value))
+        mask = jnp.pad(mask, ((0, 0), (0, 1), (0, 1)))
+    out = jax.nn.dot_product_attention(
+        query, key, value, mask=mask[:, None], scale=1.0, implementation="cudnn"
+    )
+    return out[:, :-1] if odd else out
+
+
+def splash(
+    config: TrunkConfig,
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B T Nkv H"],
+    value: Float[Array, "B T Nkv H"],
+    queries: Places,
+    keys: Places,
+    window: Int[Array, ""] | None,
+    *,
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """The TPU kernel over grouped heads; windows of a config choose among kernels.
+
+    A kernel's mask is fixed at compile time, a layer's window is data inside the scan
+    over layers: one branch per distinct window.
+
+    Args:
+      interpret: run the kernel as array code, on any device (for tests).
+      Others: as for `kernel_attention`.
+    """
+    length = query.shape[1]
+    pad = -length % _LANES
+    arrays = [
+        jnp.pad(x, ((0, 0), (0, pad), (0, 0), (0, 0))).swapaxes(1, 2)
+        for x in (query, key, value)
+    ]
+    # Empty slots are a segment of their own: no row is without a visible key.
+    ids = jnp.pad(keys.segments, ((0, 0), (0, pad)), constant_values=-1)
+    distinct = sorted({w or 0 for w in config.windows} or {0})
+    branches = [
+        functools.partial(_splash_window, config, w, interpret) for w in distinct
+    ]
+    if len(branches) == 1:
+        out = branches[0](*arrays, ids)
+    else:
+        sizes = jnp.asarray([w or 2**30 for w in distinct], jnp.int32)
+        out = jax.lax.switch(jnp.argmax(sizes == window), branches, *arrays, ids)
+    return out.swapaxes(1, 2)[:, :length].astype(query.dtype)
+
+
+def _splash_window(config, window, interpret, query, key, value, ids):
+    from jax.experimental.pallas.ops.tpu import splash_attention as tpu
+
+    length, heads = query.shape[2], query.shape[1]
+    shape = (length, length)
+    one = tpu.LocalMask(shape, (window - 1, 0), 0) if window else tpu.CausalMask(shape)
+    groups = heads // key.shape[1]
+    kernel = tpu.make_splash_mqa_single_device(
+        tpu.MultiHeadMask([one] * groups),
+        attn_logits_soft_cap=config.attention_soft_cap,
+        residual_checkpoint_name="attention",
+        interpret=interpret,
+    )
+    query = query.reshape(query.shape[0], key.shape[1], groups, length, -1)
+
+    def row(query, key, value, ids):
+        segments = tpu.SegmentIds(ids, ids)
+        return jax.vmap(lambda q, k, v: kernel(q, k, v, segments))(query, key, value)
+
+    out = jax.vmap(row)(query, key, value, ids)
+    return out.reshape(out.shape[0], heads, length, -1)

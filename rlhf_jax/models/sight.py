@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from rlhf_jax.models import kernels
 from rlhf_jax.models.attention import NO_TOKEN, Places, Rule, attend, merged
 from rlhf_jax.models.cache import KVCache, written
 from rlhf_jax.models.config import TrunkConfig
+from rlhf_jax.models.kernels import kernel_attention
 from rlhf_jax.models.positions import token_positions
 
 
@@ -54,7 +54,9 @@ class Sight:
 
         def mix(query, key, value):
             if self.cache is None and prefix is None and self.ordered:
-                fast = kernels.kernel_attention(self, query, key, value, window)
+                fast = kernel_attention(
+                    self.config, query, key, value, self.queries, self.keys, window
+                )
                 if fast is not None:
                     return fast, None
             query, key, value = grouped(query, key), rows(key), rows(value)
