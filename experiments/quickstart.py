@@ -136,12 +136,13 @@ def get_config():
             **LENGTHS,
         ),
         "report": evaluate.Config(
-            policies={
-                "GPT": "@pretrain/model",
-                "SFT": "@sft/model",
-                "PPO": "@ppo/model",
-                "PPO-ptx": "@ppo_ptx/model",
-            },
+            names=("GPT", "SFT", "PPO", "PPO-ptx"),
+            policies=(
+                "@pretrain/model",
+                "@sft/model",
+                "@ppo/model",
+                "@ppo_ptx/model",
+            ),
             baseline="SFT",
             reward="@reward/model",
             world=WORLD,

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import pathlib
 
 from rlhf_jax.errors import InputError
 
@@ -37,24 +38,29 @@ def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
+    from rlhf_jax.cli.report import make_reports
     from rlhf_jax.parallel import start_distributed
-    from rlhf_jax.stages.experiment import load_experiment
+    from rlhf_jax.stages.experiment import kind_of, load_experiment
     from rlhf_jax.stages.pipeline import run_experiment
-    from rlhf_jax.stages.plan import describe
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     experiment, overrides = load_experiment(args.experiment, args.overrides)
     if args.dry_run:
+        from rlhf_jax.stages.plan import describe
+
         print(describe(experiment))
         return 0
     start_distributed(experiment.settings.distributed)
     only = args.stages.split(",") if args.stages else None
     if only is not None and not all(only):
         raise InputError("--stages: expected names separated by commas")
+    workdir = pathlib.Path(args.workdir or f"runs/{experiment.name}")
     run_experiment(
         experiment,
-        args.workdir or f"runs/{experiment.name}",
+        workdir,
         only=only,
         overrides=overrides,
     )
+    if any(kind_of(config) == "evaluate" for config in experiment.stages.values()):
+        make_reports(workdir)
     return 0

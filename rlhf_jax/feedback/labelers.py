@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rlhf_jax.data import Prompt, Ranking
-from rlhf_jax.data.readers import read_records
+from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 
 __all__ = ["FileLabeler", "GoldLabeler", "Labeler", "load_labelers"]
@@ -56,7 +56,9 @@ class FileLabeler:
         self.todo = self.path.with_name(self.path.name + ".todo.jsonl")
         self._known: dict[tuple, Ranking] = {}
         if self.path.exists():
-            for row in read_records(str(self.path), Ranking):
+            for row in read(self.path, "jsonl"):
+                if not isinstance(row, Ranking):
+                    raise InputError(f"{self.path}: {row.id} is not a ranking")
                 self._known[_key(row.prompt, row.responses)] = row
 
     def missing(

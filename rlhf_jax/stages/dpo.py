@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from rlhf_jax.losses import chunked_logprobs, dpo_loss, weighted_sum
 from rlhf_jax.models import shared_prefix_hidden
 from rlhf_jax.stages.hand_over import load_model, save_model
-from rlhf_jax.stages.inputs import ranking_stream
+from rlhf_jax.stages.inputs import batch_ids, ranking_stream
 from rlhf_jax.stages.session import RunSettings, fit, open_session
 from rlhf_jax.training import OptimizerConfig
 
@@ -72,21 +72,16 @@ def response_logprobs(model: Any, params: Any, batch: dict) -> Float[Array, "B K
       batch: as for the reward model.
     """
     valid = batch["response_valid"]
-    last, hidden = shared_prefix_hidden(
+    hidden = shared_prefix_hidden(
         model,
         params,
         batch["prompts"],
         batch["prompt_valid"],
         batch["responses"],
         valid,
-        with_last_prompt=True,
     )
-    before = jnp.broadcast_to(
-        last[:, None, None], (*hidden.shape[:2], 1, hidden.shape[-1])
-    )
-    before = jnp.concatenate([before, hidden[:, :, :-1]], axis=2)
     logprobs = chunked_logprobs(
-        before,
+        hidden,
         model.unembedding(params),
         batch["responses"],
         soft_cap=model.config.logit_soft_cap,
@@ -150,7 +145,12 @@ def run(
         batch_size=config.batch_size,
         seed=config.seed,
     )
-    with open_session(workdir, settings or RunSettings()) as session:
+    with open_session(
+        workdir,
+        settings or RunSettings(),
+        identity=config,
+        batch_ids=batch_ids(stream),
+    ) as session:
         state = fit(
             session,
             make_loss(start.model, start.params, config.beta),

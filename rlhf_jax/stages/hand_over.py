@@ -24,8 +24,8 @@ from rlhf_jax.models import (
     ScalarModel,
     TrunkConfig,
     init_params,
-    load_pretrained,
 )
+from rlhf_jax.stages.schema import from_config_dict
 
 __all__ = ["LoadedModel", "load_model", "reward_from", "save_model", "value_from"]
 
@@ -111,6 +111,8 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
             and not (pathlib.Path(name) / "config.json").is_file()
         ):
             raise InputError(f"{name}: neither model.json nor config.json is there")
+        from rlhf_jax.models import load_pretrained
+
         loaded = load_pretrained(str(name))
         model = _CLASSES[loaded.kind](loaded.config)
         found = LoadedModel(
@@ -119,7 +121,7 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         return found if dtype is None else found.with_config(dtype=dtype)
     try:
         text = json.loads(marker.read_text())
-        config = TrunkConfig(**text["config"])
+        config = from_config_dict(TrunkConfig, text["config"], str(marker))
         model = _CLASSES[text["kind"]](config)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{marker}: not a model description: {error}") from error

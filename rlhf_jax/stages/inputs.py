@@ -1,20 +1,22 @@
 """Files -> streams: the data side of every stage's wiring."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Prompt, Ranking, Stream, Text
-from rlhf_jax.data.readers import read_records
+from rlhf_jax.data.readers import read
+from rlhf_jax.errors import InputError
 
 __all__ = [
+    "batch_ids",
     "demonstration_stream",
     "encode_prompts",
     "numeric",
     "one_epoch",
+    "prompt_of",
     "prompt_stream",
     "ranking_stream",
     "read_prompts",
@@ -26,10 +28,34 @@ __all__ = [
 def read_rows(files: Sequence[str], kind: type) -> Iterator[Any]:
     """The records of several files, one after the other.
 
+    Args:
+      files: paths or `hf:` names in any format of `data.readers`; a format that the
+        file's first row does not tell is named behind a #, as in
+        `trees.jsonl.gz#oasst-demonstrations`.
+      kind: `Demonstration`, `Ranking`, `Prompt` or `Text`; a `Prompt` is also taken
+        from a demonstration or a ranking, without its responses.
+
     Raises:
-      InputError: the first bad row, with its file and line.
+      InputError: bad rows, with file and line, or rows of another kind.
     """
-    return itertools.chain.from_iterable(read_records(file, kind) for file in files)
+    for file in files:
+        path, _, named = file.partition("#")
+        for record in read(path, named or "auto"):
+            if kind is Prompt and isinstance(record, Demonstration | Ranking):
+                yield prompt_of(record)
+            elif isinstance(record, kind):
+                yield record
+            else:
+                raise InputError(
+                    f"{file}: {record.id} is a {type(record).__name__}, expected a "
+                    f"{kind.__name__}; name another format behind a #?"
+                )
+
+
+def prompt_of(record: Demonstration | Ranking) -> Prompt:
+    """The prompt of a record, with what is known of it."""
+    shared = Prompt.model_fields.keys()
+    return Prompt(**{name: getattr(record, name) for name in shared})
 
 
 def read_prompts(files: Sequence[str]) -> list[Prompt]:
@@ -40,6 +66,11 @@ def read_prompts(files: Sequence[str]) -> list[Prompt]:
 def one_epoch(stream: Stream) -> Iterator[dict]:
     """The batches that hold each row once."""
     return (stream.batch(step) for step in range(stream.steps_per_epoch))
+
+
+def batch_ids(stream: Stream) -> Callable[[int], list[int]]:
+    """step -> row numbers of its batch, for the note on a bad one."""
+    return lambda step: np.asarray(stream.batch(step)["row"]).tolist()
 
 
 def numeric(batch: dict) -> dict:

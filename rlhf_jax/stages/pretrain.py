@@ -12,7 +12,7 @@ import jax
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
-from rlhf_jax.stages.inputs import text_stream
+from rlhf_jax.stages.inputs import batch_ids, one_epoch, text_stream
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
 from rlhf_jax.stages.session import RunSettings, fit, open_session
 from rlhf_jax.training import OptimizerConfig
@@ -82,7 +82,12 @@ def run(
         found = perplexity(params, one_epoch(held_out))
         return {"valid/nats_per_token": found["nats_per_token"]}
 
-    with open_session(workdir, settings or RunSettings()) as session:
+    with open_session(
+        workdir,
+        settings or RunSettings(),
+        identity=config,
+        batch_ids=batch_ids(stream),
+    ) as session:
         state = fit(
             session,
             make_loss(start.model),

@@ -32,6 +32,7 @@ from rlhf_jax.losses import ranking_loss, terminal_index, weighted_sum
 from rlhf_jax.models import shared_prefix_values
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, reward_from, save_model
 from rlhf_jax.stages.inputs import (
+    batch_ids,
     demonstration_stream,
     numeric,
     one_epoch,
@@ -166,7 +167,12 @@ def run(
     start = reward_from(base, named_key(jax.random.key(config.seed), "head"))
     stream = _stream(config, start, config.rankings, config.seed)
     measure = make_measure(config, start)
-    with open_session(workdir, settings or RunSettings()) as session:
+    with open_session(
+        workdir,
+        settings or RunSettings(),
+        identity=config,
+        batch_ids=batch_ids(stream),
+    ) as session:
         state = fit(
             session,
             make_loss(start.model),

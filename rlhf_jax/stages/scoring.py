@@ -32,7 +32,7 @@ def sampling_spec(
     return SamplingSpec(
         max_new_tokens=max_response,
         temperature=temperature,
-        end_tokens=tuple(end_tokens) or (model.tokenizer.end_token,),
+        end_tokens=tuple(end_tokens) or tuple(model.tokenizer.end_tokens),
         pad_token=model.tokenizer.pad_token,
     )
 

@@ -80,7 +80,9 @@ def _deviations(
         "KL of the policy to itself",
         jnp.abs(jnp.where(mask, kl_estimate(plain, logprobs(samples)), 0.0)).max(),
     )
-    padded = _with_left_padding(samples, policy.tokenizer.pad_token)
+    width = samples["prompts"].shape[1] + samples["tokens"].shape[1]
+    room = policy.model.config.context_length - width
+    padded = _with_left_padding(samples, policy.tokenizer.pad_token, min(3, room))
     yield "policy under more padding", _gap(logprobs(padded), plain, mask)
     if players.reward is not None:
         yield from _reward_deviations(players.reward, samples, padded)
@@ -104,7 +106,7 @@ def _gap(a: jax.Array, b: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.where(mask, jnp.abs(a - b), 0.0).max()
 
 
-def _with_left_padding(samples: dict, pad: int, width: int = 3) -> dict:
+def _with_left_padding(samples: dict, pad: int, width: int) -> dict:
     def wider(leaf: jax.Array, value: Any) -> jax.Array:
         return jnp.pad(leaf, ((0, 0), (width, 0)), constant_values=value)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,8 +11,8 @@ import jax
 from jax.sharding import Mesh
 
 from rlhf_jax.checkpoints import CheckpointStore
-from rlhf_jax.parallel import compile_update, init_sharded, make_mesh, parse_mesh
-from rlhf_jax.parallel.sharding import shardings
+from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
+from rlhf_jax.stages.schema import resolved_json
 from rlhf_jax.tracking import RunTracker
 from rlhf_jax.training import (
     Guards,
@@ -75,21 +76,25 @@ class Session:
     tracker: RunTracker
     guards: Guards
 
-    def loop(self, step_fn: Callable, init: Callable[[], Any], steps: int, **options):
+    def loop(
+        self,
+        step_fn: Callable,
+        init: Callable[..., Any],
+        *args: Any,
+        steps: int,
+        **options: Any,
+    ) -> Any:
         """Resumes or starts, runs to `steps`, returns the last state.
 
         Args:
           step_fn: `(state, step) -> (state, metrics)`.
-          init: makes the fresh state (jittable).
+          init: pure function of `args` to the fresh state.
+          *args: arrays, such as loaded parameters and a key.
           steps: of the whole run.
           **options: for `run_loop`.
         """
-        template = self.template(init)
         state, start = resume_or_init(
-            lambda: init_sharded(init, mesh=self.mesh),
-            store=self.store,
-            tracker=self.tracker,
-            template=template,
+            init, *args, mesh=self.mesh, store=self.store, tracker=self.tracker
         )
         hang = self.settings.hang_seconds
         return run_loop(
@@ -106,18 +111,6 @@ class Session:
             **options,
         )
 
-    def template(self, init: Callable[[], Any]) -> Any:
-        """Shapes, dtypes and shardings of the state, without making it."""
-        shapes = jax.eval_shape(init)
-        places = shardings(shapes, self.mesh)
-        return jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=place
-            ),
-            shapes,
-            places,
-        )
-
 
 @contextlib.contextmanager
 def open_session(
@@ -126,14 +119,24 @@ def open_session(
     *,
     alarms: tuple[Alarm, ...] = (),
     batch_ids: Callable[[int], Any] | None = None,
+    identity: Any = None,
 ) -> Iterator[Session]:
-    """Opens a stage's directory; checkpoints and metrics are closed on leaving."""
+    """Opens a stage's directory; checkpoints and metrics are closed on leaving.
+
+    Args:
+      workdir: of the stage.
+      settings: how to run.
+      alarms: besides the default ones.
+      batch_ids: step -> names of the rows of its batch, for `bad_batches/`.
+      identity: the stage's config; a checkpoint of another one is refused.
+    """
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
+        identity={} if identity is None else json.loads(resolved_json(identity)),
     )
     tracker = RunTracker(
         workdir, tensorboard=settings.tensorboard, wandb=settings.wandb
@@ -168,7 +171,7 @@ def fit(
     Args:
       session: an open session.
       loss_fn: see `make_update`.
-      params: the first params, or a function without arguments that makes them.
+      params: the first params.
       batch_at: step -> batch of numpy arrays; a pure function.
       steps: updates.
       optimizer: which, and its schedule.
@@ -186,10 +189,9 @@ def fit(
         make_update(loss_fn, tx, microbatches=microbatches, clip_norm=clip_norm),
         session.mesh,
     )
-    make_params = params if callable(params) else lambda: params
 
-    def init() -> Any:
-        return init_state(make_params(), tx, jax.random.key(seed))
+    def init(params: Any, rng: Any) -> Any:
+        return init_state(params, tx, rng)
 
     def step_fn(state: Any, step: int) -> tuple[Any, dict]:
         return update(state, batch_at(step))
@@ -200,4 +202,6 @@ def fit(
             "evaluate": lambda state, step: evaluate(state.params, step),
             "evaluate_every": evaluate_every,
         }
-    return session.loop(step_fn, init, steps, **options)
+    return session.loop(
+        step_fn, init, params, jax.random.key(seed), steps=steps, **options
+    )

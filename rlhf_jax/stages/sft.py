@@ -18,7 +18,12 @@ import jax
 import numpy as np
 
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
-from rlhf_jax.stages.inputs import demonstration_stream, one_epoch, prompt_stream
+from rlhf_jax.stages.inputs import (
+    batch_ids,
+    demonstration_stream,
+    one_epoch,
+    prompt_stream,
+)
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
 from rlhf_jax.stages.scoring import make_policy_score
 from rlhf_jax.stages.session import RunSettings, fit, open_session
@@ -127,7 +132,12 @@ def run(
         mix_fraction=config.mix_fraction,
     )
     selection = Selection(config, start, workdir)
-    with open_session(workdir, settings or RunSettings()) as session:
+    with open_session(
+        workdir,
+        settings or RunSettings(),
+        identity=config,
+        batch_ids=batch_ids(stream),
+    ) as session:
         state = fit(
             session,
             make_loss(start.model),

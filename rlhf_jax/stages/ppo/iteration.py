@@ -75,7 +75,7 @@ class Iteration:
         self.spec = SamplingSpec(
             max_new_tokens=config.max_response,
             temperature=config.temperature,
-            end_tokens=config.end_tokens or (tokenizer.end_token,),
+            end_tokens=config.end_tokens or tuple(tokenizer.end_tokens),
             pad_token=tokenizer.pad_token,
         )
         dtype = config.rollout_dtype or players.policy.model.config.dtype

@@ -61,7 +61,7 @@ def run(
         )
     check_players(config, players, prompts.batch(0))
     with open_session(
-        workdir, settings or RunSettings(), alarms=alarms(config)
+        workdir, settings or RunSettings(), alarms=alarms(config), identity=config
     ) as session:
         state = _train(session, config, players, prompts, texts)
     policy = state.ema["policy"] if config.result == "ema" else state.params["policy"]
@@ -107,11 +107,11 @@ def _train(
         session.mesh,
     )
 
-    def init() -> Any:
+    def init(params: Any, rng: Any) -> Any:
         return init_state(
-            {"policy": players.policy.params, "value": players.value.params},
+            params,
             tx,
-            jax.random.key(config.seed),
+            rng,
             ema=True,
             extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
         )
@@ -121,7 +121,11 @@ def _train(
         frozen["reward"] = players.reward.params
     iteration = Iteration(config, players, prompts, texts, update, session.mesh, frozen)
     return session.loop(
-        _with_snapshots(iteration, session.workdir, config), init, config.iterations
+        _with_snapshots(iteration, session.workdir, config),
+        init,
+        {"policy": players.policy.params, "value": players.value.params},
+        jax.random.key(config.seed),
+        steps=config.iterations,
     )
 
 

@@ -1,0 +1,11 @@
+"""InstructGPT 175B: every hyper-parameter of the paper; see recipe.py for the sources.
+
+rlhf-jax run experiments/instructgpt/175b.py --dry-run
+"""
+
+from recipe import get_experiment
+
+
+def get_config():
+    """The experiment as a `ConfigDict`."""
+    return get_experiment("175B").to_config()

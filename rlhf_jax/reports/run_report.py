@@ -1,0 +1,264 @@
+"""The report of a whole run: what its stages learned, and what alignment cost.
+
+Read from `results.json`, `samples.jsonl` and the stages' `metrics.jsonl`, so it can be
+made again at any time (`rlhf-jax report RUNDIR`).
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.intervals import Interval
+from rlhf_jax.evaluation.overoptimization import (
+    Fit,
+    FrontierPoint,
+    fit_best_of_n,
+    fit_rl,
+)
+from rlhf_jax.evaluation.reward_model import Calibration
+from rlhf_jax.reports.document import Section, side_by_side, write_report
+from rlhf_jax.reports.figures import (
+    alignment_tax_bars,
+    kl_reward_frontier,
+    learning_curves,
+    reliability_diagram,
+    reward_histograms,
+    win_rate_bars,
+)
+from rlhf_jax.reports.tables import Table
+from rlhf_jax.tracking import read_metrics
+
+__all__ = ["headline_table", "write_run_report"]
+
+# metric -> (title, unit) of the curves of PPO
+PPO_CURVES = {
+    "score": ("Reward-model score", "score"),
+    "kl_exact": ("KL(policy ‖ reference)", "nats per response"),
+    "length": ("Length of responses", "tokens"),
+    "entropy": ("Entropy", "nats per token"),
+    "value_explained_variance": ("Explained variance of the value function", "share"),
+    "ptx_nats_per_token": ("Loss on the pretraining mix", "nats per token"),
+}
+
+
+def write_run_report(
+    folder: str | pathlib.Path, target: str | pathlib.Path, *, title: str
+) -> pathlib.Path:
+    """Writes the HTML report of an `evaluate` stage.
+
+    Args:
+      folder: the stage's directory, with `results.json`.
+      target: the HTML file.
+      title: its heading.
+
+    Raises:
+      InputError: there are no results.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        results = json.loads((folder / "results.json").read_text())
+    except OSError as error:
+        raise InputError(f"{folder}/results.json: {error.strerror}") from error
+    return write_report(target, title, list(_sections(results, folder)))
+
+
+def headline_table(results: dict) -> Table:
+    """The run in one table: one row per policy.
+
+    Win rates are against the baseline, a tie counting half, with 95 % intervals.
+    """
+    judges = list(results["preference"])
+    headers = ["policy", "gold utility", *[f"win % by {j}" for j in judges]]
+    headers += ["held-out text nats/token", "skills accuracy %", "words"]
+    rows = []
+    for name in results["names"]:
+        row = [name, _text(results["gold"][name]["utility"])]
+        for judge in judges:
+            cell = results["preference"][judge].get(name)
+            row.append("baseline" if cell is None else _text(cell["win_rate"], 100, 1))
+        row.append(_text(_cell(results, "held-out text", "nats per token", name)))
+        row.append(f"{100 * skill_accuracy(results, name):.1f}")
+        row.append(_text(results["gold"][name]["words"], digits=1))
+        rows.append(row)
+    caption = f"Against {results['baseline']}; 95 % intervals in brackets"
+    return Table(headers, rows, caption)
+
+
+def skill_accuracy(results: dict, name: str) -> float:
+    """Mean accuracy over the held-out skills of pretraining, in [0, 1]."""
+    found = [
+        row["cells"][name]["estimate"]
+        for row in results["alignment_tax"]["rows"]
+        if row["task"].startswith("skill") and row["metric"] == "accuracy"
+    ]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _cell(results: dict, task: str, metric: str, name: str) -> dict:
+    for row in results["alignment_tax"]["rows"]:
+        if (row["task"], row["metric"]) == (task, metric):
+            return row["cells"][name]
+    raise InputError(f"results.json: no row {task} {metric}")
+
+
+def _text(cell: dict, scale: float = 1.0, digits: int = 3) -> str:
+    return _read_interval(cell).scaled(scale).text(digits)
+
+
+def _read_interval(cell: dict) -> Interval:
+    items = cell.get("items", cell.get("num_items", 0))
+    ends = [
+        infinite if cell[key] is None else cell[key]
+        for key, infinite in (("low", -np.inf), ("high", np.inf))
+    ]
+    return Interval(cell["estimate"], *ends, items, cell.get("num_clusters", items))
+
+
+def _sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
+    yield Section("In one table", [headline_table(results)])
+    yield Section("Preference", [*_win_rates(results)])
+    yield Section("Learning curves", [*_curves(results)])
+    if reports := [*_reward_models(results)]:
+        yield Section("Reward model", reports)
+    if results["frontier"]:
+        yield Section("Reward against KL", [*_frontier(results)])
+    yield Section("Alignment tax", [*_tax(results)])
+    yield Section("Gold utility by criterion", [_criteria(results)])
+    yield Section("Samples side by side", [_samples(results, folder)])
+
+
+def _win_rates(results: dict) -> Iterator[str]:
+    for judge, cells in results["preference"].items():
+        rates = {}
+        for name, cell in cells.items():
+            rates[name] = _read_interval(cell["win_rate"])
+            controlled = _read_interval(cell["length_controlled"])
+            rates[f"{name}, length-controlled"] = controlled
+        yield win_rate_bars(
+            rates, title=f"Win rate against {results['baseline']}, by {judge}"
+        )
+
+
+def _series(folder: str, metric: str) -> tuple[list, list]:
+    rows = [
+        row
+        for row in read_metrics(pathlib.Path(folder) / "metrics.jsonl")
+        if metric in row
+    ]
+    return [row["step"] for row in rows], [row[metric] for row in rows]
+
+
+def _curves(results: dict) -> Iterator[str]:
+    for name, folder in results["stages"].items():
+        series = {"training": _series(folder, "loss")}
+        held_out = _series(folder, "valid/nats_per_token")
+        if held_out[0]:
+            series["held out"] = held_out
+        yield learning_curves(series, title=f"Loss: {name}", y="nats")
+    for metric, (title, unit) in PPO_CURVES.items():
+        series = {name: _series(path, metric) for name, path in results["runs"].items()}
+        series = {name: values for name, values in series.items() if values[0]}
+        if series:
+            yield learning_curves(series, title=title, x="iteration", y=unit)
+
+
+def _reward_models(results: dict) -> Iterator[Any]:
+    for name, folder in results["stages"].items():
+        path = pathlib.Path(folder) / "report.json"
+        if not path.is_file():
+            continue
+        report = json.loads(path.read_text())
+        rows = []
+        for labelers, entry in report.items():
+            if not isinstance(entry, dict):
+                continue
+            ends = (
+                100 * entry[k] for k in ("accuracy", "accuracy_low", "accuracy_high")
+            )
+            rows.append(
+                [
+                    labelers,
+                    "{:.1f} [{:.1f}, {:.1f}]".format(*ends),
+                    f"{entry['loss']:.3f}",
+                    f"{entry['calibration_error']:.3f}",
+                    f"{entry['length']['spearman']:.2f}",
+                ]
+            )
+            bins = {k: np.array(v) for k, v in entry["reliability"].items()}
+            yield reliability_diagram(
+                Calibration(
+                    **bins, error=entry["calibration_error"], brier=0.0, loss=0.0
+                ),
+                title=f"Calibration of {name}: {labelers} labelers",
+            )
+        headers = ["labelers", "accuracy %", "loss (nats)", "calibration error"]
+        yield Table([*headers, "length correlation"], rows, name)
+    if "proxy" in results:
+        values = {n: np.array(p["values"]) for n, p in results["proxy"].items()}
+        yield reward_histograms(values, title="Reward-model scores of the policies")
+
+
+def _frontier(results: dict) -> Iterator[Any]:
+    runs = {
+        name: [FrontierPoint(**point) for point in points]
+        for name, points in results["frontier"].items()
+        if points
+    }
+    fits: dict[str, Fit] = {}
+    for name, points in runs.items():
+        start = min(points, key=lambda point: point.kl)
+        rising = [(p.distance, p.gold - start.gold) for p in points if p.distance > 0]
+        if len({d for d, _ in rising}) >= 3 and start.kl < 0.5:
+            fit = fit_best_of_n if name.startswith("best") else fit_rl
+            fits[name] = fit(*map(list, zip(*rising, strict=True)))
+    yield kl_reward_frontier(runs)
+    rows = [
+        [n, f.kind, f"{f.alpha:.3f}", f"{f.beta:.3f}", f"{f.peak_distance:.2f}"]
+        for n, f in fits.items()
+    ]
+    if rows:
+        headers = ["run", "form", "α", "β", "√KL where gold peaks"]
+        yield Table(headers, rows, "Fits of the gold utility (Gao et al. 2022)")
+
+
+def _tax(results: dict) -> Iterator[Any]:
+    tax = results["alignment_tax"]
+    differences: dict[str, dict[str, Interval]] = {}
+    rows = []
+    for row in tax["rows"]:
+        label = f"{row['task']} {row['metric']} {row['condition']}".strip()
+        cells = [
+            _text(row["cells"][n]) if n in row["cells"] else ""
+            for n in results["names"]
+        ]
+        rows.append([label, *cells])
+        if row["task"].startswith("skill") and row["metric"] == "accuracy":
+            differences[label] = {
+                name: _read_interval(cell) for name, cell in row["differences"].items()
+            }
+    yield alignment_tax_bars(
+        differences, title=f"Held-out skills: difference to {tax['baseline']}"
+    )
+    yield Table(["metric", *results["names"]], rows, "All suites")
+
+
+def _criteria(results: dict) -> Table:
+    names = results["names"]
+    metrics = list(results["gold"][names[0]])
+    rows = [[m, *[_text(results["gold"][n][m]) for n in names]] for m in metrics]
+    return Table(["criterion", *names], rows, "Mean over held-out prompts")
+
+
+def _samples(results: dict, folder: pathlib.Path, most: int = 24) -> str:
+    rows = []
+    with (folder / "samples.jsonl").open(encoding="utf-8") as file:
+        for line, _ in zip(file, range(most), strict=False):
+            row = json.loads(line)
+            rows.append(
+                [row["prompt"], *[row["responses"][n] for n in results["names"]]]
+            )
+    return side_by_side(["prompt", *results["names"]], rows)

@@ -1,0 +1,143 @@
+"""Stages in order, each once; references, hashes, errors."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import types
+
+import pytest
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.stages import experiment as experiments
+from rlhf_jax.stages.experiment import Experiment, load_experiment
+from rlhf_jax.stages.pipeline import content_hashes, run_experiment
+
+MODULE = "fake_stage_for_the_pipeline"
+
+
+@dataclasses.dataclass
+class Config:
+    source: str = ""
+    text: str = "x"
+    seed: int = 0
+
+
+Config.__module__ = MODULE
+ran: list[str] = []
+
+
+def run(config, workdir, settings):
+    ran.append(pathlib.Path(workdir).name)
+    before = pathlib.Path(config.source).read_text() if config.source else ""
+    (pathlib.Path(workdir) / "out.txt").write_text(before + config.text)
+
+
+@pytest.fixture(autouse=True)
+def fake_stage(monkeypatch):
+    module = types.ModuleType(MODULE)
+    module.Config, module.run = Config, run
+    monkeypatch.setitem(sys.modules, MODULE, module)
+    monkeypatch.setitem(experiments.KINDS, "fake", MODULE)
+    ran.clear()
+
+
+def chain(last="c"):
+    return Experiment(
+        "chain",
+        {
+            "one": Config(text="a"),
+            "two": Config("@one/out.txt", "b"),
+            "three": Config("@two/out.txt", last),
+        },
+    )
+
+
+def quiet(_):
+    pass
+
+
+def test_stages_run_in_order_and_read_each_other(tmp_path):
+    run_experiment(chain(), tmp_path, say=quiet)
+    assert ran == ["one", "two", "three"]
+    assert (tmp_path / "three/out.txt").read_text() == "abc"
+
+
+def test_what_is_done_is_skipped(tmp_path):
+    run_experiment(chain(), tmp_path, say=quiet)
+    run_experiment(chain(), tmp_path, say=quiet)
+    assert ran == ["one", "two", "three"]
+
+
+def test_a_change_runs_again_what_depends_on_it_and_sets_the_old_aside(tmp_path):
+    run_experiment(chain(), tmp_path, say=quiet)
+    run_experiment(chain(last="d"), tmp_path, say=quiet)
+    assert ran == ["one", "two", "three", "three"]
+    assert (tmp_path / "three/out.txt").read_text() == "abd"
+    (aside,) = tmp_path.glob("three.*")
+    assert (aside / "out.txt").read_text() == "abc"
+
+
+def test_a_change_upstream_changes_every_hash_downstream():
+    plain, changed = chain(), chain()
+    changed.stages["one"] = Config(text="z")
+    before, after = content_hashes(plain), content_hashes(changed)
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_the_contents_of_a_named_file_are_part_of_the_hash(tmp_path):
+    file = tmp_path / "in.txt"
+    file.write_text("1")
+    one = content_hashes(Experiment("e", {"s": Config(str(file))}))
+    file.write_text("2")
+    assert one != content_hashes(Experiment("e", {"s": Config(str(file))}))
+
+
+def test_a_stage_cut_before_its_mark_runs_again(tmp_path):
+    run_experiment(chain(), tmp_path, say=quiet)
+    (tmp_path / "two/done.json").unlink()
+    run_experiment(chain(), tmp_path, say=quiet)
+    assert ran == ["one", "two", "three", "two"]
+
+
+def test_one_stage_alone_needs_its_inputs(tmp_path):
+    with pytest.raises(InputError, match="needs the stage 'two', which is not done"):
+        run_experiment(chain(), tmp_path, only=["three"], say=quiet)
+    with pytest.raises(InputError, match="not in this experiment"):
+        run_experiment(chain(), tmp_path, only=["four"], say=quiet)
+
+
+def test_overrides_reach_the_stage_and_mistakes_name_the_key(tmp_path):
+    file = tmp_path / "x.py"
+    file.write_text(
+        "from rlhf_jax.stages.experiment import Experiment\n"
+        f"from {MODULE} import Config\n"
+        "def get_config():\n"
+        "    return Experiment('x', {'one': Config()}).to_config()\n"
+    )
+    found, overrides = load_experiment(str(file), ["--config.one.text=hi"])
+    assert found.stages["one"].text == "hi"
+    assert overrides == {"one.text": "hi"}
+    with pytest.raises(InputError, match="Did you mean"):
+        load_experiment(str(file), ["--config.one.txt=hi"])
+    with pytest.raises(InputError, match="no such experiment"):
+        load_experiment(str(tmp_path / "y.py"), [])
+
+
+def test_the_seed_of_an_experiment_moves_every_stage():
+    config = Experiment("x", {"one": Config(seed=2)}, seed=5).to_config()
+    assert Experiment.from_config(config).stages["one"].seed == 7
+
+
+def test_a_reference_to_no_stage_is_an_error():
+    config = Experiment("x", {"one": Config("@nowhere/out.txt")}).to_config()
+    with pytest.raises(InputError, match="@nowhere/out.txt names no stage"):
+        Experiment.from_config(config)
+
+
+def test_the_run_directory_says_what_ran(tmp_path):
+    run_experiment(chain(), tmp_path, overrides={"two.text": "b"}, say=quiet)
+    assert json.loads((tmp_path / "overrides.json").read_text()) == {"two.text": "b"}
+    stage = json.loads((tmp_path / "two/stage.json").read_text())
+    assert stage["config"]["source"] == "@one/out.txt"
+    assert list(stage["inputs"]) == ["one"]
