@@ -142,10 +142,10 @@ class Decoder:
         emptied = dataclasses.replace(cache, valid=cache.valid.at[rows].set(False))
 
         def put(old, new):
-            slots = old.ndim - 2 if old.ndim == 4 else 1  # [B, N, S, H] or [B, S]
-            where = (rows, slice(None), slice(width))[: slots + 1]
-            where = where if slots == 2 else (rows, slice(width))
-            return old.at[where].set(new.astype(old.dtype))
+            new = new.astype(old.dtype)
+            if old.ndim == 2:  # positions, valid, segments: [B, S]
+                return old.at[rows, :width].set(new)
+            return old.at[rows, :, :width].set(new)  # keys, values: [B, N, S, H]
 
         return jax.tree.map(put, emptied, fresh)
 

@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
@@ -105,8 +106,8 @@ def generate(
     if rows == 0 or spec.max_new_tokens == 0:
         return _no_tokens(rows, spec)
     if limits is None:
-        limits = jnp.full(rows, spec.max_new_tokens, jnp.int32)
-    arrays = [jnp.asarray(a) for a in (prompts, valid, row_ids, limits)]
+        limits = np.full(rows, spec.max_new_tokens, np.int32)
+    arrays = (prompts, valid, row_ids, limits)
     arrays = _filled(arrays, samples_per_prompt, _replicas(mesh))
     samples = _program(plan)(params, *arrays, key)
     return samples if len(samples.lengths) == rows else _first_rows(samples, rows)

@@ -23,8 +23,7 @@ def layout_for_rollout(params: dict, mesh: Mesh, dtype=None) -> dict:
       params: any tree; leaves with a `NamedSharding` keep its `tensor` axis, others
         are replicated.
       mesh: of the rollout.
-      dtype: of the floating leaves with at least 3 axes (stacked matrices), 2 outside
-        the layers; None keeps theirs.
+      dtype: of the matrices, embeddings included; vectors keep theirs. None: all do.
 
     Returns:
       The same tree with shardings over `tensor` alone.
@@ -52,7 +51,9 @@ def _cast_matrices(params, dtype):
     """Casts what multiplies; vectors, stacked over layers or not, keep their dtype."""
 
     def cast(path, leaf):
-        stacked = any(getattr(k, "key", None) == "layers" for k in path)
+        in_layers = any(getattr(key, "key", None) == "layers" for key in path)
+        one_by_one = any(isinstance(key, jax.tree_util.SequenceKey) for key in path)
+        stacked = in_layers and not one_by_one
         return leaf.astype(dtype) if leaf.ndim > 1 + stacked else leaf
 
     return jax.tree_util.tree_map_with_path(cast, params)

@@ -55,9 +55,9 @@ class SamplingSpec:
             value = getattr(self, name)
             if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
                 yield f"{name} is {value!r}, expected an integer >= 0"
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+        if not (_is_number(self.temperature) and self.temperature >= 0):
             yield f"temperature is {self.temperature!r}, expected >= 0 (0 is greedy)"
-        if not 0 < self.top_p <= 1:
+        if not (_is_number(self.top_p) and 0 < self.top_p <= 1):
             yield f"top_p is {self.top_p!r}, expected 0 < top_p <= 1"
         if any(token < 0 for token in self.end_tokens):
             yield f"end_tokens are {self.end_tokens!r}, expected ids >= 0"
@@ -78,3 +78,7 @@ class SamplingSpec:
         """
         filtered = self.top_k > 0 or self.top_p < 1 or self.min_new_tokens > 0
         return self.greedy or filtered
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -150,3 +150,9 @@ def test_the_layout_casts_matrices_and_leaves_vectors(policy):
         "norm": "float32",
         "embedding": "bfloat16",
     }
+
+
+def test_the_layout_casts_unstacked_layers_alike():
+    tree = {"layers": ({"kernel": jax.numpy.ones((8, 8)), "scale": jax.numpy.ones(8)},)}
+    laid = layout_for_rollout(tree, mesh_of(1, 1, 1), "bfloat16")["layers"][0]
+    assert laid["kernel"].dtype == "bfloat16" and laid["scale"].dtype == "float32"
