@@ -2,6 +2,7 @@
 
 records         Demonstration, Ranking, Prompt, Text: strict pydantic rows
 rows            lines -> values; `file:line: field: why` for every bad one
+json_arrays     the same for files that are one JSON array
 readers/        everybody's formats -> records (`read`, `detect_format`)
 writers         own JSONL, TRL's types, CSV; whole files or none
 index           rows of a large JSONL file by number

@@ -19,6 +19,7 @@ from typing import TypeVar
 from rlhf_jax.data.chat import chat_tokens
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
 from rlhf_jax.data.tokenizers import Tokenizer
+from rlhf_jax.errors import InputError
 
 __all__ = [
     "Limits",
@@ -230,9 +231,22 @@ def _encoded(
 
 
 def conversation(record: Record) -> list[dict[str, str]]:
-    """The messages before the response: those read from the file, or the prompt."""
-    messages = record.meta.get("messages")
-    return messages or [{"role": "user", "content": record.prompt}]
+    """The messages before the response: those read from the file, or the prompt.
+
+    Raises:
+      InputError: `meta["messages"]` is not a list of {"role", "content"} texts.
+    """
+    messages = record.meta.get("messages") or [
+        {"role": "user", "content": record.prompt}
+    ]
+    for message in messages if isinstance(messages, list) else [messages]:
+        given = message if isinstance(message, dict) else {}
+        if not all(isinstance(given.get(key), str) for key in ("role", "content")):
+            raise InputError(
+                f"record {record.id!r}: meta.messages: expected role and content as "
+                f"text in each, got {str(message)[:60]!r}"
+            )
+    return messages
 
 
 def _begin(tokenizer: Tokenizer) -> list[int]:

@@ -5,6 +5,7 @@ or half a surrogate pair; a line may be gigabytes long. A bad row becomes a `Row
 what happens then is the decision of an `Intake`.
 """
 
+import contextlib
 import gzip
 import io
 import json
@@ -189,6 +190,15 @@ def opened(path: str | pathlib.Path) -> io.BufferedIOBase:
         raise InputError(f"{path}: {error.strerror}") from error
 
 
+@contextlib.contextmanager
+def readable(name: str, line: int) -> Iterator[None]:
+    """Turns what a damaged file does to a reader into an `InputError`."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{name}:{line}: damaged or unreadable: {error}") from error
+
+
 def numbered_lines(
     path: str | pathlib.Path, intake: Intake, *, keep_ends: bool = False
 ) -> Iterator[tuple[int, bytes]]:
@@ -203,12 +213,8 @@ def numbered_lines(
     name, number = str(path), 0
     with opened(path) as file:
         while True:
-            try:
+            with readable(name, number + 1):
                 line = file.readline(MAX_LINE + 1)
-            except (OSError, EOFError, zlib.error) as error:
-                raise InputError(
-                    f"{name}:{number + 1}: damaged or unreadable: {error}"
-                ) from error
             if not line:
                 return
             number += 1
@@ -249,14 +255,9 @@ def parsed(line: bytes) -> Any:
     """
     try:
         text = line.decode("utf-8")
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique_keys,
-            parse_constant=_no_constant,
-            parse_float=_finite,
-        )
+        value = json.loads(text, **STRICT)
         if "\\u" in text:
-            _no_lone_surrogate(value)
+            no_lone_surrogate(value)
     except RowError:
         raise
     except UnicodeDecodeError as error:
@@ -291,7 +292,20 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _no_lone_surrogate(value: Any) -> None:
+# what strict JSON adds to the standard library's
+STRICT = {
+    "object_pairs_hook": _unique_keys,
+    "parse_constant": _no_constant,
+    "parse_float": _finite,
+}
+
+
+def no_lone_surrogate(value: Any) -> None:
+    """Refuses text that cannot be written as UTF-8.
+
+    Raises:
+      RowError: there is some.
+    """
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:

@@ -46,7 +46,7 @@ class Stream(Protocol):
         """Batch number `step` ≥ 0; the same at every call, in every process."""
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=8)  # 8 bytes per row each
 def epoch_order(seed: int, epoch: int, count: int, name: str) -> Int64[np.ndarray, "n"]:
     """A permutation of 0..count-1 that depends on its four arguments alone.
 

@@ -226,6 +226,8 @@ def test_no_file_ends_in_a_traceback(format, data, tmp_path_factory):
         json_values.map(lambda value: json.dumps(value).encode()),
     )
     content = b"\n".join(data.draw(st.lists(lines, max_size=5)))
+    if data.draw(st.booleans()):
+        content = b"[" + content.replace(b"\n", b",\n") + b"]"
     path = tmp_path_factory.getbasetemp() / f"fuzz-{format}.jsonl"
     path.write_bytes(content)
     intake = Intake("skip")

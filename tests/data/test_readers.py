@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 
@@ -288,3 +289,64 @@ def test_the_format_is_found_by_name_and_first_row(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": "1", "prompt": "p", "response": "r"}\n')
     assert detect_format(path) == "jsonl"
+
+
+def test_one_json_array_is_as_good_as_json_lines(tmp_path):
+    rows = [
+        {"instruction": f"Add {i}.", "input": "", "output": str(i)} for i in range(3)
+    ]
+    path = tmp_path / "alpaca.json"
+    path.write_text("\ufeff" + json.dumps(rows, indent=2), encoding="utf-8")
+    found = list(read(path))
+    assert [row.response for row in found] == ["0", "1", "2"]
+    assert found[1].id == "alpaca.json:7"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            '[{"prompt": "a"},\n {"prompt": 3}]',
+            ":2: prompt: expected text or a list of messages, got int",
+        ),
+        ('[{"prompt": "a"},\n {"prompt": "b"', ":2: expected JSON"),
+        ('[{"prompt": NaN}]', ":1: expected JSON: NaN is no JSON number"),
+        ('[{"prompt": "\\ud800"}]', ":1: half of a surrogate pair"),
+        ("[]", ":1: expected at least one row"),
+    ],
+)
+def test_a_bad_element_of_an_array_is_told_by_its_line(tmp_path, text, why):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        list(read(path, "trl"))
+    assert f"{path}{why}" in str(caught.value)
+
+
+class Hub:
+    """Stands in for `datasets`; nothing is fetched."""
+
+    def load_dataset(self, name, config, *, split, streaming):
+        assert streaming
+        if name != "owner/set":
+            raise FileNotFoundError(f"no dataset {name}")
+        yield {"prompt": f"{config} {split}", "completion": "x", "label": None}
+        yield {"prompt": 3, "completion": "x"}
+
+
+def test_a_hub_dataset_is_read_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", Hub())
+    intake = Intake("skip")
+    (found,) = read("hf:owner/set:main:test", intake=intake)
+    assert found.prompt == "main test"
+    assert intake.messages == [
+        "hf:owner/set:main:test:2: prompt: expected text or a list of messages, got int"
+    ]
+    with pytest.raises(InputError, match="hf:nobody/set: no dataset"):
+        list(read("hf:nobody/set"))
+
+
+def test_without_the_datasets_library_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match="pip install"):
+        list(read("hf:owner/set"))

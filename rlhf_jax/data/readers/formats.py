@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from rlhf_jax.data.json_arrays import json_file_rows
 from rlhf_jax.data.readers import (
     comparisons,
     dialogues,
@@ -19,7 +20,7 @@ from rlhf_jax.data.readers import (
     trl,
 )
 from rlhf_jax.data.records import MAX_K, Ranking, Record
-from rlhf_jax.data.rows import Intake, Row, RowError, as_dict, json_rows
+from rlhf_jax.data.rows import Intake, Row, RowError, as_dict
 from rlhf_jax.errors import InputError
 
 __all__ = ["FORMATS", "Format", "detect_format", "read"]
@@ -47,7 +48,7 @@ class Format:
 
 
 def _json(convert, *keys: str, group=iter) -> Format:
-    return Format(json_rows, convert, group, frozenset(keys), objects=True)
+    return Format(json_file_rows, convert, group, frozenset(keys), objects=True)
 
 
 # A file is taken for the first format whose keys its first row has.
@@ -65,7 +66,7 @@ FORMATS: dict[str, Format] = {
     "argilla": _json(comparisons.argilla, "fields"),
     "hh": _json(dialogues.hh_rankings),
     "trl": _json(trl.trl_record, group=trl.grouped_rows),
-    "strings": Format(json_rows, documents.prompt_string),
+    "strings": Format(json_file_rows, documents.prompt_string),
     "text": Format(documents.file_rows, documents.document),
     "lines": Format(documents.line_rows, documents.document),
     "gutenberg": Format(documents.file_rows, documents.book),
@@ -189,7 +190,7 @@ def detect_format(path: str | pathlib.Path) -> str:
         rows = tables.csv_rows if suffix == ".csv" else tables.tsv_rows
         return _of_table(next(rows(path, Intake("skip")), None), suffix[1:])
     if suffix in (".jsonl", ".json", ".ndjson"):
-        first = next(json_rows(path, Intake("skip")), None)
+        first = next(json_file_rows(path, Intake("skip")), None)
         return "jsonl" if first is None else _of_row(first.value)
     if suffix in (".txt", ".md", ""):
         return "text"

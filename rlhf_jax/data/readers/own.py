@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from rlhf_jax.data.json_arrays import json_file_rows
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
-from rlhf_jax.data.rows import Intake, Row, RowError, as_dict, json_rows
+from rlhf_jax.data.rows import Intake, Row, RowError, as_dict
 
 KNOWN = {
     key for kind in (Demonstration, Prompt, Ranking, Text) for key in kind.model_fields
@@ -12,7 +13,7 @@ KNOWN = {
 
 def own_rows(path, intake: Intake) -> Iterator[Row]:
     """Rows of JSON without the fields that no record has; those are warnings."""
-    for row in json_rows(path, intake):
+    for row in json_file_rows(path, intake):
         unknown = row.value.keys() - KNOWN if isinstance(row.value, dict) else ()
         for key in sorted(unknown):
             intake.warn(f"unknown field {key!r}", row.file, row.line)

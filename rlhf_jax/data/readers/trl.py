@@ -46,16 +46,24 @@ def _prompt(value: Any) -> tuple[str, dict[str, Any]]:
     """The prompt as text, and the messages where it was a conversation."""
     if isinstance(value, str):
         return value, {}
+    _spoken_or_refused(value, "prompt")
     messages = messages_of(value, "prompt")
     if not messages:
         raise RowError("prompt", "expected at least one message")
     return transcript(messages), {"messages": messages}
 
 
+def _spoken_or_refused(value: Any, field: str) -> None:
+    if not isinstance(value, list):
+        got = type(value).__name__
+        raise RowError(field, f"expected text or a list of messages, got {got}")
+
+
 def _answer(value: Any, field: str) -> str:
     """A completion: text, or the assistant's messages."""
     if isinstance(value, str):
         return value
+    _spoken_or_refused(value, field)
     messages = messages_of(value, field)
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         raise RowError(field, "expected text or one message of the assistant")
