@@ -43,6 +43,19 @@ class ArrayFiles:
         if self._orbax is not None:
             self._orbax.wait_until_finished()
 
+    def check(self, path: pathlib.Path, leaves: Mapping[str, Any]) -> None:
+        """Raises OSError where the leaves are not all on disk in their shapes."""
+        tree = self._checkpointer().metadata(path).item_metadata.tree
+        pairs, _ = jax.tree_util.tree_flatten_with_path(tree)
+        found = {
+            jax.tree_util.keystr(keys, simple=True, separator="/"): leaf.shape
+            for keys, leaf in pairs
+        }
+        forms = {name: _stored_form(leaf) for name, leaf in leaves.items()}
+        for name, form in forms.items():
+            if form.size and found.get(name) != form.shape:
+                raise OSError(None, f"leaf {name} did not reach the disk")
+
     def read(self, path: pathlib.Path, like: Mapping[str, Any]) -> dict[str, Any]:
         """Reads leaves by path, each with the dtype and sharding of `like`.
 

@@ -67,6 +67,7 @@ class Saver:
         self.wait()
         size = sum(getattr(leaf, "nbytes", 8) for leaf in leaves.values())
         about = about | {"leaves": {n: leaf_spec(leaf) for n, leaf in leaves.items()}}
+        described = {name: _described(leaf) for name, leaf in leaves.items()}
         try:
             self._make_room()
             self.files.write(names.writing_path(self.directory, step), leaves)
@@ -75,7 +76,7 @@ class Saver:
             self._tell()
             return
         self._thread = threading.Thread(
-            target=self._finish, args=(step, size, about), name="checkpoint"
+            target=self._finish, args=(step, size, about, described), name="checkpoint"
         )
         self._thread.start()
 
@@ -112,13 +113,14 @@ class Saver:
             raise failure or RuntimeError("it failed on another process")
         self._existed = self._cleaned = True
 
-    def _finish(self, step: int, size: int, about: dict) -> None:
+    def _finish(self, step: int, size: int, about: dict, leaves: dict) -> None:
         """In the background, after the arrays: manifest, name, retention."""
         try:
             self.files.wait()
             if jax.process_index() == 0:
                 fault("ckpt.before_manifest")
                 path = names.writing_path(self.directory, step)
+                self.files.check(path, leaves)
                 write_manifest(path, step=step, **about)
                 fault("ckpt.before_commit")
                 names.commit(self.directory, step)
@@ -150,3 +152,10 @@ class Saver:
         if self.raises:
             raise CheckpointError(message) from error
         logger.error("%s; going on without", message)
+
+
+def _described(leaf: Any) -> Any:
+    """A leaf without its values: the background must not hold donated arrays."""
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    return leaf

@@ -134,16 +134,19 @@ def test_a_directory_removed_during_the_run_is_noticed(tmp_path):
     assert not store.directory.exists()
 
 
-def test_a_directory_removed_during_a_save_is_noticed(tmp_path, capfd):
-    store = CheckpointStore(tmp_path / "checkpoints")
+def test_files_lost_during_a_save_are_noticed_before_it_counts(tmp_path):
+    store = CheckpointStore(tmp_path, keep_last=1)
     store.save(1, states.small(1))
-    with injected("ckpt.before_manifest:1:sleep=0.0"):
+    store.wait()
+    with injected("ckpt.before_manifest:1:sleep=0.5"):
         store.save(2, states.small(2))
-        shutil.rmtree(store.directory, ignore_errors=True)
-        with pytest.raises(CheckpointError, match="could not be saved"):
+        while not (tmp_path / "2.writing").exists():
+            pass
+        shutil.rmtree(tmp_path / "2.writing" / "d")
+        with pytest.raises(CheckpointError, match="step 2 could not be saved"):
             store.wait()
-            store.save(3, states.small(3))
-    assert capfd.readouterr().err == ""
+    assert store.steps() == [1] and [p.name for p in tmp_path.iterdir()] == ["1"]
+    store.close()
 
 
 def test_a_read_only_directory_is_said_at_the_first_save(tmp_path):
@@ -168,7 +171,7 @@ def test_a_read_only_directory_is_said_at_the_first_save(tmp_path):
 
 PREPARATION = {
     "below a file": "path.write_text(''); path /= 'd'",
-    "removed during the save": "remove = shutil.rmtree",
+    "removed after the first save": "remove = shutil.rmtree",
     "file too large": "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000,) * 2)",
 }
 
@@ -186,8 +189,8 @@ def test_a_process_whose_save_fails_prints_one_line_and_ends(tmp_path, how):
         "    store = CheckpointStore(path)\n"
         "    state = {'w': jax.random.normal(jax.random.key(0), (100_000,))}\n"
         "    store.save(1, state)\n"
-        "    remove(path)\n"
         "    store.wait()\n"
+        "    remove(path)\n"
         "    store.save(2, state)\n"
         "except CheckpointError as error:\n"
         "    print(error)\n"
