@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from rlhf_jax.losses.arguments import real, same_shape, scalar
+from rlhf_jax.losses.arguments import real, same_shape, scalar, spread_as
 
 __all__ = [
     "discounted_returns",
@@ -157,7 +157,8 @@ def generalized_advantages(
         advantage = jnp.where(exists, advantage, later_advantage)
         return (advantage, jnp.where(exists, value, later_value)), advantage
 
-    nothing = _zeros_like(rewards[:, 0]), _zeros_like(values[:, 0])
+    nothing = spread_as(jnp.zeros_like(rewards[:, 0]), rewards)
+    nothing = nothing, spread_as(nothing, values)
     steps = rewards.T, values.T, mask.T
     _, advantages = jax.lax.scan(backwards, nothing, steps, reverse=True)
     advantages = jnp.where(mask, advantages.T, 0)
@@ -203,7 +204,7 @@ def discounted_returns(
         total = jnp.where(exists, reward + discount * later, later)
         return total, total
 
-    nothing = _zeros_like(rewards[:, 0])
+    nothing = spread_as(jnp.zeros_like(rewards[:, 0]), rewards)
     _, returns = jax.lax.scan(backwards, nothing, (rewards.T, mask.T), reverse=True)
     return jnp.where(mask, returns.T, 0)
 
@@ -213,9 +214,3 @@ def _rows(mask: Array) -> Array:
     if mask.ndim != 2 or mask.shape[1] == 0:
         raise ValueError(f"mask has shape {mask.shape}: expected [B, R] with R > 0")
     return mask
-
-
-def _zeros_like(row: Array) -> Array:
-    # Unlike jnp.zeros_like this varies over the devices of a shard_map as `row` does,
-    # which the carry of a scan must.
-    return jnp.where(jnp.zeros(row.shape, jnp.bool_), row, 0)

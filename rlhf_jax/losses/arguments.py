@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-__all__ = ["float_dtype", "guarded", "real", "same_shape", "scalar"]
+__all__ = ["float_dtype", "guarded", "real", "same_shape", "scalar", "spread_as"]
 
 
 def real(**arrays: Shaped[Array, "..."]) -> list[Float[Array, "..."]]:
@@ -57,6 +57,19 @@ def same_shape(**arrays: Shaped[Array, "..."]) -> None:
                 f"{first} has shape {jnp.shape(model)} "
                 f"but {name} has shape {jnp.shape(array)}"
             )
+
+
+def spread_as(array: Shaped[Array, "..."], like: Shaped[Array, "..."]) -> Array:
+    """`array` itself, marked as differing between devices wherever `like` does.
+
+    Only a `shard_map` that checks such marks sees the difference: there the carry of a
+    scan must have them, and the gradient of a marked weight is the sum over devices.
+    Elsewhere the compiler drops the selection.
+    """
+    if like.size == 0:
+        return array
+    other = jax.lax.stop_gradient(like[(0,) * like.ndim]).astype(array.dtype)
+    return jnp.where(jnp.zeros(array.shape, jnp.bool_), other, array)
 
 
 def guarded(loss: Callable[..., Array]) -> Callable[..., Array]:

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlhf_jax.losses.arguments import spread_as
+
 __all__ = ["Projection", "Weights", "over_chunks"]
 
 
@@ -98,7 +100,7 @@ def over_chunks(
     hiddens, tokens = jax.tree.map(
         lambda x: _cut(x, shape, chunk_size), (hiddens, tokens)
     )
-    weights = jax.tree.map(lambda w: _varying_as(w, hiddens[0]), weights)
+    weights = jax.tree.map(lambda w: spread_as(w, hiddens[0]), weights)
     results = _all_chunks(how, hiddens, weights, tokens)
     return tuple(_uncut(result, shape) for result in results)
 
@@ -122,17 +124,6 @@ def _uncut(chunks: Array, shape: tuple[int, ...]) -> Array:
     *rows, length = shape or (1,)
     whole = jnp.moveaxis(chunks, 0, -1).reshape(*rows, -1)
     return whole[..., :length].reshape(shape)
-
-
-def _varying_as(array: Array, like: Array) -> Array:
-    """Marks an array as differing between the devices over which `like` does.
-
-    Only within a `shard_map` that checks this: there the mark makes the weights'
-    gradient the sum over devices. Elsewhere it is `array` itself.
-    """
-    axes = getattr(jax.typeof(like), "vma", frozenset())
-    axes = tuple(axes - getattr(jax.typeof(array), "vma", frozenset()))
-    return jax.lax.pcast(array, axes, to="varying") if axes else array
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -160,7 +151,7 @@ def _backward(how: tuple, kept: tuple, cotangents: tuple) -> tuple:
 
     # bfloat16 would lose small chunks in a large sum.
     zeros = jax.tree.map(
-        lambda w: _varying_as(jnp.zeros(w.shape, jnp.float32), hiddens[0]), weights
+        lambda w: spread_as(jnp.zeros(w.shape, jnp.float32), hiddens[0]), weights
     )
     total, by_hidden = jax.lax.scan(one, zeros, (hiddens, tokens, cotangents))
     by_weights = jax.tree.map(lambda g, w: g.astype(w.dtype), total, weights)

@@ -137,7 +137,7 @@ def masked_whiten(
     [1.0, 3.0, 0.0]
     """
     same_shape(values=values, mask=mask)
-    selected = jnp.asarray(mask) != 0
+    selected = jnp.asarray(mask).astype(jnp.bool_)
     values = jnp.asarray(values)
     values = jnp.where(selected, values.astype(float_dtype(values)), 0)
     weights = normalize(mask).astype(values.dtype)
