@@ -36,8 +36,8 @@ def main(directory, steps):
         store.save(step, state, {"step": step})
     store.close()
     tracker.close()
-    print(state_hash(state), flush=True)
+    return state
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    print(state_hash(main(sys.argv[1], int(sys.argv[2]))), flush=True)
