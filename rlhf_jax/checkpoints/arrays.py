@@ -152,13 +152,6 @@ def _at(tree: Any, name: str) -> Any:
     return tree
 
 
-def _key_impl(like: Any) -> Any:
-    """The generator of a typed key, also of the mere shape of one."""
-    seen = []
-    jax.eval_shape(lambda key: seen.append(jax.random.key_impl(key)), like)
-    return seen[0]
-
-
 def _as(value: Any, like: Any) -> Any:
     """`value` in the Python type of `like`."""
     if is_key(like):
@@ -166,11 +159,9 @@ def _as(value: Any, like: Any) -> Any:
     if isinstance(like, (jax.Array, jax.ShapeDtypeStruct)):
         return value
     value = np.asarray(value)
-    if isinstance(like, (bool, int, float, complex)) and not isinstance(
-        like, np.generic
-    ):
-        return type(like)(value.item())
-    return value[()] if isinstance(like, np.generic) else value
+    if isinstance(like, np.generic):  # before float: np.float64 is one
+        return value[()]
+    return value if isinstance(like, np.ndarray) else type(like)(value.item())
 
 
 def _implementation(like: Any) -> Any:

@@ -11,7 +11,7 @@ import states
 
 from rlhf_jax.checkpoints import CheckpointStore, named_leaves, state_hash
 from rlhf_jax.errors import CheckpointError, InputError, NumericsError
-from rlhf_jax.faults import injected
+from rlhf_jax.faults import POINTS, injected
 
 
 @pytest.fixture(scope="module")
@@ -304,3 +304,14 @@ def test_saving_and_restoring_print_nothing(tmp_path, capfd, caplog):
     out, err = capfd.readouterr()
     assert (out, err, caplog.text) == ("", "", "")
     assert multiprocessing.active_children() == []
+
+
+def test_every_fault_point_of_saving_and_restoring_is_passed(tmp_path):
+    store = CheckpointStore(tmp_path, keep_last=1)
+    with injected() as passed:
+        store.save(1, states.small(1))
+        store.save(2, states.small(2))
+        store.restore(states.small())
+    store.close()
+    points = {point for point in POINTS if point.startswith("ckpt.")}
+    assert set(passed) == points
