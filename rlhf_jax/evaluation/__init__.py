@@ -39,6 +39,7 @@ from rlhf_jax.evaluation.intervals import (
     bootstrap_interval,
     mean_interval,
     paired_interval,
+    rate_interval,
     wilson_interval,
 )
 from rlhf_jax.evaluation.judges import (
@@ -110,6 +111,7 @@ __all__ = [
     "panel",
     "preference_summary",
     "rank_policies",
+    "rate_interval",
     "result_table",
     "run_suite",
     "score_rankings",

@@ -25,6 +25,7 @@ __all__ = [
     "expanded_percentiles",
     "mean_interval",
     "paired_interval",
+    "rate_interval",
     "wilson_interval",
 ]
 
@@ -130,6 +131,25 @@ def mean_interval(
         num_resamples=num_resamples,
         seed=seed,
     )
+
+
+def rate_interval(
+    values: Float[np.ndarray, "N"] | Sequence[float],
+    clusters: Clusters = None,
+    **options,
+) -> Interval:
+    """As `mean_interval`, for values in [0, 1], honest also when they are all alike.
+
+    Where every value is 0, or every one is 1, resampling sees no spread at all; then
+    the interval is Wilson's for as many items as there are clusters.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) and (values == values[0]).all() and values[0] in (0.0, 1.0):
+        count = len(values) if clusters is None else len(set(clusters))
+        confidence = options.get("confidence", 0.95)
+        found = wilson_interval(int(values[0]) * count, count, confidence=confidence)
+        return dataclasses.replace(found, num_items=len(values))
+    return mean_interval(values, clusters, **options)
 
 
 def paired_interval(

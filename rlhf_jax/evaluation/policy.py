@@ -97,16 +97,16 @@ def load_policy(directory: str | os.PathLike, name: str | None = None, **options
       InputError: there is a reward or value model, not a language model.
     """
     from rlhf_jax.data import load_tokenizer
-    from rlhf_jax.models import LanguageModel, load_pretrained
+    from rlhf_jax.models import load_pretrained
 
     found = load_pretrained(directory)
     if found.kind != "lm":
         raise InputError(f"{directory}: holds a {found.kind} model, expected a policy")
     return model_policy(
         name or os.path.basename(os.path.normpath(directory)),
-        LanguageModel(found.config),
+        found.model,
         found.params,
-        load_tokenizer(directory),
+        load_tokenizer(found.path),
         **options,
     )
 

@@ -20,10 +20,9 @@ from jaxtyping import Bool, Float
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.intervals import (
     Interval,
-    bootstrap_interval,
     bootstrap_totals,
     expanded_percentiles,
-    mean_interval,
+    rate_interval,
 )
 from rlhf_jax.evaluation.scores import Score
 
@@ -121,7 +120,7 @@ def _verdicts(judge: Judge, prompts, first, second) -> Float[np.ndarray, "N"]:
 
 def win_rate(comparisons: Comparisons, **options) -> Interval:
     """How often the left policy wins, a tie counting half; with its interval."""
-    return mean_interval(comparisons.outcomes, comparisons.clusters, **options)
+    return rate_interval(comparisons.outcomes, comparisons.clusters, **options)
 
 
 def length_controlled_win_rate(
@@ -194,9 +193,7 @@ def preference_summary(comparisons: Comparisons, **options) -> dict[str, Interva
         "words more than the baseline": comparisons.length_difference,
     }
     summary = {
-        name: bootstrap_interval(
-            np.asarray(values, float), clusters=clusters, **options
-        )
+        name: rate_interval(np.asarray(values, float), clusters, **options)
         for name, values in columns.items()
     }
     summary["win rate, length-controlled"] = length_controlled_win_rate(comparisons)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from rlhf_jax.data.records import Ranking
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.intervals import Interval, mean_interval
+from rlhf_jax.evaluation.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.scores import Score
 
 __all__ = [
@@ -103,7 +103,7 @@ def _right(margins: np.ndarray) -> np.ndarray:
 
 def pair_accuracy(pairs: Pairs, **options) -> Interval:
     """Share of comparisons in which the better response scores higher."""
-    return mean_interval(_right(pairs.margins), pairs.prompts, **options)
+    return rate_interval(_right(pairs.margins), pairs.prompts, **options)
 
 
 def accuracy_by_rank_gap(pairs: Pairs, **options) -> dict[int, Interval]:
@@ -111,7 +111,7 @@ def accuracy_by_rank_gap(pairs: Pairs, **options) -> dict[int, Interval]:
     found = {}
     for gap in sorted(set(pairs.rank_gaps.tolist())):
         rows = np.flatnonzero(pairs.rank_gaps == gap)
-        found[gap] = mean_interval(
+        found[gap] = rate_interval(
             _right(pairs.margins[rows]), [pairs.prompts[i] for i in rows], **options
         )
     return found
@@ -245,7 +245,7 @@ def cross_validated_accuracy(
             right[name].append(_right(pairs.margins))
             prompts[name] += pairs.prompts
     return {
-        name: mean_interval(np.concatenate(right[name]), prompts[name])
+        name: rate_interval(np.concatenate(right[name]), prompts[name])
         for name in right
     }
 

@@ -74,11 +74,10 @@ def load_reward(directory: str | os.PathLike, **options):
       InputError: there is a language model.
     """
     from rlhf_jax.data import load_tokenizer
-    from rlhf_jax.models import ScalarModel, load_pretrained
+    from rlhf_jax.models import load_pretrained
 
     found = load_pretrained(directory)
     if found.kind != "scalar":
         raise InputError(f"{directory}: holds a {found.kind}, expected a reward model")
-    return model_reward(
-        ScalarModel(found.config), found.params, load_tokenizer(directory), **options
-    )
+    tokenizer = load_tokenizer(found.path)
+    return model_reward(found.model, found.params, tokenizer, **options)

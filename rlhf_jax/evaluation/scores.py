@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.intervals import Interval, bootstrap_interval
+from rlhf_jax.evaluation.intervals import Interval, bootstrap_interval, rate_interval
 
 __all__ = ["Score", "cut_at_newline"]
 
@@ -75,10 +75,14 @@ class Score:
         )
 
     def interval(self, **options) -> Interval:
-        """The metric and its interval; `options` as for `bootstrap_interval`."""
-        return bootstrap_interval(
-            self.values, self.statistic, clusters=self.clusters, **options
-        ).scaled(self.scale)
+        """The metric and its interval; `options` of the bootstrap."""
+        if self.statistic is None:
+            found = rate_interval(self.values, self.clusters, **options)
+        else:
+            found = bootstrap_interval(
+                self.values, self.statistic, clusters=self.clusters, **options
+            )
+        return found.scaled(self.scale)
 
     def minus(self, other: "Score", **options) -> Interval:
         """The paired difference self - other over the items that both have.

@@ -172,7 +172,7 @@ def _cell(row: ResultRow, policy: str, digits: int | None, intervals: bool) -> s
     if difference is None or not intervals:
         return text
     sign = "+" if difference.estimate >= 0 else ""
-    return f"{text} Δ {sign}{number_text(difference, digits, True)}"
+    return f"{text}\nΔ {sign}{number_text(difference, digits, True)}"
 
 
 def number_text(interval: Interval, digits: int | None, with_ends: bool) -> str:

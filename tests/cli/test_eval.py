@@ -100,3 +100,61 @@ def test_labels_of_people_become_tables(tmp_path, capsys):
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "6.000" in out and "100.0" in out
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Two tiny policies and a tiny reward model, saved as users save theirs."""
+    import functools
+
+    import jax
+
+    from rlhf_jax.data import ByteTokenizer
+    from rlhf_jax.models import (
+        LanguageModel,
+        ScalarModel,
+        TrunkConfig,
+        init_params,
+        save_pretrained,
+    )
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    config = TrunkConfig(
+        vocab_size=258, context_length=512, embed_dim=16, num_layers=1, num_heads=2
+    )
+    for seed, (name, kind) in enumerate(
+        [("gpt", LanguageModel), ("ppo", LanguageModel), ("rm", ScalarModel)]
+    ):
+        fresh = jax.jit(functools.partial(init_params, kind(config)))
+        params = fresh(jax.random.key(seed))
+        save_pretrained(folder / name, config, params, ByteTokenizer())
+    return folder
+
+
+def test_checkpoints_are_compared_by_a_reward_model(checkpoints, tmp_path, capsys):
+    prompts = tmp_path / "prompts.jsonl"
+    rows = [{"id": str(n), "prompt": f"prompt {n}"} for n in range(6)]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["eval", str(checkpoints / "gpt"), f"new={checkpoints / 'ppo'}"]
+    words += ["--suite", "preference", "--baseline", "gpt", "--max-new-tokens", "8"]
+    words += ["--judge", f"reward:{checkpoints / 'rm'}", "--prompts", str(prompts)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert "both orders agree" in capsys.readouterr().out
+    document = json.loads((tmp_path / "out/results.json").read_text())
+    assert document["policies"] == ["new"] and document["rows"][0]["cells"]["new"]
+
+
+def test_a_reward_model_is_judged_on_rankings(checkpoints, tmp_path, capsys):
+    path = tmp_path / "rankings.jsonl"
+    row = {
+        "id": "r",
+        "prompt": "p",
+        "responses": ["a", "bb", "c c"],
+        "ranks": [1, 2, 3],
+    }
+    path.write_text(json.dumps(row) + "\n")
+    rm = str(checkpoints / "rm")
+    assert main(["eval", rm, "--suite", "reward-model", "--data", str(path)]) == 0
+    assert "accuracy %" in capsys.readouterr().out
+    assert main(["eval", rm, "--suite", "world-truth"]) == 2
+    assert "expected a policy" in capsys.readouterr().err

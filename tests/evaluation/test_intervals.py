@@ -12,6 +12,7 @@ from rlhf_jax.evaluation.intervals import (
     expanded_percentiles,
     mean_interval,
     paired_interval,
+    rate_interval,
     wilson_interval,
 )
 
@@ -139,3 +140,10 @@ def test_nothing_and_not_a_number_are_refused(values):
 def test_clusters_of_another_length_are_refused():
     with pytest.raises(ValueError, match="2 cluster names for 3 items"):
         mean_interval([1.0, 2.0, 3.0], ["a", "b"])
+
+
+def test_a_rate_of_all_alike_is_not_certain():
+    assert rate_interval([0.0] * 20).high == wilson_interval(0, 20).high
+    clustered = rate_interval([1.0] * 20, ["p", "q"] * 10)
+    assert clustered.low == wilson_interval(2, 2).low and clustered.num_items == 20
+    assert rate_interval([0.0, 1.0] * 9) == mean_interval([0.0, 1.0] * 9)

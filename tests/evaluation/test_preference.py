@@ -79,7 +79,7 @@ def test_the_interval_counts_prompts_not_pairs():
     del rng
 
 
-def simulated(rng, skill, length_taste, count=3000):
+def simulated(rng, skill, length_taste, count=1500):
     gap = rng.normal(0.8, 1.0, count)  # the policy writes longer answers
     wins = rng.random(count) < 1 / (1 + np.exp(-(skill + length_taste * np.tanh(gap))))
     return Comparisons(
@@ -94,13 +94,13 @@ def simulated(rng, skill, length_taste, count=3000):
 def test_length_control_takes_away_what_length_alone_won():
     found = simulated(np.random.default_rng(1), skill=0.0, length_taste=3.0)
     assert win_rate(found).low > 0.6
-    controlled = length_controlled_win_rate(found, num_resamples=200)
+    controlled = length_controlled_win_rate(found, num_resamples=100)
     assert controlled.low < 0.5 < controlled.high
 
 
 def test_length_control_leaves_skill_alone():
     found = simulated(np.random.default_rng(2), skill=1.0, length_taste=0.0)
-    controlled = length_controlled_win_rate(found, num_resamples=200)
+    controlled = length_controlled_win_rate(found, num_resamples=100)
     truth = 1 / (1 + np.exp(-1.0))
     assert controlled.low < truth < controlled.high
 

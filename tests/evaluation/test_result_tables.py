@@ -71,9 +71,9 @@ def test_the_alignment_tax_says_who_lost_what():
 
 
 def test_one_item_gives_a_document_without_infinity():
-    table = result_table("t", {"a": [score([1.0])]})
+    table = result_table("t", {"a": [score([2.0])]})
     cell = json.loads(json.dumps(table.document(), allow_nan=False))["rows"][0]["cells"]
-    assert cell["a"]["low"] is None and cell["a"]["estimate"] == 1.0
+    assert cell["a"]["low"] is None and cell["a"]["estimate"] == 2.0
 
 
 def test_an_unknown_baseline_and_a_metric_scored_twice_are_refused():
