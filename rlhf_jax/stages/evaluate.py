@@ -108,6 +108,7 @@ def run(
         name: policy.sample([p.prompt for p in prompts], config.seed)
         for name, policy in policies.items()
     }
+    closed = any(prompt.meta.get("closed_domain") for prompt in prompts)
     tax = alignment_tax(
         {
             name: [
@@ -118,7 +119,7 @@ def run(
                 *world_truth(policy, seed=config.world_seed),
                 *world_toxicity(policy, seed=config.world_seed),
                 *world_bias(policy),
-                *world_hallucination(policy, prompts),
+                *(world_hallucination(policy, prompts) if closed else ()),
             ]
             for name, policy in policies.items()
         },
