@@ -5,7 +5,8 @@ what a number is
     scores            Score: one value per item, kept for pairing
     tables            ResultTable: metrics by policies; the alignment tax
 what is asked of a model
-    policy            Policy: generate, logprobs; from a model, its params, a tokenizer
+    policy            Policy: generate, logprobs, as functions of texts
+    model_functions   the same of a model, its params and a tokenizer
     rewards           a reward model as a function of texts
     harness           a policy for lm-evaluation-harness
 people and judges
@@ -29,7 +30,8 @@ reward models
     overoptimization  reward against √KL, fits and their peaks
 running them
     world             all of it on the embedded world
-    suites, runs      by name, from files or the hub
+    public            the public NLP tasks, zero- and few-shot
+    suites, runs      by name, from files or the hub; settings: what may be chosen
     files             rows with the place of everything that is wrong
 """
 

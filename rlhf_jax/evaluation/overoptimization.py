@@ -63,8 +63,8 @@ class Fit:
       alpha: initial slope (per √nat).
       beta: how fast it turns.
       r_squared: share of variance explained, against R = 0 if the data do not vary.
-      peak_distance: d where R is greatest; inf where β ≤ 0 (it never turns).
-      peak_reward: R there.
+
+    The peak (`peak_distance`, `peak_reward`) is at infinity where β ≤ 0.
     """
 
     kind: str
@@ -74,6 +74,7 @@ class Fit:
 
     @property
     def peak_distance(self) -> float:
+        """d where R is greatest."""
         if self.beta <= 0:
             return float("inf")
         if self.kind == "rl":
@@ -82,6 +83,7 @@ class Fit:
 
     @property
     def peak_reward(self) -> float:
+        """R at the peak."""
         if self.beta <= 0:
             return float("inf")
         return float(self(np.array([self.peak_distance]))[0])

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import padded
+from rlhf_jax.evaluation.model_functions import padded
 
 __all__ = ["load_reward", "model_reward"]
 

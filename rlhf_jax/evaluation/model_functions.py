@@ -1,0 +1,216 @@
+"""A language model as functions of texts: what it writes, how likely a text is.
+
+Rows are sorted by length, put in batches of one size and padded to powers of two, so
+that a suite of thousands of texts compiles a handful of programs. Hidden states become
+logits only where a completion stands.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from rlhf_jax.errors import InputError
+
+__all__ = ["ModelFunctions", "padded", "score_program"]
+
+_SHORTEST = 16  # the smallest padded length [tokens]; longer ones double
+
+
+@dataclasses.dataclass
+class ModelFunctions:
+    """Text in, text and log-probabilities out; lengths are padded to powers of two."""
+
+    model: object
+    params: dict
+    tokenizer: object
+    max_new_tokens: int = 64
+    batch_size: int = 16
+    stop_at_newline: bool = False
+    truncated: int = 0
+
+    def logprobs(
+        self, prompts: Sequence[str], completions: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "N"], Int[np.ndarray, "N"]]:
+        """(sums in nats, token counts) of the completions; an empty one is (0, 0)."""
+        sums, _, counts = self._scored(prompts, completions)
+        return sums, counts
+
+    def is_greedy(
+        self, prompts: Sequence[str], completions: Sequence[str]
+    ) -> Bool[np.ndarray, "N"]:
+        """Whether each token of the completion is the likeliest one."""
+        return self._scored(prompts, completions)[1]
+
+    def generate(self, prompts: Sequence[str]) -> list[str]:
+        """Continuations at temperature 0."""
+        return self._written(prompts, temperature=0.0, seed=0)
+
+    def sample(self, prompts: Sequence[str], seed: int) -> list[str]:
+        """Continuations at temperature 1; row i of a seed is the same in any batch."""
+        return self._written(prompts, temperature=1.0, seed=seed)
+
+    def _prompt_ids(self, prompt: str, room: int) -> list[int]:
+        begin = getattr(self.tokenizer, "begin_token", None)
+        head = [] if begin is None else [begin]
+        ids = self.tokenizer.encode(prompt)
+        if not head and not ids:
+            head = [self.tokenizer.end_token]
+        if room < 1 + len(head):
+            raise InputError(
+                f"no room for a prompt: of the context's {self._context} tokens "
+                f"{self._context - room} are for what follows"
+            )
+        self.truncated += len(head) + len(ids) > room
+        return head + ids[max(0, len(head) + len(ids) - room) :]
+
+    @property
+    def _context(self) -> int:
+        return self.model.config.context_length
+
+    def _scored(self, prompts, completions):
+        if len(prompts) != len(completions):
+            raise InputError(
+                f"{len(prompts)} prompts for {len(completions)} completions"
+            )
+        tails = [self.tokenizer.encode(text) for text in completions]
+        heads = [
+            self._prompt_ids(text, self._context - len(tail))
+            for text, tail in zip(prompts, tails, strict=True)
+        ]
+        sums, greedy = np.zeros(len(heads)), np.ones(len(heads), bool)
+        score = score_program(self.model)
+        for rows in self._batches(
+            [len(h) + len(t) for h, t in zip(heads, tails, strict=True)]
+        ):
+            arrays = self._pair_arrays(
+                [heads[i] for i in rows], [tails[i] for i in rows]
+            )
+            found = score(self.params, *arrays)
+            sums[rows] = np.asarray(found[0])[: len(rows)]
+            greedy[rows] = np.asarray(found[1])[: len(rows)]
+        return sums, greedy, np.array([len(tail) for tail in tails])
+
+    def _batches(self, lengths: Sequence[int]):
+        """Rows in batches of like length, so that little is padded."""
+        order = np.argsort(lengths, kind="stable")
+        for start in range(0, len(order), self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def _pair_arrays(self, heads, tails):
+        width = padded(
+            max(len(h) + len(t) for h, t in zip(heads, tails, strict=True)),
+            self._context,
+        )
+        tail_width = padded(max(map(len, tails)), self._context)
+        tokens = np.full((self.batch_size, width), self.tokenizer.pad_token, np.int32)
+        valid = np.zeros((self.batch_size, width), bool)
+        targets = np.zeros((self.batch_size, tail_width), np.int32)
+        mask = np.zeros((self.batch_size, tail_width), bool)
+        starts = np.zeros(self.batch_size, np.int32)
+        valid[:, 0] = True  # a row that is only filler needs something to attend to
+        for i, (head, tail) in enumerate(zip(heads, tails, strict=True)):
+            tokens[i, : len(head) + len(tail)] = head + tail
+            valid[i, : len(head) + len(tail)] = True
+            targets[i, : len(tail)], mask[i, : len(tail)] = tail, True
+            starts[i] = len(head) - 1
+        return tokens, valid, targets, mask, starts
+
+    def _written(self, prompts, *, temperature: float, seed: int) -> list[str]:
+        from rlhf_jax.sampling import SamplingSpec, generate
+
+        spec = SamplingSpec(
+            self.max_new_tokens,
+            temperature,
+            end_tokens=self._end_tokens(),
+            pad_token=self.tokenizer.pad_token,
+        )
+        ids = [
+            self._prompt_ids(p, self._context - self.max_new_tokens) for p in prompts
+        ]
+        texts = [""] * len(ids)
+        for rows in self._batches([len(some) for some in ids]):
+            width = padded(max(len(ids[i]) for i in rows), self._context)
+            tokens = np.full(
+                (self.batch_size, width), self.tokenizer.pad_token, np.int32
+            )
+            valid = np.zeros((self.batch_size, width), bool)
+            limits = np.zeros(self.batch_size, np.int32)  # 0: a filler row
+            names = np.zeros(self.batch_size, np.int32)
+            for place, row in enumerate(rows):
+                tokens[place, width - len(ids[row]) :] = ids[row]
+                valid[place, width - len(ids[row]) :] = True
+                limits[place], names[place] = self.max_new_tokens, row
+            samples = generate(
+                self.model,
+                self.params,
+                tokens,
+                valid,
+                names,
+                jax.random.key(seed),
+                spec,
+                limits=jnp.asarray(limits),
+            )
+            written, mask = np.asarray(samples.tokens), np.asarray(samples.mask)
+            for place, row in enumerate(rows):
+                texts[row] = self._text(written[place][mask[place]])
+        return texts
+
+    def _text(self, tokens: Int[np.ndarray, "R"]) -> str:
+        ends = set(self.tokenizer.end_tokens)
+        return self.tokenizer.decode([int(t) for t in tokens if int(t) not in ends])
+
+    def _end_tokens(self) -> tuple[int, ...]:
+        ends = list(self.tokenizer.end_tokens)
+        if self.stop_at_newline:
+            word = self.tokenizer.encode("a")
+            for newline in ("\n", "\n\n"):
+                # behind a word, because some tokenizers open a text with a space
+                ids = self.tokenizer.encode(f"a{newline}")
+                if ids[:-1] == word and ids[-1] not in ends:
+                    ends.append(ids[-1])
+        return tuple(ends)
+
+
+def padded(length: int, limit: int) -> int:
+    """The next power of two from 16 up, at most `limit`: few shapes, few compilations.
+
+    >>> padded(5, 512), padded(17, 512), padded(300, 320)
+    (16, 32, 320)
+    """
+    return min(max(_SHORTEST, 1 << (length - 1).bit_length()), max(limit, length))
+
+
+@functools.cache
+def score_program(model):
+    """The jitted scorer of one model; hidden states become logits only at completions.
+
+    Returns:
+      (params, tokens [B,T], valid [B,T], targets [B,C], mask [B,C], starts [B]) ->
+      (sums [B] in nats, greedy [B]); `starts` is the place of the last prompt token.
+    """
+    from rlhf_jax.losses import token_logprobs, weighted_sum
+
+    def score(
+        params,
+        tokens: Int[Array, "B T"],
+        valid: Bool[Array, "B T"],
+        targets: Int[Array, "B C"],
+        mask: Bool[Array, "B C"],
+        starts: Int[Array, "B"],
+    ):
+        hidden = model.apply({"params": params}, tokens, valid, method="hidden")
+        places = starts[:, None] + jnp.arange(targets.shape[1])[None]
+        places = jnp.minimum(places, tokens.shape[1] - 1)
+        hidden = jnp.take_along_axis(hidden, places[:, :, None], axis=1)
+        logits = model.logits(params, hidden)
+        per_token = token_logprobs(logits, targets)
+        sums = jax.vmap(weighted_sum)(per_token, mask.astype(jnp.float32))
+        greedy = jnp.where(mask, jnp.argmax(logits, axis=-1) == targets, True)
+        return sums, greedy.all(axis=-1)
+
+    return jax.jit(score)
