@@ -10,11 +10,14 @@ sight       who sees whom: padding, packing, cache, prefix
 kernels     cuDNN and TPU attention behind `TrunkConfig.attention`
 cache       keys and values of tokens already read
 heads       `LanguageModel`, `ScalarModel`, `init_params`
+pretrained, export   checkpoints in transformers' layout
+families, dialects, weights   their tensors, their config.json, their files
 prefix      K responses against one prompt, computed once
 """
 
 from rlhf_jax.models.cache import KVCache, grow_cache, init_cache
 from rlhf_jax.models.config import RopeScaling, TrunkConfig
+from rlhf_jax.models.export import save_pretrained
 from rlhf_jax.models.heads import (
     LanguageModel,
     ScalarModel,
@@ -22,6 +25,13 @@ from rlhf_jax.models.heads import (
     last_values,
 )
 from rlhf_jax.models.prefix import shared_prefix_hidden, shared_prefix_values
+from rlhf_jax.models.pretrained import (
+    Pretrained,
+    abstract_params,
+    leaf_paths,
+    load_pretrained,
+    model_of,
+)
 from rlhf_jax.models.sizes import GPT3_SIZES, gpt3_config
 from rlhf_jax.models.trunk import Trunk, stack_layers, unstack_layers
 
@@ -29,15 +39,21 @@ __all__ = [
     "GPT3_SIZES",
     "KVCache",
     "LanguageModel",
+    "Pretrained",
     "RopeScaling",
     "ScalarModel",
     "Trunk",
     "TrunkConfig",
+    "abstract_params",
     "gpt3_config",
     "grow_cache",
     "init_cache",
     "init_params",
     "last_values",
+    "leaf_paths",
+    "load_pretrained",
+    "model_of",
+    "save_pretrained",
     "shared_prefix_hidden",
     "shared_prefix_values",
     "stack_layers",

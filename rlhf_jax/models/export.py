@@ -1,0 +1,124 @@
+"""Writing checkpoints in transformers' layout: `save_pretrained`."""
+
+import json
+import pathlib
+import re
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.models.config import TrunkConfig
+from rlhf_jax.models.dialects import hf_config
+from rlhf_jax.models.families import FAMILIES, theirs_of
+from rlhf_jax.models.pretrained import leaf_paths
+from rlhf_jax.models.trunk import stack_layers
+from rlhf_jax.models.weights import numpy_dtype, save_weights
+
+SHARD_BYTES = 5 * 10**9
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "*.jinja",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "special_tokens_map.json",
+    "generation_config.json",
+)
+
+
+def save_pretrained(
+    directory: str | pathlib.Path,
+    config: TrunkConfig,
+    params: dict,
+    tokenizer: Any = None,
+    *,
+    family: str | None = None,
+    dtype: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> pathlib.Path:
+    """Writes a directory that transformers and `load_pretrained` read.
+
+    A `ScalarModel` becomes `<Family>ForSequenceClassification` with one label. Its
+    bias, which transformers' heads lack, is written as `score.bias` when it is not 0;
+    transformers then reports an unused tensor and its scores lack that constant.
+
+    Args:
+      directory: made when absent; weights in it are replaced.
+      config: of the trunk.
+      params: of a `LanguageModel` or a `ScalarModel`.
+      tokenizer: with `save(dir)`, `end_token`, `pad_token`; or a directory whose
+        tokenizer files are copied; None: no tokenizer files.
+      family: `model_type`; None: the first that can express the config.
+      dtype: of the file; None: that of the parameters.
+      shard_bytes: most bytes per file.
+
+    Returns:
+      The directory.
+
+    Raises:
+      InputError: no family can express the config; or parameters that are not finite.
+    """
+    directory = pathlib.Path(directory)
+    kind = "scalar" if "head" in params else "lm"
+    raw = hf_config(config, family, kind)
+    family = FAMILIES[raw["model_type"]]
+    directory.mkdir(parents=True, exist_ok=True)
+    leaves = leaf_paths(stack_layers(params))
+    stored = str(next(iter(leaves.values())).dtype) if dtype is None else dtype
+    save_weights(
+        directory, _tensors(family, config, leaves, numpy_dtype(stored)), shard_bytes
+    )
+    scalar = f"{family.architecture}ForSequenceClassification"
+    raw["architectures"] = [scalar if kind == "scalar" else family.causal]
+    raw |= {"torch_dtype": stored, "dtype": stored, "use_cache": kind == "lm"}
+    raw |= _save_tokenizer(directory, config, tokenizer)
+    _write_json(directory / "config.json", raw)
+    return directory
+
+
+def _tensors(family, config, leaves, dtype):
+    """(name, array) of every tensor of theirs, one on the host at a time."""
+    for name, row in family.tensors(set(leaves), config).items():
+        layer = None
+        if "{l}" in row.theirs:
+            layer = int(re.search(r"\.(\d+)\.", name).group(1))
+        parts = [leaves[path] for path in row.ours]
+        parts = [_on_host(p if layer is None else p[layer]) for p in parts]
+        array = theirs_of(parts, row, config).astype(dtype)
+        if not np.isfinite(array.astype(np.float32)).all():
+            raise InputError(f"{', '.join(row.ours)}: NaN or infinity, nothing saved")
+        if name != "score.bias" or array.any():
+            yield name, array
+
+
+def _on_host(leaf) -> np.ndarray:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(leaf, tiled=True)
+    return np.asarray(leaf)
+
+
+def _save_tokenizer(directory, config, tokenizer) -> dict:
+    """Tokenizer files and generation_config.json; the ids config.json repeats."""
+    if tokenizer is None:
+        return {}
+    if isinstance(tokenizer, str | pathlib.Path):
+        for pattern in _TOKENIZER_FILES:
+            for file in pathlib.Path(tokenizer).glob(pattern):
+                shutil.copyfile(file, directory / file.name)
+        return {}
+    tokenizer.save(directory)
+    ids = {"eos_token_id": tokenizer.end_token, "pad_token_id": tokenizer.pad_token}
+    ids = {name: id for name, id in ids.items() if id < config.vocab_size}
+    _write_json(directory / "generation_config.json", ids)
+    return ids
+
+
+def _write_json(path: pathlib.Path, value: dict) -> None:
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    draft.replace(path)
