@@ -1,8 +1,10 @@
 """One save at a time in the background: arrays, manifest, name, retention."""
 
+import atexit
 import errno
 import logging
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +54,7 @@ class Saver:
         self._cleaned = False
         self._thread: threading.Thread | None = None
         self._failure: tuple[int, int, BaseException] | None = None  # step, bytes, why
+        atexit.register(_say_if_lost, weakref.ref(self))
 
     def start(self, step: int, leaves: Mapping[str, Any], about: dict) -> None:
         """Copies the leaves and begins to write them.
@@ -159,3 +162,16 @@ def _described(leaf: Any) -> Any:
     if isinstance(leaf, jax.Array):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     return leaf
+
+
+def _say_if_lost(reference: "weakref.ref[Saver]") -> None:
+    """At the end of a process that never closed its store: a save cannot finish."""
+    saver = reference()
+    if saver is None or saver._thread is None:
+        return
+    saver._thread.join()
+    if saver._failure is not None:
+        step, _, error = saver._failure
+        logger.error(
+            "step %d was not saved, the store was never closed: %s", step, reason(error)
+        )

@@ -71,6 +71,27 @@ def test_a_run_killed_at_every_point_of_saving_ends_in_the_same_bits(
     checked(tmp_path, uninterrupted)
 
 
+def test_a_save_lost_because_nobody_closed_the_store_is_said(tmp_path):
+    code = (
+        "import jax.numpy as jnp\n"
+        "from rlhf_jax.checkpoints import CheckpointStore\n"
+        "store = CheckpointStore('c')\n"
+        "store.save(1, {'w': jnp.ones(3)})\n"
+        "store.save(2, {'w': jnp.ones(3)})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "RLHF_FAULT": "ckpt.before_manifest:2:EIO"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "step 2 was not saved, the store was never closed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert CheckpointStore(tmp_path / "c").latest_step() == 1
+
+
 @pytest.mark.chaos
 def test_a_run_killed_at_100_random_instants_ends_in_the_same_bits(
     tmp_path, uninterrupted
