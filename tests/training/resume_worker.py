@@ -22,7 +22,7 @@ SAVE_EVERY = 3
 def main(workdir, steps):
     logging.basicConfig(level=logging.INFO)
     workdir = pathlib.Path(workdir)
-    mesh = make_mesh(1, 2, 1)
+    mesh = make_mesh()
     store = CheckpointStore(workdir / "checkpoints", keep_last=2)
     tracker = RunTracker(workdir, tensorboard=False)
     state, start = resume_or_init(

@@ -25,7 +25,7 @@ KILLS = (
 
 
 def start(workdir, fault=None):
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     env.pop("RLHF_FAULT", None)
     if fault:
         env["RLHF_FAULT"] = fault
