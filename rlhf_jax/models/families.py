@@ -80,7 +80,7 @@ HEAD = (
 )
 
 
-def _pair(theirs: str, ours: str, layout: str = "transposed") -> tuple[Row, Row]:
+def product_rows(theirs: str, ours: str, layout: str = "transposed") -> tuple[Row, Row]:
     """A product's weight and bias."""
     return (
         Row(f"{theirs}.weight", (f"{ours}/kernel",), layout),
@@ -88,7 +88,7 @@ def _pair(theirs: str, ours: str, layout: str = "transposed") -> tuple[Row, Row]
     )
 
 
-def _norm(theirs: str, ours: str) -> tuple[Row, Row]:
+def norm_rows(theirs: str, ours: str) -> tuple[Row, Row]:
     return (
         Row(f"{theirs}.weight", (f"{ours}/scale",)),
         Row(f"{theirs}.bias", (f"{ours}/bias",)),
@@ -114,13 +114,13 @@ GPT2 = Family(
     (
         Row("wte.weight", ("trunk/token_embed/embedding",)),
         Row("wpe.weight", ("trunk/position_embed/embedding",)),
-        *_norm("h.{l}.ln_1", f"{_LAYERS}/attention_norm"),
+        *norm_rows("h.{l}.ln_1", f"{_LAYERS}/attention_norm"),
         *_fused("h.{l}.attn.c_attn", "columns"),
-        *_pair("h.{l}.attn.c_proj", f"{_LAYERS}/attention/out", "same"),
-        *_norm("h.{l}.ln_2", f"{_LAYERS}/mlp_norm"),
-        *_pair("h.{l}.mlp.c_fc", f"{_LAYERS}/mlp/up", "same"),
-        *_pair("h.{l}.mlp.c_proj", f"{_LAYERS}/mlp/down", "same"),
-        *_norm("ln_f", "trunk/final_norm"),
+        *product_rows("h.{l}.attn.c_proj", f"{_LAYERS}/attention/out", "same"),
+        *norm_rows("h.{l}.ln_2", f"{_LAYERS}/mlp_norm"),
+        *product_rows("h.{l}.mlp.c_fc", f"{_LAYERS}/mlp/up", "same"),
+        *product_rows("h.{l}.mlp.c_proj", f"{_LAYERS}/mlp/down", "same"),
+        *norm_rows("ln_f", "trunk/final_norm"),
     ),
     ignored=(r"attn\.(masked_)?bias$",),
 )
@@ -131,13 +131,13 @@ GPT_NEOX = Family(
     "gpt_neox.",
     (
         Row("embed_in.weight", ("trunk/token_embed/embedding",)),
-        *_norm("layers.{l}.input_layernorm", f"{_LAYERS}/attention_norm"),
+        *norm_rows("layers.{l}.input_layernorm", f"{_LAYERS}/attention_norm"),
         *_fused("layers.{l}.attention.query_key_value", "per_head"),
-        *_pair("layers.{l}.attention.dense", f"{_LAYERS}/attention/out"),
-        *_norm("layers.{l}.post_attention_layernorm", f"{_LAYERS}/mlp_norm"),
-        *_pair("layers.{l}.mlp.dense_h_to_4h", f"{_LAYERS}/mlp/up"),
-        *_pair("layers.{l}.mlp.dense_4h_to_h", f"{_LAYERS}/mlp/down"),
-        *_norm("final_layer_norm", "trunk/final_norm"),
+        *product_rows("layers.{l}.attention.dense", f"{_LAYERS}/attention/out"),
+        *norm_rows("layers.{l}.post_attention_layernorm", f"{_LAYERS}/mlp_norm"),
+        *product_rows("layers.{l}.mlp.dense_h_to_4h", f"{_LAYERS}/mlp/up"),
+        *product_rows("layers.{l}.mlp.dense_4h_to_h", f"{_LAYERS}/mlp/down"),
+        *norm_rows("final_layer_norm", "trunk/final_norm"),
     ),
     unembedding="embed_out.weight",
     ignored=(r"attention\.(masked_)?bias$", r"rotary_emb\.inv_freq$"),
@@ -163,12 +163,14 @@ def _llama(name: str, architecture: str, post_norms: bool = False) -> Family:
     for theirs, ours in norms:
         rows.append(Row(f"{layer}.{theirs}.weight", (f"{_LAYERS}/{ours}/scale",)))
     for theirs, ours in heads:
-        rows += _pair(f"{layer}.self_attn.{theirs}_proj", f"{_LAYERS}/attention/{ours}")
+        rows += product_rows(
+            f"{layer}.self_attn.{theirs}_proj", f"{_LAYERS}/attention/{ours}"
+        )
     for theirs, ours in (("q_norm", "query_norm"), ("k_norm", "key_norm")):
         path = f"{_LAYERS}/attention/{ours}/scale"
         rows.append(Row(f"{layer}.self_attn.{theirs}.weight", (path,)))
     for part in ("gate", "up", "down"):
-        rows += _pair(f"{layer}.mlp.{part}_proj", f"{_LAYERS}/mlp/{part}")
+        rows += product_rows(f"{layer}.mlp.{part}_proj", f"{_LAYERS}/mlp/{part}")
     return Family(name, architecture, "model.", tuple(rows))
 
 

@@ -89,29 +89,47 @@ def load_pretrained(
     Raises:
       InputError: one clear reason, naming the file and the tensor.
     """
+    found, sources, weights = _checked(name, dtype)
+    params = read_leaves(found.params, sources, weights, found.config, shardings)
+    return dataclasses.replace(found, params=params)
+
+
+def pretrained_shapes(
+    name: str | pathlib.Path, *, dtype: str | None = None
+) -> Pretrained:
+    """As `load_pretrained`, all checks of names and shapes included, but no numbers.
+
+    Returns:
+      A `Pretrained` whose params are `jax.ShapeDtypeStruct`s.
+    """
+    found, _, _ = _checked(name, dtype)
+    return found
+
+
+def _checked(name, dtype):
+    """What the headers tell: (shapes, where each leaf is, open files)."""
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    path = _directory(name)
+    path = checkpoint_directory(name)
     raw = read_json(path / "config.json")
     config = trunk_config(raw, str(path / "config.json"))
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)
-    family = FAMILIES[raw["model_type"]]
     weights = open_weights(path)
-    family = _as_stored(family, weights)
+    family = as_stored(FAMILIES[raw["model_type"]], weights)
     kind = "scalar" if "score.weight" in weights.files else "lm"
     abstract = abstract_params(model_of(kind, config), dtype or "float32")
-    sources = _matched(family, config, abstract, weights)
-    params = _read(abstract, sources, weights, config, shardings)
+    sources = matched(family, config, abstract, weights)
     generation = path / "generation_config.json"
-    return Pretrained(
+    found = Pretrained(
         config=config,
-        params=params,
+        params=abstract,
         kind=kind,
         family=family.name,
         path=path,
         generation=read_json(generation) if generation.is_file() else {},
     )
+    return found, sources, weights
 
 
 def abstract_params(model, dtype: str = "float32") -> dict:
@@ -128,7 +146,7 @@ def leaf_paths(params: dict) -> dict[str, Any]:
     return {name(path): leaf for path, leaf in flat}
 
 
-def _directory(name) -> pathlib.Path:
+def checkpoint_directory(name) -> pathlib.Path:
     path = pathlib.Path(name)
     if path.is_dir():
         return path
@@ -142,14 +160,14 @@ def _directory(name) -> pathlib.Path:
         raise InputError(f"{name}: no directory, nor on the hub: {error}") from None
 
 
-def _as_stored(family: Family, weights: Weights) -> Family:
+def as_stored(family: Family, weights: Weights) -> Family:
     """The family without its prefix, where the file holds a bare trunk ("gpt2")."""
     if any(name.startswith(family.prefix) for name in weights.files):
         return family
     return dataclasses.replace(family, prefix="")
 
 
-def _matched(family, config, abstract, weights) -> dict[str, list[tuple[str, Row]]]:
+def matched(family, config, abstract, weights) -> dict[str, list[tuple[str, Row]]]:
     """Leaf path -> its (tensor, row) per layer; names and shapes all checked."""
     leaves = leaf_paths(abstract)
     tensors = family.tensors(set(leaves), config)
@@ -170,7 +188,7 @@ def _matched(family, config, abstract, weights) -> dict[str, list[tuple[str, Row
                 f"config.json asks for {list(expected)}"
             )
     ignored = list(family.ignored)
-    if config.tied_unembedding:
+    if "unembedding" not in leaves:  # tied, or a scalar model
         ignored.append(f"^{re.escape(family.unembedding)}$")
     for name in weights.files:
         if name not in tensors and not any(re.search(p, name) for p in ignored):
@@ -183,7 +201,7 @@ def _matched(family, config, abstract, weights) -> dict[str, list[tuple[str, Row
     return sources
 
 
-def _read(abstract, sources, weights, config, shardings) -> dict:
+def read_leaves(abstract, sources, weights, config, shardings) -> dict:
     """Every leaf, each device's part read by itself."""
     if shardings is None:
         first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

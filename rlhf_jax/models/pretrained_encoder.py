@@ -1,0 +1,119 @@
+"""Reading a BERT in transformers' layout into an encoder reward model."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.models.encoder import EncoderConfig, init_encoder_params
+from rlhf_jax.models.families import Family, Row, norm_rows, product_rows
+from rlhf_jax.models.pretrained import (
+    as_stored,
+    checkpoint_directory,
+    matched,
+    read_leaves,
+)
+from rlhf_jax.models.weights import open_weights, read_json
+
+_LAYER = "encoder.layer.{l}"
+_EMBEDDINGS = (("word", "token"), ("position", "position"), ("token_type", "type"))
+_PRODUCTS = (
+    ("attention.self.query", "query"),
+    ("attention.self.key", "key"),
+    ("attention.self.value", "value"),
+    ("attention.output.dense", "out"),
+    ("intermediate.dense", "up"),
+    ("output.dense", "down"),
+)
+_NORMS = (("attention.output", "attention_norm"), ("output", "mlp_norm"))
+BERT = Family(
+    "bert",
+    "Bert",
+    "bert.",
+    (
+        *(
+            Row(f"embeddings.{t}_embeddings.weight", (f"encoder/{o}_embed/embedding",))
+            for t, o in _EMBEDDINGS
+        ),
+        *norm_rows("embeddings.LayerNorm", "encoder/embed_norm"),
+        *(
+            row
+            for theirs, ours in _PRODUCTS
+            for row in product_rows(f"{_LAYER}.{theirs}", f"encoder/layers/{ours}")
+        ),
+        *(
+            row
+            for theirs, ours in _NORMS
+            for row in norm_rows(
+                f"{_LAYER}.{theirs}.LayerNorm", f"encoder/layers/{ours}"
+            )
+        ),
+        *product_rows("pooler.dense", "encoder/pooler"),
+    ),
+    ignored=(r"^cls\.", r"position_ids$", r"pooler\.", r"^classifier\."),
+)
+_KEYS = {
+    "vocab_size": "vocab_size",
+    "context_length": "max_position_embeddings",
+    "embed_dim": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "mlp_dim": "intermediate_size",
+    "num_types": "type_vocab_size",
+    "norm_eps": "layer_norm_eps",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedEncoder:
+    """An encoder that was read, under a fresh head.
+
+    Attributes:
+      config: of the encoder.
+      params: of an `EncoderRewardModel`: {"encoder": .., "head": ..}.
+      path: the directory, which holds the tokenizer's files too.
+    """
+
+    config: EncoderConfig
+    params: dict
+    path: pathlib.Path
+
+
+def load_encoder(
+    name: str | pathlib.Path,
+    key: jax.Array,
+    *,
+    shardings: Callable[[Any], Any] | None = None,
+    **changes,
+) -> PretrainedEncoder:
+    """Reads a BERT checkpoint (safetensors) and puts a fresh head on it.
+
+    Args:
+      name: a directory in transformers' layout, or a name on the hub.
+      key: of the head.
+      shardings: as for `load_pretrained`.
+      **changes: fields of `EncoderConfig`, such as pooling="mean" or frozen=True.
+
+    Raises:
+      InputError: not a BERT, or one of the faults that `load_pretrained` names.
+    """
+    path = checkpoint_directory(name)
+    file = path / "config.json"
+    raw = read_json(file)
+    if raw.get("model_type") != "bert":
+        raise InputError(f"{file}: model_type {raw.get('model_type')!r}, not 'bert'")
+    if raw.get("hidden_act", "gelu") != "gelu":
+        raise InputError(f"{file}: hidden_act {raw['hidden_act']!r}, expected 'gelu'")
+    fields = {ours: raw[theirs] for ours, theirs in _KEYS.items() if theirs in raw}
+    config = EncoderConfig(**(fields | changes))
+    fresh = jax.eval_shape(lambda: init_encoder_params(config, jax.random.key(0)))
+    encoder = {"encoder": fresh["encoder"]}
+    weights = open_weights(path)
+    family = as_stored(BERT, weights)
+    sources = matched(family, config, encoder, weights)
+    read = read_leaves(encoder, sources, weights, config, shardings)
+    head = jax.jit(lambda key: init_encoder_params(config, key)["head"])(key)
+    return PretrainedEncoder(config, {**read, "head": head}, path)
