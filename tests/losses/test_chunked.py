@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rlhf_jax import losses
 
+few = settings(max_examples=6)
 SETTINGS = {"temperature": 0.7, "soft_cap": 3.0}
 
 
@@ -73,13 +74,29 @@ def assert_close(ours, theirs, tolerance=2e-5):
         np.testing.assert_allclose(one, other, atol=tolerance * scale, rtol=tolerance)
 
 
-@settings(max_examples=8)
-@given(
-    st.sampled_from([(), (7,), (3, 0), (3, 5), (2, 1, 4)]), st.sampled_from([1, 4, 100])
+@pytest.mark.parametrize(
+    ("shape", "chunk_size"),
+    [((), 1), ((7,), 4), ((3, 5), 1), ((3, 5), 6), ((2, 1, 4), 100)],
 )
 def test_any_cut_gives_the_plain_value_and_gradient(shape, chunk_size):
     arrays = model(shape)
     assert_close(chunked_gradients(*arrays, chunk_size), plain_gradients(*arrays))
+
+
+@few
+@given(st.integers(1, 40), st.integers(0, 2**31))
+def test_no_chunk_size_changes_a_value(chunk_size, seed):
+    hidden, unembedding, _, tokens = model((3, 5), seed=seed)
+    logprobs = losses.chunked_logprobs(
+        hidden, unembedding, tokens, chunk_size=chunk_size
+    ).logprobs
+    plain = losses.token_logprobs(jnp.matmul(hidden, unembedding.T), tokens)
+    np.testing.assert_allclose(logprobs, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_no_tokens_give_no_logprobs():
+    hidden, unembedding, _, tokens = model((3, 0))
+    assert losses.chunked_logprobs(hidden, unembedding, tokens).logprobs.shape == (3, 0)
 
 
 def test_bfloat16_states_give_float32_results_summed_in_float32():
