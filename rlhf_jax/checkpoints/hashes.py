@@ -58,7 +58,8 @@ def state_hash(tree: Any) -> str:
 def tree_hash(path: str | os.PathLike) -> str:
     """SHA-256 over the names and contents of all files under a directory.
 
-    Times, owners and hidden files (a leading dot) do not count.
+    Times, owners and hidden files (a leading dot) do not count. A link to a file
+    counts as that file: the hub's cache is made of such links.
 
     Args:
       path: a directory, or one file.
@@ -67,7 +68,7 @@ def tree_hash(path: str | os.PathLike) -> str:
       64 hexadecimal digits.
 
     Raises:
-      InputError: nothing there, or a symbolic link or a device among the files.
+      InputError: nothing there, or a linked directory or a device among the files.
     """
     root = pathlib.Path(path)
     if root.is_file():
@@ -75,13 +76,17 @@ def tree_hash(path: str | os.PathLike) -> str:
     if not root.is_dir():
         raise InputError(f"{root}: no file or directory to hash")
     digest = hashlib.sha256()
-    for name in sorted(regular_files(root)):
+    for name in sorted(regular_files(root, links=True)):
         digest.update(f"{name}\0{_content_hash(root / name)}\0".encode())
     return digest.hexdigest()
 
 
-def regular_files(root: pathlib.Path) -> Iterator[str]:
+def regular_files(root: pathlib.Path, *, links: bool = False) -> Iterator[str]:
     """Relative POSIX paths of the files under `root`, hidden ones left out.
+
+    Args:
+      root: a directory.
+      links: take links to files for files; else refuse them.
 
     Raises:
       InputError: something that is neither a file nor a directory, so that no link
@@ -91,9 +96,9 @@ def regular_files(root: pathlib.Path) -> Iterator[str]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir(follow_symlinks=False):
-            inside = regular_files(pathlib.Path(entry.path))
+            inside = regular_files(pathlib.Path(entry.path), links=links)
             yield from (f"{entry.name}/{name}" for name in inside)
-        elif entry.is_file(follow_symlinks=False):
+        elif entry.is_file(follow_symlinks=links):
             yield entry.name
         else:
             raise InputError(f"{entry.path}: a link or device, not a file")

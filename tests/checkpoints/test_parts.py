@@ -74,14 +74,20 @@ def test_a_tree_hash_sees_names_and_contents_and_nothing_else(tmp_path):
     assert len({tree_hash(tmp_path / "a" / "x"), tree_hash(tmp_path / "d" / "x")}) == 2
 
 
-def test_a_tree_hash_follows_no_links(tmp_path):
-    os.symlink("/etc/hostname", tmp_path / "link")
+def test_a_tree_hash_takes_linked_files_and_refuses_linked_directories(tmp_path):
+    for name in ("a", "b", "blobs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "blobs" / "1").write_text("weights")
+    (tmp_path / "a" / "model").write_text("weights")
+    os.symlink(tmp_path / "blobs" / "1", tmp_path / "b" / "model")
+    assert tree_hash(tmp_path / "a") == tree_hash(tmp_path / "b")
+    with pytest.raises(OSError):
+        checksum(tmp_path / "b" / "model")
+    os.symlink(tmp_path / "b", tmp_path / "b" / "again")
     with pytest.raises(InputError, match="link or device"):
-        tree_hash(tmp_path)
+        tree_hash(tmp_path / "b")
     with pytest.raises(InputError, match="no file or directory"):
         tree_hash(tmp_path / "absent")
-    with pytest.raises(OSError):
-        checksum(tmp_path / "link")
 
 
 def test_differences_name_each_key_once():
