@@ -68,6 +68,19 @@ class ModelFunctions:
         self.truncated += len(head) + len(ids) > room
         return head + ids[max(0, len(head) + len(ids) - room) :]
 
+    def _completion_ids(self, prompt: str, completion: str) -> list[int]:
+        """The completion's tokens as they stand behind the prompt.
+
+        Encoded alone, some tokenizers (SentencePiece's) would put a space of their own
+        in front of it. Where the prompt's tokens change with what follows, the two are
+        encoded apart, as in training.
+        """
+        head = self.tokenizer.encode(prompt)
+        whole = self.tokenizer.encode(prompt + completion)
+        if whole[: len(head)] == head:
+            return whole[len(head) :]
+        return self.tokenizer.encode(completion)
+
     @property
     def _context(self) -> int:
         return self.model.config.context_length
@@ -77,7 +90,10 @@ class ModelFunctions:
             raise InputError(
                 f"{len(prompts)} prompts for {len(completions)} completions"
             )
-        tails = [self.tokenizer.encode(text) for text in completions]
+        tails = [
+            self._completion_ids(prompt, text)
+            for prompt, text in zip(prompts, completions, strict=True)
+        ]
         heads = [
             self._prompt_ids(text, self._context - len(tail))
             for text, tail in zip(prompts, tails, strict=True)

@@ -140,3 +140,16 @@ def test_a_reward_is_the_value_at_the_end_token():
     np.testing.assert_allclose(
         found[1:2], reward(prompts[1:2], responses[1:2]), atol=1e-5
     )
+
+
+class Spacing(ByteTokenizer):
+    """Opens every text with a space, as SentencePiece does; "ab" is one token."""
+
+    def encode(self, text):
+        return super().encode((" " + text).replace("ab", "@") if text else "")
+
+
+def test_a_completion_is_encoded_as_it_stands_behind_its_prompt(model, params):
+    functions = ModelFunctions(model, params, Spacing())
+    assert functions._completion_ids("Answer:", " Yes") == list(b" Yes")
+    assert functions._completion_ids("a", "b") == list(b" b")  # merging would eat "a"
