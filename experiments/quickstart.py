@@ -44,7 +44,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         ptx_coef=ptx_coef,
         ptx_per_episode=1,
         ptx_window=144,
-        episodes=64 * 60,
+        episodes=64 * 40,
         batch_size=64,
         minibatch_size=16,
         optimizer=adam(1e-4, schedule="constant"),
@@ -73,9 +73,10 @@ def get_config():
             ),
             window=144,
             batch_size=32,
-            steps=1500,
+            steps=700,
+            evaluate_every=350,
             optimizer=OptimizerConfig(
-                learning_rate=2e-3, warmup_steps=100, weight_decay=0.1
+                learning_rate=3e-3, warmup_steps=70, weight_decay=0.1
             ),
         ),
         "sft": sft.Config(
@@ -98,6 +99,8 @@ def get_config():
             policies=("@sft/model", "@ppo_init/model"),
             prompts=(f"{WORLD}/rankings.train.jsonl",),
             labelers="simulated:training",
+            max_prompts=1200,
+            batch_size=128,
             **LENGTHS,
         ),
         "held_out_candidates": candidates.Config(

@@ -39,28 +39,25 @@ def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from rlhf_jax.cli.report import make_reports
-    from rlhf_jax.parallel import start_distributed
+    from rlhf_jax.parallel import keep_freed_memory, start_distributed
     from rlhf_jax.stages.experiment import kind_of, load_experiment
     from rlhf_jax.stages.pipeline import run_experiment
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
     experiment, overrides = load_experiment(args.experiment, args.overrides)
     if args.dry_run:
         from rlhf_jax.stages.plan import describe
 
         print(describe(experiment))
         return 0
+    keep_freed_memory()
     start_distributed(experiment.settings.distributed)
     only = args.stages.split(",") if args.stages else None
     if only is not None and not all(only):
         raise InputError("--stages: expected names separated by commas")
     workdir = pathlib.Path(args.workdir or f"runs/{experiment.name}")
-    run_experiment(
-        experiment,
-        workdir,
-        only=only,
-        overrides=overrides,
-    )
+    run_experiment(experiment, workdir, only=only, overrides=overrides)
     if any(kind_of(config) == "evaluate" for config in experiment.stages.values()):
         make_reports(workdir)
     return 0

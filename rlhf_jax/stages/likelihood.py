@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlhf_jax.losses import chunked_logprobs, weighted_sum
+from rlhf_jax.losses import chunked_logprobs, next_token_pairs, weighted_sum
 from rlhf_jax.stages.inputs import numeric
 
 __all__ = ["make_loss", "make_perplexity", "sequence_logprobs"]
@@ -43,10 +43,11 @@ def sequence_logprobs(
         method="hidden",
         **apply_options,
     )
+    states, targets = next_token_pairs(hidden, batch["tokens"])
     return chunked_logprobs(
-        hidden[:, :-1],
+        states,
         model.unembedding(params),
-        batch["tokens"][:, 1:],
+        targets,
         soft_cap=model.config.logit_soft_cap,
     ).logprobs
 

@@ -28,7 +28,12 @@ from rlhf_jax.evaluation.reward_model import (
     pairs_of,
     score_rankings,
 )
-from rlhf_jax.losses import ranking_loss, terminal_index, weighted_sum
+from rlhf_jax.losses import (
+    ranking_accuracy,
+    ranking_loss,
+    terminal_index,
+    weighted_sum,
+)
 from rlhf_jax.models import shared_prefix_values
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, reward_from, save_model
 from rlhf_jax.stages.inputs import (
@@ -138,24 +143,13 @@ def make_loss(model: Any) -> Callable:
         options = {"deterministic": False, "rngs": {"dropout": rng}} if dropout else {}
         scores = ranking_scores(model, params, batch, **options)
         losses = ranking_loss(scores, batch["ranks"], batch["present"])
-        accuracy = prompt_accuracy(scores, batch["ranks"], batch["present"])
+        accuracy = ranking_accuracy(scores, batch["ranks"], batch["present"])
         weights = batch["weights"]
         return weighted_sum(losses, weights), {
             "accuracy": weighted_sum(accuracy, weights)
         }
 
     return loss_fn
-
-
-def prompt_accuracy(
-    scores: Float[Array, "B K"], ranks: Array, present: Array
-) -> Float[Array, " B"]:
-    """The share of a prompt's untied pairs that the scores order as the labeler did."""
-    better = ranks[:, :, None] < ranks[:, None, :]
-    pairs = better & present[:, :, None] & present[:, None, :]
-    right = pairs & (scores[:, :, None] > scores[:, None, :])
-    count = jnp.maximum(pairs.sum(axis=(1, 2)), 1)
-    return right.sum(axis=(1, 2)) / count.astype(jnp.float32)
 
 
 def run(

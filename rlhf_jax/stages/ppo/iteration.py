@@ -115,6 +115,7 @@ class Iteration:
             jnp.arange(rows),
             named_key(state.rng, "generate", iteration),
             self.spec,
+            mesh=self.mesh if self.mesh.size > 1 else None,
         )
         return {
             "prompts": batch["prompts"],
