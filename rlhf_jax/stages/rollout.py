@@ -123,8 +123,13 @@ def advantages_of(
     Returns:
       `assessed` with `rewards`, `advantages`, `returns` [B,R], and the mask without
       the rows whose score is not finite.
+
+    Raises:
+      TypeError: integer scores; they have lost their fraction somewhere.
     """
-    scores = assessed["scores"].astype(jnp.float32)
+    scores = assessed["scores"]
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        raise TypeError(f"scores must be floating point, got {scores.dtype}")
     if shaping.missing_end_score is not None:
         scores = jnp.where(assessed["finished"], scores, shaping.missing_end_score)
     good = jnp.isfinite(scores)

@@ -1,0 +1,76 @@
+"""One tiny world and one tiny run, shared by every test of the stages.
+
+`tiny.done("sft")` runs a stage of `tiny_experiment` once, with what it starts from, and
+gives its directory; `tiny.config("sft", epochs=1)` its config with real paths.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+
+import pytest
+import tiny_experiment
+
+from rlhf_jax.stages import hand_over, pipeline
+from rlhf_jax.stages.experiment import KINDS, kind_of, references
+from rlhf_jax.stages.hand_over import load_model, reward_from, save_model
+from rlhf_jax.tracking import read_metrics
+
+
+class Tiny:
+    """A run directory whose stages are done when somebody asks for them."""
+
+    settings = tiny_experiment.SETTINGS
+
+    def __init__(self, workdir: pathlib.Path):
+        self.workdir = workdir
+        self.stages = tiny_experiment.stages()
+        # tests of one stage should not wait for the training of those before it
+        self.stages["reward"] = dataclasses.replace(
+            self.stages["reward"],
+            init="@pretrain/model",
+            rankings=("@world/rankings.train.jsonl",),
+        )
+
+    def config(self, name: str, **changes):
+        """The config of a stage; what it refers to is done."""
+        config = dataclasses.replace(self.stages[name], **changes)
+        for reference in references(config):
+            self.done(reference.split("/")[0])
+        return pipeline.resolved(config, self.workdir)
+
+    def run(self, name: str, workdir: pathlib.Path, *, settings=None, **changes):
+        """Runs a stage with a changed config somewhere else."""
+        config = self.config(name, **changes)
+        module = importlib.import_module(KINDS[kind_of(config)])
+        return module.run(config, workdir, settings or self.settings)
+
+    def done(self, name: str) -> pathlib.Path:
+        """The directory of a finished stage."""
+        directory = self.workdir / name
+        if not directory.exists():
+            if name == "fresh_reward":
+                self._fresh_reward(directory / "model")
+            else:
+                self.run(name, directory)
+        return directory
+
+    def model(self, name: str) -> hand_over.LoadedModel:
+        """The model of a stage."""
+        return load_model(self.done(name) / "model")
+
+    def metrics(self, name: str) -> list[dict]:
+        """The lines of metrics of a stage."""
+        return list(read_metrics(self.done(name)))
+
+    def _fresh_reward(self, directory: pathlib.Path) -> None:
+        """A reward model that nobody trained: enough where only its shape matters."""
+        import jax
+
+        start = reward_from(self.model("pretrain"), jax.random.key(1))
+        save_model(directory, start.model, start.params, start.tokenizer, {})
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Tiny:
+    return Tiny(tmp_path_factory.mktemp("tiny"))
