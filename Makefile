@@ -5,8 +5,11 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.ready
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: test test-slow chaos demo demo-seeds lint format bench setup clean
-setup: $(STAMP)
+help:                ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+.PHONY: help test test-slow chaos demo demo-seeds lint format bench setup clean
+setup: $(STAMP)      ## only the environment
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 test: $(STAMP)       ## the default suite: unit, property, doctests (about 5 minutes on 2 cores)
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## what takes minutes: notebooks, long kill tests, 3-seed checks
 	$(PY) -m pytest -q -m slow

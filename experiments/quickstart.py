@@ -26,7 +26,25 @@ from rlhf_jax.stages import (
 from rlhf_jax.training import OptimizerConfig
 
 LENGTHS = {"max_prompt": 96, "max_response": 48}
+WINDOW = 144
 WORLD = "@world"
+# 1 M parameters; rotary positions learn to copy from the prompt in fewer steps than
+# the learned ones of GPT-3
+MODEL = TrunkConfig(
+    vocab_size=1536,
+    context_length=WINDOW,
+    embed_dim=128,
+    num_layers=4,
+    num_heads=4,
+    mlp_dim=344,
+    positions="rotary",
+    norm="rms",
+    activation="silu",
+    gated_mlp=True,
+    qkv_bias=False,
+    out_bias=False,
+    mlp_bias=False,
+)
 
 
 def adam(learning_rate: float, **changes) -> OptimizerConfig:
@@ -43,7 +61,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         texts=(f"{WORLD}/pretraining.train.jsonl",),
         ptx_coef=ptx_coef,
         ptx_per_episode=1,
-        ptx_window=144,
+        ptx_window=WINDOW,
         episodes=64 * 40,
         batch_size=64,
         minibatch_size=16,
@@ -59,40 +77,40 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
 def get_config():
     """The experiment as a `ConfigDict`."""
     stages = {
-        "world": simulate.Config(),
+        "world": simulate.Config(sizes={"demonstrations": 6000}),
         "pretrain": pretrain.Config(
             texts=(f"{WORLD}/pretraining.train.jsonl",),
             valid_texts=(f"{WORLD}/pretraining.valid.jsonl",),
             tokenizer=f"{WORLD}/tokenizer",
-            model=TrunkConfig(
-                vocab_size=1536,
-                context_length=160,
-                embed_dim=128,
-                num_layers=4,
-                num_heads=4,
-            ),
-            window=144,
-            batch_size=32,
-            steps=700,
-            evaluate_every=350,
+            model=MODEL,
+            window=WINDOW,
+            batch_size=16,
+            steps=1800,
+            evaluate_every=900,
             optimizer=OptimizerConfig(
-                learning_rate=3e-3, warmup_steps=70, weight_decay=0.1
+                learning_rate=3e-3, warmup_steps=100, weight_decay=0.1
             ),
         ),
         "sft": sft.Config(
             init="@pretrain/model",
             demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
             valid_demonstrations=(f"{WORLD}/demonstrations.valid.jsonl",),
-            epochs=4,
-            optimizer=adam(5e-4),
+            epochs=5,
+            batch_size=16,
+            layout="packed",
+            residual_dropout=0.1,
+            optimizer=adam(1e-3),
+            clip_norm=1.0,
             **LENGTHS,
         ),
         "ppo_init": sft.ppo_init(
             "@pretrain/model",
             (f"{WORLD}/demonstrations.train.jsonl",),
             texts=(f"{WORLD}/pretraining.train.jsonl",),
-            mix_fraction=0.1,
-            optimizer=adam(5e-4),
+            batch_size=16,
+            layout="packed",
+            optimizer=adam(1e-3),
+            clip_norm=1.0,
             **LENGTHS,
         ),
         "candidates": candidates.Config(

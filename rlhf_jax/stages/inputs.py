@@ -1,12 +1,13 @@
 """Files -> streams: the data side of every stage's wiring."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from rlhf_jax import data
-from rlhf_jax.data import Demonstration, Prompt, Ranking, Stream, Text
+from rlhf_jax.data import Demonstration, Intake, Prompt, Ranking, Stream, Text
 from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 
@@ -25,7 +26,9 @@ __all__ = [
 ]
 
 
-def read_rows(files: Sequence[str], kind: type) -> Iterator[Any]:
+def read_rows(
+    files: Sequence[str], kind: type, *, intake: Intake | None = None
+) -> Iterator[Any]:
     """The records of several files, one after the other.
 
     Args:
@@ -34,13 +37,14 @@ def read_rows(files: Sequence[str], kind: type) -> Iterator[Any]:
         `trees.jsonl.gz#oasst-demonstrations`.
       kind: `Demonstration`, `Ranking`, `Prompt` or `Text`; a `Prompt` is also taken
         from a demonstration or a ranking, without its responses.
+      intake: what becomes of bad rows, and the counts; refuses them when None.
 
     Raises:
       InputError: bad rows, with file and line, or rows of another kind.
     """
     for file in files:
         path, _, named = file.partition("#")
-        for record in read(path, named or "auto"):
+        for record in read(path, named or "auto", intake=intake):
             if kind is Prompt and isinstance(record, Demonstration | Ranking):
                 yield prompt_of(record)
             elif isinstance(record, kind):
@@ -115,21 +119,55 @@ def demonstration_stream(
             context_length=window,
             max_prompt=max_prompt,
             max_response=max_response,
-            layout="padded" if mix_fraction else layout,
+            layout=layout,
             train_on_prompt=train_on_prompt,
             seed=seed,
         )
 
     if not mix_fraction:
         return demonstrations(batch_size)
+    if layout == "buckets":
+        raise InputError("layout: demonstrations in buckets cannot be mixed with text")
+
+    def windows(size: int) -> Stream:
+        stream = text_stream(texts, tokenizer, window, size, seed)
+        return PackedWindows(stream) if layout == "packed" else stream
+
     return data.mixed_stream(
-        [
-            demonstrations,
-            lambda size: text_stream(texts, tokenizer, window, size, seed),
-        ],
+        [demonstrations, windows],
         [1 - mix_fraction, mix_fraction],
         batch_size=batch_size,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedWindows:
+    """Windows of text in the form of packed rows: one segment each, from position 0."""
+
+    stream: Stream
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that hold each window once."""
+        return self.stream.steps_per_epoch
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What encoding dropped or cut."""
+        return self.stream.counts
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """The batch of a step, with "segments" and "positions" [B, T]."""
+        batch = self.stream.batch(step)
+        valid = batch["valid"]
+        places = np.arange(valid.shape[1], dtype=np.int32)
+        return batch | {
+            "segments": valid.astype(np.int32),
+            "positions": np.where(valid, places, 0).astype(np.int32),
+        }
 
 
 def ranking_stream(

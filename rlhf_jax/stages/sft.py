@@ -53,7 +53,7 @@ class Config:
     # longest prompt and response in tokens; C: 1k each, in a context of 2k
     max_prompt: int = 1000
     max_response: int = 1000
-    # "padded" (one per row), "packed" or "buckets" by length; a mix is padded
+    # "padded" (one per row), "packed" (several per row) or "buckets" by length
     layout: str = "padded"
     # train on the prompt's tokens too; NOT STATED
     train_on_prompt: bool = False
