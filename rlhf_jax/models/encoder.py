@@ -120,7 +120,8 @@ class Encoder(nn.Module):
 
     def _pooled(self, x, valid):
         if self.config.pooling == "mean":
-            weights = valid / jnp.maximum(valid.sum(axis=1, keepdims=True), 1)
+            weights = valid.astype(jnp.float32)
+            weights = weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
             return jnp.einsum("btd,bt->bd", x.astype(jnp.float32), weights)
         first = jnp.argmax(valid, axis=1)
         x = jnp.take_along_axis(x, first[:, None, None], axis=1)[:, 0]
