@@ -3,6 +3,8 @@
 A stage is a loss and a stream of batches; a checkpoint joins one stage to the next.
 
     simulate    the embedded world as files
+    prepare     data files -> record files, with the paper's rules and a report
+    labelled    labelled sentences -> rankings
     tokenizer   a BPE trained on the experiment's text
     pretrain    the GPT baseline
     sft         supervised fine-tuning, and the initialisation of PPO
@@ -12,6 +14,8 @@ A stage is a loss and a stream of batches; a checkpoint joins one stage to the n
     dpo         the ranking baseline without a reward model
     best_of_n   the sampling baseline
     evaluate    the tables and the report of a run
+    judge       policies by a classifier that shares nothing with the reward model
+    baselines   a reward model beside chance, length and a bag of words
 
     likelihood  -log p(text), shared by pretraining, SFT and ptx
     responses   logprobs, values and scores of responses
@@ -34,11 +38,15 @@ _LAZY = {
     "save_model": "rlhf_jax.stages.hand_over",
 }
 _STAGES = (
+    "baselines",
     "best_of_n",
     "candidates",
     "dpo",
     "evaluate",
+    "judge",
+    "labelled",
     "ppo",
+    "prepare",
     "pretrain",
     "reward",
     "sft",

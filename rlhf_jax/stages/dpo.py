@@ -145,18 +145,20 @@ def run(
         batch_size=config.batch_size,
         seed=config.seed,
     )
+    steps = config.epochs * stream.steps_per_epoch
     with open_session(
         workdir,
         settings or RunSettings(),
         identity=config,
         batch_ids=batch_ids(stream),
+        steps=steps,
     ) as session:
         state = fit(
             session,
             make_loss(start.model, start.params, config.beta),
             start.params,
             stream.batch,
-            config.epochs * stream.steps_per_epoch,
+            steps,
             optimizer=config.optimizer,
             seed=config.seed,
             microbatches=config.microbatches,

@@ -28,6 +28,7 @@ KINDS = {
     "simulate": "rlhf_jax.stages.simulate",
     "tokenizer": "rlhf_jax.stages.tokenizer",
     "prepare": "rlhf_jax.stages.prepare",
+    "labelled": "rlhf_jax.stages.labelled",
     "pretrain": "rlhf_jax.stages.pretrain",
     "sft": "rlhf_jax.stages.sft",
     "candidates": "rlhf_jax.stages.candidates",
@@ -36,6 +37,8 @@ KINDS = {
     "dpo": "rlhf_jax.stages.dpo",
     "best_of_n": "rlhf_jax.stages.best_of_n",
     "evaluate": "rlhf_jax.stages.evaluate",
+    "judge": "rlhf_jax.stages.judge",
+    "baselines": "rlhf_jax.stages.baselines",
 }
 _OWN_KEYS = ("name", "seed", "settings", "stages")
 

@@ -1,6 +1,7 @@
 """Stages in order, each exactly once: done ones are skipped, cut ones continue.
 
-    <workdir>/<stage>/stage.json    what it is: config and content hash
+    <workdir>/<stage>/stage.json    what it is: kind, content hash, config, inputs
+    <workdir>/<stage>/provenance.json   versions, git revision, overrides, data hashes
     <workdir>/<stage>/done.json     written last, when the stage has finished
 
 The content hash of a stage covers its config, the contents of the files it names and
@@ -24,6 +25,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.faults import fault
 from rlhf_jax.stages.experiment import KINDS, Experiment, kind_of, references
 from rlhf_jax.stages.schema import resolved_json
+from rlhf_jax.tracking import RunDirectory
 
 __all__ = ["content_hashes", "run_experiment"]
 
@@ -62,12 +64,13 @@ def run_experiment(
         )
     _write_json(workdir / "experiment.json", json.loads(resolved_json(experiment)))
     _write_json(workdir / "overrides.json", overrides or {})
+    changed = [f"{key}={value}" for key, value in (overrides or {}).items()]
     hashes: dict[str, str] = {}
     for name, config in experiment.stages.items():
         hashes[name] = content_hash(config, hashes)
         if only is not None and name not in only:
             continue
-        _run_stage(experiment, name, hashes, workdir, say)
+        _run_stage(experiment, name, hashes, workdir, changed, say)
     return {name: workdir / name for name in experiment.stages}
 
 
@@ -76,6 +79,7 @@ def _run_stage(
     name: str,
     hashes: dict[str, str],
     workdir: pathlib.Path,
+    overrides: Sequence[str],
     say: Callable[[str], None],
 ) -> None:
     config, folder, wanted = experiment.stages[name], workdir / name, hashes[name]
@@ -91,6 +95,12 @@ def _run_stage(
         ref.split("/")[0]: hashes[ref.split("/")[0]] for ref in references(config)
     }
     _write_json(folder / "stage.json", description)
+    RunDirectory(folder).begin(
+        description["config"],
+        overrides=overrides,
+        data={path: path for path in sorted(_files(config))},
+        parents=description["inputs"],
+    )
     say(f"{name}: {kind_of(config)} ({wanted[:8]})")
     module = importlib.import_module(KINDS[kind_of(config)])
     started = time.monotonic()

@@ -82,18 +82,20 @@ def run(
         found = perplexity(params, one_epoch(held_out))
         return {"valid/nats_per_token": found["nats_per_token"]}
 
+    steps = config.steps
     with open_session(
         workdir,
         settings or RunSettings(),
         identity=config,
         batch_ids=batch_ids(stream),
+        steps=steps,
     ) as session:
         state = fit(
             session,
             make_loss(start.model),
             start.params,
             stream.batch,
-            config.steps,
+            steps,
             optimizer=config.optimizer,
             seed=config.seed,
             microbatches=config.microbatches,

@@ -161,18 +161,20 @@ def run(
     start = reward_from(base, named_key(jax.random.key(config.seed), "head"))
     stream = _stream(config, start, config.rankings, config.seed)
     measure = make_measure(config, start)
+    steps = config.epochs * stream.steps_per_epoch
     with open_session(
         workdir,
         settings or RunSettings(),
         identity=config,
         batch_ids=batch_ids(stream),
+        steps=steps,
     ) as session:
         state = fit(
             session,
             make_loss(start.model),
             start.params,
             stream.batch,
-            config.epochs * stream.steps_per_epoch,
+            steps,
             optimizer=config.optimizer,
             seed=config.seed,
             microbatches=config.microbatches,

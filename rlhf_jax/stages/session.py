@@ -120,6 +120,7 @@ def open_session(
     alarms: tuple[Alarm, ...] = (),
     batch_ids: Callable[[int], Any] | None = None,
     identity: Any = None,
+    steps: int | None = None,
 ) -> Iterator[Session]:
     """Opens a stage's directory; checkpoints and metrics are closed on leaving.
 
@@ -129,6 +130,7 @@ def open_session(
       alarms: besides the default ones.
       batch_ids: step -> names of the rows of its batch, for `bad_batches/`.
       identity: the stage's config; a checkpoint of another one is refused.
+      steps: of the whole run; shows progress on stderr.
     """
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -139,7 +141,11 @@ def open_session(
         identity={} if identity is None else json.loads(resolved_json(identity)),
     )
     tracker = RunTracker(
-        workdir, tensorboard=settings.tensorboard, wandb=settings.wandb
+        workdir,
+        tensorboard=settings.tensorboard,
+        wandb=settings.wandb,
+        total_steps=steps,
+        description=workdir.name,
     )
     guards = Guards(
         workdir,

@@ -132,18 +132,20 @@ def run(
         mix_fraction=config.mix_fraction,
     )
     selection = Selection(config, start, workdir)
+    steps = config.epochs * stream.steps_per_epoch
     with open_session(
         workdir,
         settings or RunSettings(),
         identity=config,
         batch_ids=batch_ids(stream),
+        steps=steps,
     ) as session:
         state = fit(
             session,
             make_loss(start.model),
             start.params,
             stream.batch,
-            config.epochs * stream.steps_per_epoch,
+            steps,
             optimizer=config.optimizer,
             seed=config.seed,
             microbatches=config.microbatches,

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import jax
 
-SHOWN = ("loss", "reward", "kl", "accuracy", "reward_mean", "score_mean")
+SHOWN = ("loss", "score", "kl", "accuracy")
 _WINDOW = 50  # updates that the rate looks back, so that compiling is soon forgotten
 
 

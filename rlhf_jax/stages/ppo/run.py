@@ -61,7 +61,11 @@ def run(
         )
     check_players(config, players, prompts.batch(0))
     with open_session(
-        workdir, settings or RunSettings(), alarms=alarms(config), identity=config
+        workdir,
+        settings or RunSettings(),
+        alarms=alarms(config),
+        identity=config,
+        steps=config.iterations,
     ) as session:
         state = _train(session, config, players, prompts, texts)
     policy = state.ema["policy"] if config.result == "ema" else state.params["policy"]
