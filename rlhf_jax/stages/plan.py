@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
-from rlhf_jax.models.pretrained import read_config
+from rlhf_jax.models.pretrained import pretrained_shapes
 from rlhf_jax.stages.experiment import Experiment, kind_of
 
 __all__ = ["StagePlan", "describe", "plans"]
@@ -77,7 +77,7 @@ def _shape_of(config: Any, shapes: dict[str, TrunkConfig]) -> TrunkConfig | None
     if start.startswith("@"):
         return shapes.get(start[1:].split("/")[0])
     if (pathlib.Path(start) / "config.json").is_file():
-        return read_config(start)
+        return pretrained_shapes(start).config
     return None
 
 

@@ -1,0 +1,70 @@
+"""Every experiment that ships can be planned, on a laptop, without its data."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from rlhf_jax.stages.experiment import load_experiment
+from rlhf_jax.stages.plan import describe, plans
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "experiments"
+FILES = [
+    path
+    for path in sorted(FOLDER.rglob("*.py"))
+    if "def get_config(" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_an_experiment_loads_and_plans(path):
+    experiment, overrides = load_experiment(str(path), [])
+    assert overrides == {}
+    text = describe(experiment)
+    assert all(name in text for name in experiment.stages)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_an_experiment_says_its_source_and_its_command(path):
+    header = path.read_text().split('"""')[1]
+    assert "rlhf-jax run" in header
+
+
+def test_the_largest_plan_has_the_paper_s_numbers():
+    path = FOLDER / "instructgpt/175b.py"
+    experiment, _ = load_experiment(str(path), [])
+    found = {plan.name: plan for plan in plans(experiment)}
+    assert 174e9 < found["gpt"].params < 176e9
+    assert found["ppo_ptx"].steps == 500
+    assert "4000 updates" in found["ppo_ptx"].note
+    config = experiment.stages["ppo_ptx"]
+    assert (config.ptx_coef, config.kl.kl_coef, config.clip_range) == (27.8, 0.02, 0.2)
+    assert (config.batch_size, config.minibatch_size) == (512, 64)
+    assert experiment.stages["sft"].optimizer.learning_rate == 5.03e-6
+    assert experiment.stages["ppo_init"].optimizer.learning_rate == 2.45e-6
+    assert experiment.stages["ppo_ptx"].value_optimizer.learning_rate == 5e-6
+
+
+def test_the_dry_run_is_a_command_that_allocates_nothing():
+    command = [sys.executable, "-m", "rlhf_jax.cli", "run"]
+    words = [str(FOLDER / "instructgpt/175b.py"), "--dry-run"]
+    done = subprocess.run(
+        [*command, *words, "--config.ppo.kl.kl_coef=0.05"],
+        capture_output=True,
+        text=True,
+        cwd=FOLDER.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ppo_ptx" in done.stdout
+
+
+def test_a_wrong_override_is_one_message_and_exit_code_2():
+    command = [sys.executable, "-m", "rlhf_jax.cli", "run"]
+    words = [str(FOLDER / "quickstart.py"), "--dry-run", "--config.ppo.kl_coeff=1"]
+    done = subprocess.run(
+        [*command, *words], capture_output=True, text=True, cwd=FOLDER.parent
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "kl_coeff" in done.stderr
