@@ -129,7 +129,7 @@ def trunk_config(raw: dict, file: str) -> TrunkConfig:
     for field, (key, default) in KEYS[family].items():
         value = raw.get(key)
         value = default if value is None and key not in raw else value
-        if value is ...:
+        if value is ... or (value is None and default is ...):
             raise InputError(f"{file}: no {key!r}, which {family} needs")
         fields[field] = value
     fields["activation"] = _activation(raw, family, file)

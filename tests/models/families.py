@@ -31,3 +31,15 @@ def loud_params(model, seed=0):
         return jnp.asarray(middle + noise, jnp.float32)
 
     return jax.tree_util.tree_map_with_path(leaf, shapes)
+
+
+def assert_same_gradients(found, expected):
+    """Equal leaf by leaf, up to rounding at the scale of the leaf.
+
+    A leaf whose gradient is 0 by symmetry (a key's bias without rotary positions) has
+    rounding alone; the scale of the whole tree is its floor.
+    """
+    floor = 1e-3 * max(float(jnp.abs(x).max()) for x in jax.tree.leaves(expected))
+    for one, two in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        scale = max(float(jnp.abs(two).max()), floor)
+        np.testing.assert_allclose(one / scale, two / scale, atol=2e-5)

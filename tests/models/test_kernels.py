@@ -1,4 +1,4 @@
-"""Attention kernels: refused where they cannot run, equal where they can be emulated."""
+"""Attention kernels: refused where they cannot run, equal where they are emulated."""
 
 import jax
 import jax.numpy as jnp

@@ -97,7 +97,7 @@ def test_pickles_are_never_read(copied):
     [
         ({"model_type": "mamba"}, ["mamba", "known are gpt2"]),
         ({"hidden_act": "cubic"}, ["hidden_act='cubic'"]),
-        ({"hidden_size": None}, ["embed_dim is None"]),
+        ({"hidden_size": None}, ["no 'hidden_size'"]),
         ({"num_key_value_heads": 3}, ["no multiple of num_kv_heads 3"]),
         ({"rope_parameters": {"rope_type": "yarn"}}, ["rope type 'yarn'"]),
         ({"quantization_config": {"bits": 4}}, ["quantization_config"]),
