@@ -23,14 +23,30 @@ def run(args: argparse.Namespace) -> int:
 
 def make_reports(workdir: pathlib.Path) -> int:
     """Reports of every finished evaluation under a run directory; how many."""
-    from rlhf_jax.reports.run_report import headline_table, write_run_report
     from rlhf_jax.reports.tables import print_table
 
     found = sorted(workdir.glob("*/results.json"))
     for path in found:
-        title = f"{workdir.name}: {path.parent.name}"
+        results = json.loads(path.read_text())
+        write, table = _writer(results)
         target = workdir / f"{path.parent.name}.html"
-        write_run_report(path.parent, target, title=title)
-        print_table(headline_table(json.loads(path.read_text())))
+        write(path.parent, target, title=f"{workdir.name}: {path.parent.name}")
+        print_table(table(results))
         print(f"report: {target}")
     return len(found)
+
+
+def _writer(results: dict):
+    """(writer of the page, main table) of what a stage's results.json holds."""
+    kind = results.get("report", "evaluate")
+    if kind == "judge":
+        from rlhf_jax.reports.judge_report import judge_table, write_judge_report
+
+        return write_judge_report, judge_table
+    if kind == "baselines":
+        from rlhf_jax.reports import baselines_report as baselines
+
+        return baselines.write_baselines_report, baselines.accuracy_table
+    from rlhf_jax.reports.run_report import headline_table, write_run_report
+
+    return write_run_report, headline_table

@@ -8,6 +8,8 @@ from rlhf_jax.errors import InputError
 
 HELP = "run the stages of an experiment file, continuing where a run was cut"
 
+_REPORTED = ("evaluate", "judge", "baselines")  # kinds that write results.json
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--stages: expected names separated by commas")
     workdir = pathlib.Path(args.workdir or f"runs/{experiment.name}")
     run_experiment(experiment, workdir, only=only, overrides=overrides)
-    if any(kind_of(config) == "evaluate" for config in experiment.stages.values()):
+    if only is None or any(
+        kind_of(experiment.stages[name]) in _REPORTED for name in only
+    ):
         make_reports(workdir)
     return 0

@@ -187,15 +187,19 @@ def encode_texts(
 ) -> Iterator[SequenceTokens]:
     """Documents as ids, each closed by the end token, all of it trained.
 
+    Where a model ends its texts with the token that begins the next one (generation
+    stops at the begin token), that token alone stands between two documents.
+
     >>> from rlhf_jax.data import ByteTokenizer, Text
     >>> next(encode_texts([Text(id="1", text="Hi")], ByteTokenizer()))
     SequenceTokens(index=0, tokens=[72, 105, 256], start=1, truncated=False)
     """
     begin, index = _begin(tokenizer), itertools.count()
+    delimited = bool(begin) and begin[0] in tokenizer.end_tokens
+    end = [] if delimited else [tokenizer.end_token]
     for block in blocks(records, BLOCK):
         for ids in tokenizer.encode_batch([row.text for row in block]):
-            tokens = [*begin, *ids, tokenizer.end_token]
-            yield SequenceTokens(next(index), tokens, 1)
+            yield SequenceTokens(next(index), [*begin, *ids, *end], 1)
 
 
 def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -79,7 +79,11 @@ def drop_long_prompts(
 
 
 def drop_near_duplicates(
-    records: Sequence[Record], *, prefix: int = 200, share: float = 0.9
+    records: Sequence[Record],
+    *,
+    prefix: int = 200,
+    share: float = 0.9,
+    whole: bool = False,
 ) -> Cleaned:
     """Of prompts with a long common prefix, the first.
 
@@ -89,8 +93,16 @@ def drop_near_duplicates(
     so time is O(n log n).
 
     The paper gives neither number; both defaults are ours.
+
+    Args:
+      records: rows.
+      prefix: characters.
+      share: of the longer prompt.
+      whole: compare prompt and responses together; for rankings, where one prompt may
+        come with other responses.
     """
-    texts = [" ".join(prompt_of(record).lower().split()) for record in records]
+    of = _whole if whole else prompt_of
+    texts = [" ".join(of(record).lower().split()) for record in records]
     order = sorted(range(len(texts)), key=lambda i: (texts[i], i))
     chains: list[list[int]] = []
     for i in order:
@@ -100,6 +112,11 @@ def drop_near_duplicates(
             chains.append([i])
     firsts = {min(chain) for chain in chains}
     return _kept("near-duplicates", records, [i in firsts for i in range(len(texts))])
+
+
+def _whole(record: Record) -> str:
+    prompt, *responses = texts_of(record)
+    return "\n".join([prompt, *sorted(responses)])
 
 
 def _near(a: str, b: str, prefix: int, share: float) -> bool:
@@ -210,17 +227,29 @@ def tag_language(records: Sequence[Record]) -> Cleaned:
 
 
 def clean(
-    records: Sequence[Record], tokenizer: Tokenizer, *, seed: int = 0, **shares: Any
+    records: Sequence[Record],
+    tokenizer: Tokenizer,
+    *,
+    seed: int = 0,
+    max_tokens: int = 1024,
+    per_user: int = 200,
+    **shares: Any,
 ) -> tuple[list[Record], list[Report]]:
-    """All rules in the paper's order; `shares` go to `split_by_user`."""
+    """All rules in the paper's order; `shares` go to `split_by_user`.
+
+    Texts have no prompt whose length could matter; of rankings the whole record must
+    be a duplicate.
+    """
+    whole = any(isinstance(record, Ranking) for record in records)
     rules: list[Callable[[Sequence[Record]], Cleaned]] = [
-        lambda rows: drop_long_prompts(rows, tokenizer),
-        drop_near_duplicates,
-        lambda rows: cap_per_user(rows, seed=seed),
+        lambda rows: drop_near_duplicates(rows, whole=whole),
+        lambda rows: cap_per_user(rows, per_user, seed=seed),
         lambda rows: split_by_user(rows, seed=seed, **shares),
         drop_pii,
         tag_language,
     ]
+    if not any(isinstance(record, Text) for record in records):
+        rules.insert(0, lambda rows: drop_long_prompts(rows, tokenizer, max_tokens))
     reports = []
     for rule in rules:
         cleaned = rule(records)

@@ -198,6 +198,9 @@ class SubwordTokenizer:
         (directory / "tokenizer_config.json").write_text(
             json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        if len(self.end_tokens) > 1:  # transformers keeps further ends in this file
+            ends = {"eos_token_id": list(self.end_tokens)}
+            (directory / "generation_config.json").write_text(json.dumps(ends) + "\n")
 
 
 def byte_characters() -> list[str]:

@@ -66,6 +66,13 @@ class Interval:
         """Whether `value` lies outside the interval."""
         return value < self.low or value > self.high
 
+    def document(self) -> dict[str, float | None]:
+        """For JSON, which has no infinity: an end without limit is None."""
+        found = dataclasses.asdict(self)
+        return {
+            name: value if np.isfinite(value) else None for name, value in found.items()
+        }
+
     def text(self, digits: int = 3) -> str:
         """`0.534 [0.512, 0.556]`."""
         ends = f"[{self.low:.{digits}f}, {self.high:.{digits}f}]"

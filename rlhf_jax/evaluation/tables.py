@@ -94,14 +94,7 @@ class ResultTable:
 
 
 def _documents(cells: Mapping[str, Interval]) -> dict[str, dict]:
-    finite = {float("inf"): None, float("-inf"): None}  # JSON has no infinity
-    return {
-        name: {
-            key: finite.get(value, value)
-            for key, value in dataclasses.asdict(interval).items()
-        }
-        for name, interval in cells.items()
-    }
+    return {name: interval.document() for name, interval in cells.items()}
 
 
 def result_table(

@@ -32,7 +32,12 @@ from rlhf_jax.reports.figures import (
 from rlhf_jax.reports.tables import Table
 from rlhf_jax.tracking import read_metrics
 
-__all__ = ["headline_table", "write_run_report"]
+__all__ = [
+    "headline_table",
+    "learning_sections",
+    "read_interval",
+    "write_run_report",
+]
 
 # metric -> (title, unit) of the curves of PPO
 PPO_CURVES = {
@@ -106,10 +111,11 @@ def _cell(results: dict, task: str, metric: str, name: str) -> dict:
 
 
 def _text(cell: dict, scale: float = 1.0, digits: int = 3) -> str:
-    return _read_interval(cell).scaled(scale).text(digits)
+    return read_interval(cell).scaled(scale).text(digits)
 
 
-def _read_interval(cell: dict) -> Interval:
+def read_interval(cell: dict) -> Interval:
+    """An interval as a results file holds it; an end that is None is infinite."""
     items = cell.get("items", cell.get("num_items", 0))
     ends = [
         infinite if cell[key] is None else cell[key]
@@ -121,7 +127,7 @@ def _read_interval(cell: dict) -> Interval:
 def _sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
     yield Section("In one table", [headline_table(results)])
     yield Section("Preference", [*_win_rates(results)])
-    yield Section("Learning curves", [*_curves(results)])
+    yield Section("Learning curves", [*learning_sections(results)])
     if reports := [*_reward_models(results)]:
         yield Section("Reward model", reports)
     if results["frontier"]:
@@ -135,8 +141,8 @@ def _win_rates(results: dict) -> Iterator[str]:
     for judge, cells in results["preference"].items():
         rates = {}
         for name, cell in cells.items():
-            rates[name] = _read_interval(cell["win_rate"])
-            controlled = _read_interval(cell["length_controlled"])
+            rates[name] = read_interval(cell["win_rate"])
+            controlled = read_interval(cell["length_controlled"])
             rates[f"{name}, length-controlled"] = controlled
         yield win_rate_bars(
             rates, title=f"Win rate against {results['baseline']}, by {judge}"
@@ -152,7 +158,8 @@ def _series(folder: str, metric: str) -> tuple[list, list]:
     return [row["step"] for row in rows], [row[metric] for row in rows]
 
 
-def _curves(results: dict) -> Iterator[str]:
+def learning_sections(results: dict) -> Iterator[str]:
+    """Plots of what the stages and the PPO runs of a results file logged."""
     for name, folder in results["stages"].items():
         series = {"training": _series(folder, "loss")}
         held_out = _series(folder, "valid/nats_per_token")
@@ -238,7 +245,7 @@ def _tax(results: dict) -> Iterator[Any]:
         rows.append([label, *cells])
         if row["task"].startswith("skill") and row["metric"] == "accuracy":
             differences[label] = {
-                name: _read_interval(cell) for name, cell in row["differences"].items()
+                name: read_interval(cell) for name, cell in row["differences"].items()
             }
     yield alignment_tax_bars(
         differences, title=f"Held-out skills: difference to {tax['baseline']}"

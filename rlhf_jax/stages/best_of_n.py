@@ -68,7 +68,8 @@ class Config:
 def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
-    """Writes `best_of_n.json` (a frontier) and `samples.jsonl`; returns the first."""
+    """Writes `best_of_n.json` (a frontier) and `samples.jsonl` (every response with
+    its score, and the best); returns the first."""
     del settings
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -132,4 +133,5 @@ def _write_samples(
             best = int(np.argmax(scores))
             line = {"id": prompt.id, "prompt": prompt.prompt, "best": row[best]}
             line["score"] = float(scores[best])
+            line |= {"responses": row, "scores": scores.astype(float).tolist()}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -5,7 +5,7 @@ import os.path
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rlhf_jax.data.records import Ranking, dense_ranks
+from rlhf_jax.data.records import Ranking, dense_ranks, stable_id
 from rlhf_jax.data.rows import Row, RowError, as_dict, as_list, as_text
 
 CHOICES = {"a": [1, 2], "b": [2, 1], "both": [1, 1], "neither": [1, 1]}
@@ -68,6 +68,7 @@ def pplm(row: Row) -> Iterator[Ranking]:
     topic = os.path.splitext(os.path.basename(row.text("file")))[0]
     texts = [row.text("text_a"), row.text("text_b")]
     prefix = shared_words(*texts)
+    prompt = f"Continue the text. Topic or tone: {topic}.\n\n{prefix}".rstrip()
     for i, item in enumerate(as_list(row.value.get("annotators"), "annotators")):
         label = as_dict(item, f"annotators[{i}]").get("label")
         if label is None:
@@ -79,11 +80,11 @@ def pplm(row: Row) -> Iterator[Ranking]:
             )
         yield Ranking(
             id=f"{row.name}/{i + 1}",
-            prompt=f"Continue the text. Topic or tone: {topic}.\n\n{prefix}".rstrip(),
+            prompt=prompt,
             responses=[text[len(prefix) :] for text in texts],
             ranks=list(CHOICES[label]),
             labeler=f"annotator {i + 1}",
-            group=row.name,
+            group=f"pplm/{stable_id(prompt)}",
             source="pplm",
         )
 

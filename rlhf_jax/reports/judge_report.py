@@ -1,0 +1,125 @@
+"""The report of a `judge` stage: quality, its price, and reward against √KL."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from rlhf_jax.evaluation.intervals import Interval
+from rlhf_jax.evaluation.overoptimization import FrontierPoint
+from rlhf_jax.reports.document import Section, side_by_side, write_report
+from rlhf_jax.reports.figures import kl_reward_frontier
+from rlhf_jax.reports.run_report import learning_sections, read_interval
+from rlhf_jax.reports.tables import Table
+
+__all__ = ["judge_table", "write_judge_report"]
+
+
+def write_judge_report(
+    folder: str | pathlib.Path, target: str | pathlib.Path, *, title: str
+) -> pathlib.Path:
+    """Writes the HTML report of a directory with `results.json` and `samples.jsonl`."""
+    folder = pathlib.Path(folder)
+    results = json.loads((folder / "results.json").read_text())
+    return write_report(target, title, list(_sections(results, folder)))
+
+
+def judge_table(results: dict) -> Table:
+    """One row per policy: judge, reward, likelihood, length, repetition; differences
+    to the first in the second half."""
+    names, first = results["names"], results["names"][0]
+    labels = [f"{row['task']}: {row['metric']}" for row in results["rows"]]
+    body = []
+    for name in names:
+        cells = [_text(row["cells"][name]) for row in results["rows"]]
+        body.append([name, *cells, f"{results['distinct_bigrams'][name]:.3f}"])
+    caption = (
+        f"Held-out prompts; 95 % intervals. The judge is right on "
+        f"{_text(results['judge']['accuracy'])} of sentences it was not trained on"
+    )
+    del first
+    return Table(["policy", *labels, "distinct 2-grams"], body, caption)
+
+
+def difference_table(results: dict) -> Table:
+    """The paired difference of every policy to the first; coloured where the interval
+    leaves 0; likelihood also in percent."""
+    first = results["names"][0]
+    names = results["names"][1:]
+    labels = [f"{row['task']}: {row['metric']}" for row in results["rows"]]
+    body, marks = [], {}
+    for i, name in enumerate(names):
+        cells = [name]
+        for j, row in enumerate(results["rows"], 1):
+            interval = read_interval(row["differences"][name])
+            text = interval.text()
+            if row["task"] == "held-out text":
+                share = interval.estimate / row["cells"][first]["estimate"]
+                text += f" ({100 * share:+.1f} %)"
+            worse = row["task"] in ("held-out text", "manner")
+            if interval.excludes(0.0):
+                rises = interval.estimate > 0
+                marks[i, j] = "worse" if rises == worse else "better"
+            cells.append(text)
+        body.append(cells)
+    caption = f"Paired difference to {first} on the same prompts, 95 % interval"
+    return Table(["policy", *labels], body, caption, marks)
+
+
+def _sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
+    yield Section("In one table", [judge_table(results), difference_table(results)])
+    yield Section("Reward against KL", [*_frontier(results)])
+    yield Section("Learning curves", [*learning_sections(results)])
+    yield Section("Samples before and after", [_samples(results, folder)])
+
+
+def _frontier(results: dict) -> Iterator[str]:
+    runs = {
+        name: [FrontierPoint(**point) for point in points]
+        for name, points in results["frontier"].items()
+        if points
+    }
+    if runs:
+        quality = results["quality"]
+        yield (
+            f"Gold: the judge's mean probability of {quality!r}. Proxy: the reward "
+            "model that the policies were trained against."
+        )
+        yield kl_reward_frontier(
+            {name: [_only(p, "gold") for p in points] for name, points in runs.items()},
+            title=f"Judge's probability of {quality} against √KL",
+        )
+        yield kl_reward_frontier(
+            {
+                name: [_only(p, "proxy") for p in points]
+                for name, points in runs.items()
+            },
+            title="Reward-model score against √KL",
+        )
+
+
+def _only(point: FrontierPoint, which: str) -> FrontierPoint:
+    """The point with one reward alone: the two have different units."""
+    nan = float("nan")
+    gold = point.gold if which == "gold" else nan
+    proxy = point.proxy if which == "proxy" else nan
+    return FrontierPoint(point.name, point.kl, proxy, gold)
+
+
+def _samples(results: dict, folder: pathlib.Path, most: int = 20) -> str:
+    rows = []
+    with (folder / "samples.jsonl").open(encoding="utf-8") as file:
+        for line, _ in zip(file, range(most), strict=False):
+            row: dict[str, Any] = json.loads(line)
+            cells = [
+                f"{row['responses'][name]}\n[{row['judge'][name]:.2f}]"
+                for name in results["names"]
+            ]
+            rows.append([row["prompt"], *cells])
+    caption = "In brackets: the judge's probability"
+    return side_by_side(["prompt", *results["names"]], rows, caption)
+
+
+def _text(cell: dict[str, Any]) -> str:
+    interval: Interval = read_interval(cell)
+    return interval.text()

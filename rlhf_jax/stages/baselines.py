@@ -1,0 +1,194 @@
+"""A reward model on held-out human rankings, beside what needs no reward model.
+
+chance          0.5
+length          longer is better, or shorter, as the training rankings say
+bag of words    a linear reward on words, fitted to the same training rankings
+
+Each set of rankings is told apart by its source, because pooled accuracy hides that
+one set decides it. Where the reward model does not beat a baseline (the 95 % interval
+of the paired difference holds 0), the results say so.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from rlhf_jax.data import Ranking
+from rlhf_jax.evaluation.bag_of_words import fit_preference, length_preference
+from rlhf_jax.evaluation.intervals import paired_interval, rate_interval
+from rlhf_jax.evaluation.policy import model_policy
+from rlhf_jax.evaluation.reward_model import pairs_of, score_rankings
+from rlhf_jax.stages.hand_over import load_model
+from rlhf_jax.stages.inputs import read_prompts, read_rows
+from rlhf_jax.stages.judge import held_out_score
+from rlhf_jax.stages.scoring import make_text_reward
+from rlhf_jax.stages.session import RunSettings
+
+__all__ = ["Config", "compared", "run"]
+
+
+@dataclasses.dataclass
+class Config:
+    """Settings of the comparison."""
+
+    # model directory of the reward model
+    reward: str
+    # files of the rankings that it was trained on: they fit the baselines
+    rankings: tuple[str, ...]
+    # files of rankings held out from both
+    held_out: tuple[str, ...]
+    # `report.json` of the preparation, shown with the results; None: none
+    preparation: str | None = None
+    # policies by name, the first of which is the pretrained one; may be empty
+    names: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    # held-out prompts and text for the policies
+    prompts: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    # prompts at most
+    max_prompts: int = 100
+    # directories of PPO stages, and of others, by name: for learning curves
+    runs: dict[str, str] = dataclasses.field(default_factory=dict)
+    stages: dict[str, str] = dataclasses.field(default_factory=dict)
+    max_prompt: int = 1000
+    max_response: int = 1000
+    # tokens of a window of held-out text
+    window: int = 256
+    seed: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """What cannot work, one line each."""
+        if len(self.names) != len(self.policies):
+            yield f"names: {len(self.names)} names for {len(self.policies)} policies"
+        if self.names and not (self.prompts and self.texts):
+            yield "prompts: policies need held-out prompts and texts"
+
+
+def run(
+    config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
+) -> pathlib.Path:
+    """Writes `results.json` and, with policies, `samples.jsonl`; returns the first."""
+    del settings
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    train = [r for r in read_rows(config.rankings, Ranking) if r.pairs]
+    held_out = [r for r in read_rows(config.held_out, Ranking) if r.pairs]
+    reward = make_text_reward(
+        load_model(config.reward),
+        max_prompt=config.max_prompt,
+        max_response=config.max_response,
+        batch_size=32,
+    )
+    rewards = {
+        "reward model": reward,
+        "length": length_preference(train),
+        "bag of words": fit_preference(train),
+    }
+    results: dict[str, Any] = {
+        "report": "baselines",
+        "accuracy": {
+            source: compared(rewards, rows)
+            for source, rows in by_source(held_out).items()
+        },
+        "training_rankings": {s: len(r) for s, r in by_source(train).items()},
+        "stages": dict(config.stages),
+        "runs": dict(config.runs),
+        "names": list(config.names),
+    }
+    if config.preparation:
+        results["preparation"] = json.loads(
+            pathlib.Path(config.preparation).read_text()
+        )
+    if config.names:
+        results["policies"] = _policies(config, reward, workdir / "samples.jsonl")
+    target = workdir / "results.json"
+    target.write_text(json.dumps(results, indent=2) + "\n")
+    return target
+
+
+def by_source(rankings: Sequence[Ranking]) -> dict[str, list[Ranking]]:
+    """ "all" and each source -> its rankings."""
+    found: dict[str, list[Ranking]] = {"all": list(rankings)}
+    for ranking in rankings:
+        found.setdefault(ranking.source or "unnamed", []).append(ranking)
+    return found
+
+
+def compared(
+    rewards: dict[str, Callable], rankings: Sequence[Ranking]
+) -> dict[str, Any]:
+    """Accuracy of each reward, and the first one's lead over the others and chance.
+
+    Args:
+      rewards: name -> `(prompts, responses) -> scores`; the first is the reward model.
+      rankings: held out, each with a pair that is not tied.
+
+    Returns:
+      "rankings", "pairs"; "accuracy": name -> interval; "lead": name -> paired
+      difference of accuracies; "verdict": name -> "beats", "not told apart from" or
+      "is beaten by".
+    """
+    right, prompts = {}, ()
+    for name, reward in rewards.items():
+        pairs = pairs_of(rankings, score_rankings(reward, rankings))
+        prompts = pairs.prompts
+        right[name] = np.where(pairs.margins == 0, 0.5, pairs.margins > 0)
+    right["chance"] = np.full(len(prompts), 0.5)
+    first, *others = right
+    leads = {n: paired_interval(right[first], right[n], prompts) for n in others}
+    verdicts = {
+        name: "beats"
+        if lead.low > 0
+        else "is beaten by"
+        if lead.high < 0
+        else "not told apart from"
+        for name, lead in leads.items()
+    }
+    return {
+        "rankings": len(rankings),
+        "pairs": len(prompts),
+        "accuracy": {
+            name: rate_interval(values, prompts).document()
+            for name, values in right.items()
+            if name != "chance"
+        },
+        "lead": {name: lead.document() for name, lead in leads.items()},
+        "verdict": verdicts,
+    }
+
+
+def _policies(
+    config: Config, reward: Callable, samples: pathlib.Path
+) -> dict[str, dict[str, Any]]:
+    """Reward, length and held-out likelihood of each policy, and what it wrote."""
+    prompts = read_prompts(config.prompts)[: config.max_prompts]
+    texts = [prompt.prompt for prompt in prompts]
+    found, written = {}, {}
+    for name, path in zip(config.names, config.policies, strict=True):
+        model = load_model(path)
+        policy = model_policy(
+            name,
+            model.with_config(residual_dropout=0.0).model,
+            model.params,
+            model.tokenizer,
+            max_new_tokens=config.max_response,
+            batch_size=25,
+        )
+        written[name] = policy.sample(texts, config.seed)
+        words = [float(len(text.split())) for text in written[name]]
+        held_out = held_out_score(model, config.texts, config.window)
+        found[name] = {
+            "reward": rate_interval(reward(texts, written[name])).document(),
+            "words": rate_interval(words).document(),
+            "held_out_nats_per_token": held_out.interval().document(),
+        }
+    with samples.open("w", encoding="utf-8") as file:
+        for i, prompt in enumerate(prompts):
+            line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
+            line["responses"] = {name: rows[i] for name, rows in written.items()}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return found

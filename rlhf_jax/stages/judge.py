@@ -1,0 +1,260 @@
+"""Policies before an independent judge: has the preferred quality risen, and at what
+price?
+
+The judge is a classifier of another kind, trained on labels that the reward model has
+not seen, so a policy that has merely found what its reward model mistakes for quality
+does not rise here. Beside it: the reward itself, the likelihood of held-out text
+(the alignment tax), length and repetition, and reward against √KL for every snapshot
+of every run, with best-of-n.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlhf_jax.data import Prompt
+from rlhf_jax.data.labelled import labelled_sentences
+from rlhf_jax.evaluation.bag_of_words import TextClassifier, fit_classifier
+from rlhf_jax.evaluation.degeneration import (
+    distinct_share,
+    repeated_share,
+    word_counts,
+)
+from rlhf_jax.evaluation.intervals import Interval, rate_interval
+from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
+from rlhf_jax.evaluation.policy import Policy, model_policy
+from rlhf_jax.evaluation.scores import Score
+from rlhf_jax.stages.hand_over import LoadedModel, load_model
+from rlhf_jax.stages.inputs import numeric, one_epoch, read_prompts, text_stream
+from rlhf_jax.stages.likelihood import sequence_logprobs
+from rlhf_jax.stages.scoring import make_text_reward
+from rlhf_jax.stages.session import RunSettings
+
+__all__ = ["Config", "held_out_score", "run"]
+
+
+@dataclasses.dataclass
+class Config:
+    """Settings of the judgement."""
+
+    # names of the policies, and their model directories in the same order; the first
+    # is the one that the others started from
+    names: tuple[str, ...]
+    policies: tuple[str, ...]
+    # table of labelled sentences (0 or 1) that trains the judge
+    labelled: str
+    # model directory of the reward model that the policies were trained against
+    reward: str
+    # files of held-out prompts
+    prompts: tuple[str, ...]
+    # files of held-out text
+    texts: tuple[str, ...]
+    # directories of PPO stages by name of the policy: their metrics and snapshots
+    runs: dict[str, str] = dataclasses.field(default_factory=dict)
+    # directories of other stages by name, for learning curves
+    stages: dict[str, str] = dataclasses.field(default_factory=dict)
+    # samples of the best-of-n stage; None: none
+    best_of_n: str | None = None
+    # what the label 1 means, in a word, for the report
+    quality: str = "positive"
+    # prompts at most; each policy writes once for each, at temperature 1
+    max_prompts: int = 400
+    # prompts for each snapshot's place in reward against KL
+    frontier_prompts: int = 200
+    # share of the labelled sentences kept apart to measure the judge
+    judge_test: float = 0.2
+    max_prompt: int = 64
+    max_response: int = 48
+    # tokens of a window of held-out text
+    window: int = 256
+    seed: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """What cannot work, one line each."""
+        if len(self.names) != len(self.policies):
+            yield f"names: {len(self.names)} names for {len(self.policies)} policies"
+        if not 0 < self.judge_test < 1:
+            yield f"judge_test: {self.judge_test} is not between 0 and 1"
+        for name in self.runs:
+            if name not in self.names:
+                yield f"runs: {name!r} is not one of {', '.join(self.names)}"
+
+
+def run(
+    config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
+) -> pathlib.Path:
+    """Writes `results.json` and `samples.jsonl`; returns the first."""
+    del settings
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    judge, judge_accuracy = trained_judge(config)
+    reward = _reward(config)
+    prompts = read_prompts(config.prompts)[: config.max_prompts]
+    texts = [prompt.prompt for prompt in prompts]
+    groups = [prompt.split_key for prompt in prompts]
+    samples, scores = {}, {}
+    for name, path in zip(config.names, config.policies, strict=True):
+        model = load_model(path)
+        samples[name] = policy_of(config, name, model).sample(texts, config.seed)
+        scores[name] = [
+            *_quality(judge, samples[name], groups),
+            Score("reward", "score", reward(texts, samples[name]), clusters=groups),
+            *_manner(samples[name], groups),
+            held_out_score(model, config.texts, config.window),
+        ]
+    results = {
+        "report": "judge",
+        "names": list(config.names),
+        "quality": config.quality,
+        "judge": {"accuracy": judge_accuracy.document(), "trained_on": config.labelled},
+        "rows": _rows(config.names, scores),
+        "distinct_bigrams": {n: distinct_share(rows) for n, rows in samples.items()},
+        "stages": dict(config.stages),
+        "runs": dict(config.runs),
+        "frontier": frontier(config, prompts, judge, reward),
+    }
+    _write_samples(workdir / "samples.jsonl", prompts, samples, judge)
+    target = workdir / "results.json"
+    target.write_text(json.dumps(results, indent=2) + "\n")
+    return target
+
+
+def trained_judge(config: Config) -> tuple[TextClassifier, Interval]:
+    """The judge, and its accuracy on sentences that it was not trained on."""
+    rows = labelled_sentences(config.labelled, min_words=3)
+    order = np.random.default_rng(config.seed).permutation(len(rows))
+    rows = [rows[i] for i in order]
+    cut = round(len(rows) * config.judge_test)
+    texts, labels = [r.text for r in rows], [r.label for r in rows]
+    judge = fit_classifier(texts[cut:], labels[cut:])
+    return judge, rate_interval(judge.accuracy(texts[:cut], labels[:cut]))
+
+
+def policy_of(config: Config, name: str, model: LoadedModel) -> Policy:
+    """A model as a policy that writes responses of the run's length."""
+    return model_policy(
+        name,
+        model.with_config(residual_dropout=0.0).model,
+        model.params,
+        model.tokenizer,
+        max_new_tokens=config.max_response,
+        batch_size=50,
+    )
+
+
+def _reward(config: Config) -> Callable:
+    return make_text_reward(
+        load_model(config.reward),
+        max_prompt=config.max_prompt,
+        max_response=config.max_response,
+    )
+
+
+def _quality(
+    judge: TextClassifier, written: Sequence[str], groups: Sequence[str]
+) -> Iterator[Score]:
+    chance = judge(written)
+    yield Score("judge", "mean probability", chance, clusters=groups)
+    over = (chance > 0.5).astype(float)
+    yield Score("judge", "share over one half", over, clusters=groups)
+
+
+def _manner(written: Sequence[str], groups: Sequence[str]) -> Iterator[Score]:
+    options: dict[str, Any] = {"clusters": groups, "higher_is_better": None}
+    yield Score("manner", "words", word_counts(written), **options)
+    repeated = np.array([repeated_share(text) for text in written])
+    options["higher_is_better"] = False
+    yield Score("manner", "repeated 3-grams", repeated, **options)
+
+
+def held_out_score(model: LoadedModel, files: Sequence[str], window: int) -> Score:
+    """-log p per token of text that nobody trained on; lower is better."""
+    stream = text_stream(files, model.tokenizer, window, batch_size=16, seed=0)
+    logprobs = jax.jit(
+        lambda params, batch: sequence_logprobs(model.model, params, batch)
+    )
+    sums: dict[int, tuple[float, float]] = {}
+    for batch in one_epoch(stream):
+        values = np.asarray(logprobs(model.params, numeric(batch)))
+        mask = batch["mask"][:, 1:]
+        nats = np.where(mask, -values, 0.0).sum(axis=1)
+        for row, total, count in zip(batch["row"], nats, mask.sum(axis=1), strict=True):
+            if count:
+                sums[int(row)] = (float(total), float(count))
+    return Score(
+        "held-out text",
+        "nats per token",
+        np.array([sums[row] for row in sorted(sums)]),
+        items=[str(row) for row in sorted(sums)],
+        statistic=lambda totals: totals[..., 0] / np.maximum(totals[..., 1], 1),
+        higher_is_better=False,
+    )
+
+
+def _rows(
+    names: Sequence[str], scores: dict[str, Sequence[Score]]
+) -> list[dict[str, Any]]:
+    """Per metric: each policy's interval, and its paired difference to the first."""
+    first = {score.key: score for score in scores[names[0]]}
+    rows: list[dict[str, Any]] = []
+    for key in first:
+        row: dict[str, Any] = {"task": key[0], "metric": key[1]}
+        row["cells"], row["differences"] = {}, {}
+        for name in names:
+            score = next(s for s in scores[name] if s.key == key)
+            row["cells"][name] = score.interval().document()
+            if name != names[0]:
+                row["differences"][name] = score.minus(first[key]).document()
+        rows.append(row)
+    return rows
+
+
+def frontier(
+    config: Config, prompts: Sequence[Prompt], judge: TextClassifier, reward: Callable
+) -> dict[str, list[dict]]:
+    """(KL, reward, judge's probability) of every snapshot, and of best-of-n."""
+    found: dict[str, list[dict]] = {}
+    if config.best_of_n:
+        lines = pathlib.Path(config.best_of_n).read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        proxy = np.array([row["scores"] for row in rows])
+        gold = np.stack([judge(row["responses"]) for row in rows])
+        points = best_of_n_frontier(proxy, gold)
+        found["best of n"] = [dataclasses.asdict(point) for point in points]
+    some = [prompt.prompt for prompt in prompts[: config.frontier_prompts]]
+    for name, folder in config.runs.items():
+        found[name] = []
+        for path in sorted(pathlib.Path(folder).glob("snapshots/*/model.json")):
+            model = load_model(path.parent)
+            written = policy_of(config, name, model).sample(some, config.seed)
+            found[name].append(
+                {
+                    "name": path.parent.name,
+                    "kl": model.meta["kl"],
+                    "proxy": float(reward(some, written).mean()),
+                    "gold": float(judge(written).mean()),
+                }
+            )
+    return found
+
+
+def _write_samples(
+    path: pathlib.Path,
+    prompts: Sequence[Prompt],
+    samples: dict[str, list[str]],
+    judge: TextClassifier,
+) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for i, prompt in enumerate(prompts):
+            line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
+            line["responses"] = {name: rows[i] for name, rows in samples.items()}
+            line["judge"] = {
+                name: round(float(judge([rows[i]])[0]), 4)
+                for name, rows in samples.items()
+            }
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
