@@ -10,6 +10,7 @@ import pathlib
 
 import pytest
 import tiny_experiment
+from stage_worker import on_one_device
 
 from rlhf_jax.stages import hand_over, pipeline
 from rlhf_jax.stages.experiment import KINDS, kind_of, references
@@ -25,11 +26,26 @@ class Tiny:
     def __init__(self, workdir: pathlib.Path):
         self.workdir = workdir
         self.stages = tiny_experiment.stages()
-        # tests of one stage should not wait for the training of those before it
-        self.stages["reward"] = dataclasses.replace(
-            self.stages["reward"],
-            init="@pretrain/model",
-            rankings=("@world/rankings.train.jsonl",),
+        # long enough for 20 steps, and no stage waits for one that it does not need
+        change = dataclasses.replace
+        start = {"init": "@pretrain/model"}
+        rankings = {"rankings": ("@world/rankings.train.jsonl",)}
+        self.stages["sft"] = change(self.stages["sft"], epochs=10)
+        self.stages["reward"] = change(
+            self.stages["reward"], epochs=7, **start, **rankings
+        )
+        self.stages["dpo"] = change(self.stages["dpo"], **start, **rankings)
+        for name in ("ppo", "ppo_ptx"):
+            self.stages[name] = change(self.stages[name], episodes=160, **start)
+        self.stages["best_of_n"] = change(
+            self.stages["best_of_n"],
+            policy="@pretrain/model",
+            reward="@fresh_reward/model",
+        )
+        self.stages["candidates"] = change(
+            self.stages["candidates"],
+            policies=("@pretrain/model", "@pretrain/model"),
+            prompts=("@world/prompts.test.jsonl",),
         )
 
     def config(self, name: str, **changes):
@@ -73,4 +89,5 @@ class Tiny:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Tiny:
+    on_one_device()
     return Tiny(tmp_path_factory.mktemp("tiny"))
