@@ -57,6 +57,8 @@ class Config:
     layout: str = "padded"
     # train on the prompt's tokens too; NOT STATED
     train_on_prompt: bool = False
+    # compute dtype; None: that of `init`
+    dtype: str | None = None
     # after each residual branch; C.1: 0.2
     residual_dropout: float = 0.2
     # C.1: 9.65e-6 for 1.3B and 6B, cosine to 10 %, no warm-up
@@ -116,7 +118,7 @@ def run(
 ) -> pathlib.Path:
     """Fine-tunes and returns the directory of the selected model."""
     workdir = pathlib.Path(workdir)
-    start = load_model(config.init).with_config(
+    start = load_model(config.init, dtype=config.dtype).with_config(
         residual_dropout=config.residual_dropout
     )
     stream = demonstration_stream(
