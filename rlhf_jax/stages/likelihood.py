@@ -27,8 +27,8 @@ def sequence_logprobs(
     Args:
       model: a `LanguageModel`.
       params: its params.
-      batch: `tokens [B,T]`, `valid [B,T]`, and, for packed rows, `positions` and
-        `segments` [B,T].
+      batch: `tokens [B,T]`, `valid [B,T]`, and, for packed rows, `segments` [B,T];
+        the model counts positions in each segment itself.
       **apply_options: for `model.apply`, such as `deterministic` and `rngs`.
 
     Returns:
@@ -38,7 +38,6 @@ def sequence_logprobs(
         {"params": params},
         batch["tokens"],
         batch["valid"],
-        positions=batch.get("positions"),
         segments=batch.get("segments"),
         method="hidden",
         **apply_options,
