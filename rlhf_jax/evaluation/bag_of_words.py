@@ -166,7 +166,7 @@ def fit_preference(
     texts = [text for ranking in rankings for text in ranking.responses]
     vocabulary = Vocabulary.of(texts, min_count=min_count)
     better, worse = (vocabulary.matrix(side) for side in zip(*pairs, strict=True))
-    shares = np.concatenate([[1 / len(r.pairs)] * len(r.pairs) for r in rankings])
+    shares = np.array([1 / len(r.pairs) for r in rankings for _ in r.pairs])
     ones = np.ones(len(pairs))
     weights = _logistic(better - worse, ones, shares, penalty, bias=False)[:-1]
 

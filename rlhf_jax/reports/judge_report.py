@@ -25,9 +25,8 @@ def write_judge_report(
 
 
 def judge_table(results: dict) -> Table:
-    """One row per policy: judge, reward, likelihood, length, repetition; differences
-    to the first in the second half."""
-    names, first = results["names"], results["names"][0]
+    """One row per policy: judge, reward, likelihood, length, repetition."""
+    names = results["names"]
     labels = [f"{row['task']}: {row['metric']}" for row in results["rows"]]
     body = []
     for name in names:
@@ -37,7 +36,6 @@ def judge_table(results: dict) -> Table:
         f"Held-out prompts; 95 % intervals. The judge is right on "
         f"{_text(results['judge']['accuracy'])} of sentences it was not trained on"
     )
-    del first
     return Table(["policy", *labels, "distinct 2-grams"], body, caption)
 
 
