@@ -9,6 +9,8 @@ index           rows of a large JSONL file by number
 hygiene         the paper's rules, each with a count report
 pii, language   personal data by pattern; the language of a prompt
 expansion       the three kinds of prompt; few-shot rows -> demonstrations
+openings        beginnings of texts as prompts
+labelled        labelled sentences, and rankings made of them
 report          what is in a set of records
 tokenizers      text <-> ids: bytes, subwords, training a BPE
 tokenizer_files tokenizers from directories and the hub

@@ -28,6 +28,8 @@ the paper's automatic evaluations
 reward models
     reward_model      accuracy, calibration, rank gap, length, folds over labelers
     overoptimization  reward against √KL, fits and their peaks
+    bag_of_words      linear judge and baseline: what no transformer is needed for
+    degeneration      repetition and length of what a policy writes
 running them
     world             all of it on the embedded world
     public            the public NLP tasks, zero- and few-shot
