@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax.errors import InputError
 from rlhf_jax.parallel import compile_update
 from rlhf_jax.stages.hand_over import load_model, save_model, value_from
 from rlhf_jax.stages.inputs import prompt_stream, text_stream
@@ -83,6 +84,8 @@ def load_players(config: Config, reward_fn: Callable | None) -> Players:
         reward = load_model(config.reward).with_config(residual_dropout=0.0)
     if config.value is not None:
         value = load_model(config.value).with_config(residual_dropout=0.0)
+    elif reward is None:
+        raise InputError("ppo.value: with `reward_fn`, name a model to start from")
     else:
         value = value_from(reward)
     return Players(policy, value, reward, reward_fn)
