@@ -211,10 +211,8 @@ def test_the_assessment_is_that_of_each_row_alone(params, batch, by_row):
     check_assessment(params, batch, by_row)
 
 
-def other_temperature(model, params, rows, *, temperature, with_entropy=False):
-    return response_statistics(
-        model, params, rows, temperature=1.0, with_entropy=with_entropy
-    )
+def other_temperature(model, params, rows, *, temperature, **options):
+    return response_statistics(model, params, rows, temperature=1.0, **options)
 
 
 def one_token_late(model, params, rows):

@@ -1,0 +1,81 @@
+"""Model directories: what is handed from one stage to the next."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rlhf_jax.errors import CheckpointError, InputError
+from rlhf_jax.models import LanguageModel, ScalarModel
+from rlhf_jax.stages.hand_over import load_model, reward_from, save_model, value_from
+
+
+@pytest.fixture
+def saved(tiny, tmp_path):
+    start = tiny.model("pretrain")
+    save_model(tmp_path / "m", start.model, start.params, start.tokenizer, {"a": 1})
+    return start, tmp_path / "m"
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_model_comes_back_as_it_was_saved(saved):
+    start, directory = saved
+    found = load_model(directory)
+    same(start.params, found.params)
+    assert found.model.config == start.model.config
+    assert found.meta == {"a": 1}
+    text = "Who runs the mill?"
+    assert found.tokenizer.encode(text) == start.tokenizer.encode(text)
+
+
+def test_saving_again_replaces_the_model(saved):
+    start, directory = saved
+    other = jax.tree.map(lambda leaf: leaf + 1, start.params)
+    save_model(directory, start.model, other, start.tokenizer, {"a": 2})
+    found = load_model(directory)
+    same(other, found.params)
+    assert found.meta == {"a": 2}
+
+
+def test_a_model_that_was_not_written_to_the_end_is_no_model(saved):
+    _, directory = saved
+    (directory / "model.json").unlink()
+    with pytest.raises(InputError, match="neither model.json nor config.json"):
+        load_model(directory)
+
+
+def test_a_description_that_is_none_is_refused_by_name(saved):
+    _, directory = saved
+    for text in ("{", "{}", json.dumps({"kind": "x", "config": {}, "meta": {}})):
+        (directory / "model.json").write_text(text)
+        with pytest.raises(InputError, match="model.json"):
+            load_model(directory)
+
+
+def test_damaged_parameters_are_refused(saved):
+    _, directory = saved
+    largest = max(
+        (p for p in (directory / "params").rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(bytes(data))
+    with pytest.raises(CheckpointError):
+        load_model(directory)
+
+
+def test_a_reward_model_keeps_the_trunk_and_gets_a_fresh_head(tiny):
+    start = tiny.model("pretrain")
+    judge = reward_from(start, jax.random.key(0))
+    assert isinstance(start.model, LanguageModel)
+    assert isinstance(judge.model, ScalarModel)
+    same(judge.params["trunk"], start.params["trunk"])
+    assert judge.params["head"]["kernel"].shape == (32, 1)
+    assert "unembedding" not in judge.params
+    value = value_from(judge)
+    same(value.params, judge.params)
