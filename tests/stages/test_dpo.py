@@ -22,9 +22,9 @@ def batch():
     mask = jnp.array([True, True, False])
     return {
         "prompts": jnp.asarray(rng.integers(0, 23, (3, 5)), jnp.int32),
-        "prompt_valid": jnp.arange(5)[None] >= jnp.array([[0], [3], [1]]),
+        "prompt_valid": jnp.asarray(np.arange(5) >= np.array([[0], [3], [1]])),
         "responses": jnp.asarray(rng.integers(0, 23, (3, 3, 4)), jnp.int32),
-        "response_valid": jnp.arange(4) < jnp.asarray(lengths)[..., None],
+        "response_valid": jnp.asarray(np.arange(4) < lengths[..., None]),
         "ranks": jnp.asarray(RANKS, jnp.int32),
         "present": jnp.asarray(PRESENT),
         "mask": mask,
