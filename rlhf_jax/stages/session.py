@@ -134,6 +134,7 @@ def open_session(
     """
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
+    mesh = make_mesh(**parse_mesh(settings.mesh))
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
@@ -153,7 +154,6 @@ def open_session(
         max_skipped=settings.max_skipped,
         batch_ids=batch_ids,
     )
-    mesh = make_mesh(**parse_mesh(settings.mesh))
     with contextlib.closing(store), contextlib.closing(tracker):
         yield Session(workdir, settings, mesh, store, tracker, guards)
 

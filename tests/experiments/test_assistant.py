@@ -18,7 +18,7 @@ SMALL = {
     "pretrain.model.num_layers": 1,
     "pretrain.steps": 4,
     "pretrain.evaluate_every": 4,
-    "pretrain.batch_size": 4,
+    "pretrain.batch_size": 8,
     "pretrain.window": 32,
     "sft.epochs": 1,
     "ppo_init.epochs": 1,
@@ -38,7 +38,7 @@ def words(folder, workdir, *more):
             f"{name}.minibatch_size": 8,
             f"{name}.ptx_window": 16,
         }
-    settings = ["--config.settings.mesh=1,1,1", "--config.settings.tensorboard=False"]
+    settings = ["--config.settings.tensorboard=False"]
     chosen = [f"--config.{key}={value}" for key, value in overrides.items()]
     return ["run", f"{EXPERIMENT}:{folder},small", "--workdir", str(workdir),
             *settings, *chosen, *more]  # fmt: skip

@@ -37,12 +37,13 @@ def words(folder, workdir, *more):
     for name in ("reward", "best_of_n", "report"):
         overrides[f"{name}.max_response"] = 8
     path = EXPERIMENTS / "stories_sentiment" / "experiment.py"
-    settings = ["--config.settings.mesh=1,1,1", "--config.settings.tensorboard=False"]
+    settings = ["--config.settings.tensorboard=False"]
     chosen = [f"--config.{key}={value}" for key, value in overrides.items()]
     return ["run", f"{path}:{folder}", "--workdir", str(workdir), *settings, *chosen,
             *more]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_reward_model_and_policy_start_from_the_pretrained_model(few_rows, tmp_path):
     stages = "--stages=prepare,comparisons,reward,ppo_ptx"
     assert main(words(few_rows, tmp_path, stages)) == 0
@@ -75,3 +76,17 @@ def test_all_stages_end_in_a_report_with_intervals(few_rows, tmp_path):
     assert len(results["frontier"]["ppo"]) == 2
     page = (tmp_path / "report.html").read_text()
     assert "Samples before and after" in page and "<svg" in page
+
+
+def test_the_openings_of_a_story_stay_in_one_split(few_rows, tmp_path):
+    assert main(words(few_rows, tmp_path, "--stages=prepare,comparisons")) == 0
+    groups = {
+        split: {
+            json.loads(line)["group"]
+            for line in (tmp_path / f"prepare/prompts.{split}.jsonl").open()
+        }
+        for split in ("train", "test")
+    }
+    assert groups["train"] and not groups["train"] & groups["test"]
+    ranked = (tmp_path / "comparisons" / "rankings.train.jsonl").read_text()
+    assert len(ranked.splitlines()) == SMALL["comparisons.count"]
