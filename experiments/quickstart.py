@@ -25,8 +25,8 @@ from rlhf_jax.stages import (
 )
 from rlhf_jax.training import OptimizerConfig
 
-LENGTHS = {"max_prompt": 96, "max_response": 48}
-WINDOW = 144
+LENGTHS = {"max_prompt": 96, "max_response": 32}
+WINDOW = 128
 WORLD = "@world"
 # 1 M parameters; rotary positions learn to copy from the prompt in fewer steps than
 # the learned ones of GPT-3
@@ -62,14 +62,18 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         ptx_coef=ptx_coef,
         ptx_per_episode=1,
         ptx_window=WINDOW,
-        episodes=64 * 40,
+        episodes=64 * 50,
         batch_size=64,
         minibatch_size=16,
-        optimizer=adam(1e-4, schedule="constant"),
-        value_optimizer=adam(3e-4, schedule="constant"),
+        optimizer=adam(2e-4, schedule="constant"),
+        value_optimizer=adam(5e-4, schedule="constant"),
         clip_norm=1.0,
-        kl=ppo.KLControl(kl_coef=0.02),
-        snapshot_every=20,
+        kl=ppo.KLControl(kl_coef=0.05),
+        warmup_iterations=5,
+        value_warmup_iterations=3,
+        # 0.992 averages over more updates than these 200
+        ema_decay=0.95,
+        snapshot_every=10,
         **LENGTHS,
     )
 
@@ -77,7 +81,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
 def get_config():
     """The experiment as a `ConfigDict`."""
     stages = {
-        "world": simulate.Config(sizes={"demonstrations": 6000}),
+        "world": simulate.Config(sizes={"demonstrations": 6000, "rankings": 6500}),
         "pretrain": pretrain.Config(
             texts=(f"{WORLD}/pretraining.train.jsonl",),
             valid_texts=(f"{WORLD}/pretraining.valid.jsonl",),
@@ -85,8 +89,8 @@ def get_config():
             model=MODEL,
             window=WINDOW,
             batch_size=16,
-            steps=1800,
-            evaluate_every=900,
+            steps=1700,
+            evaluate_every=850,
             optimizer=OptimizerConfig(
                 learning_rate=3e-3, warmup_steps=100, weight_decay=0.1
             ),
@@ -107,6 +111,7 @@ def get_config():
             "@pretrain/model",
             (f"{WORLD}/demonstrations.train.jsonl",),
             texts=(f"{WORLD}/pretraining.train.jsonl",),
+            epochs=4,  # the paper's 2 are of twice as many, longer demonstrations
             batch_size=16,
             layout="packed",
             optimizer=adam(1e-3),
@@ -117,32 +122,23 @@ def get_config():
             policies=("@sft/model", "@ppo_init/model"),
             prompts=(f"{WORLD}/rankings.train.jsonl",),
             labelers="simulated:training",
-            max_prompts=1200,
+            max_prompts=800,
+            max_k=6,
             batch_size=128,
-            **LENGTHS,
-        ),
-        "held_out_candidates": candidates.Config(
-            policies=("@sft/model", "@ppo_init/model"),
-            prompts=(f"{WORLD}/rankings.valid.jsonl",),
-            labelers="simulated:held_out",
-            seed=1,
-            **LENGTHS,
-        ),
-        "valid_candidates": candidates.Config(
-            policies=("@sft/model", "@ppo_init/model"),
-            prompts=(f"{WORLD}/rankings.valid.jsonl",),
-            labelers="simulated:training",
-            seed=2,
             **LENGTHS,
         ),
         "reward": reward.Config(
             init="@sft/model",
-            rankings=("@candidates/rankings.jsonl",),
-            valid_rankings=("@valid_candidates/rankings.jsonl",),
-            held_out_rankings=("@held_out_candidates/rankings.jsonl",),
+            rankings=(
+                "@candidates/rankings.jsonl",
+                f"{WORLD}/rankings.train.jsonl",
+            ),
+            valid_rankings=(f"{WORLD}/rankings.valid.jsonl",),
+            held_out_rankings=(f"{WORLD}/held_out_rankings.jsonl",),
             demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
-            batch_size=16,
-            optimizer=adam(3e-4),
+            batch_size=8,
+            optimizer=adam(7e-4, warmup_steps=20),
+            clip_norm=1.0,
             **LENGTHS,
         ),
         "ppo": ppo_config(0.0),
@@ -170,6 +166,7 @@ def get_config():
             runs={"PPO": "@ppo", "PPO-ptx": "@ppo_ptx"},
             stages={"pretrain": "@pretrain", "SFT": "@sft", "RM": "@reward"},
             best_of_n="@best_of_n/best_of_n.json",
+            window=WINDOW,
             **LENGTHS,
         ),
     }
