@@ -32,6 +32,8 @@ def nats(params, batch):
     for tokens, valid, mask in zip(
         batch["tokens"], batch["valid"], batch["mask"], strict=True
     ):
+        if not mask.any():
+            continue
         row = jnp.asarray(tokens[valid])[None]
         logits = np.asarray(MODEL.apply({"params": params}, row)[0], np.float64)
         for t in np.flatnonzero(mask):
