@@ -12,7 +12,7 @@ import pytest
 
 from rlhf_jax.checkpoints import CheckpointStore
 
-WORKER = pathlib.Path(__file__).with_name("two_processes_worker.py")
+WORKER = pathlib.Path(__file__).with_name("store_worker_of_two.py")
 
 
 @pytest.mark.slow

@@ -63,8 +63,17 @@ def test_convert_can_apply_the_papers_rules(path, tmp_path, capsys):
     out = tmp_path / "clean.jsonl"
     assert main(["data", "convert", str(path), str(out), "--clean"]) == 0
     said = capsys.readouterr().out
-    assert "near-duplicates: 3 -> 2 (dropped 1)" in said
+    assert "near-duplicates: 3 -> 3 (dropped 0)" in said  # other responses
     assert all(record.split for record in read(out))
+
+
+def test_convert_drops_prompts_that_were_asked_before(tmp_path, capsys):
+    path, out = tmp_path / "prompts.jsonl", tmp_path / "clean.jsonl"
+    rows = [Prompt(id=row.id, prompt=row.prompt) for row in ROWS]
+    write_jsonl(path, rows)
+    assert main(["data", "convert", str(path), str(out), "--clean"]) == 0
+    assert "near-duplicates: 3 -> 2 (dropped 1)" in capsys.readouterr().out
+    assert len(list(read(out))) == 2
 
 
 def test_show_tells_trained_tokens_from_given_ones(path, capsys):

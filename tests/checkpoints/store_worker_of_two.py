@@ -1,6 +1,6 @@
 """One of two processes that save, damage and restore a sharded state together.
 
-Usage: two_processes_worker.py PORT PROCESS DIRECTORY
+Usage: store_worker_of_two.py PORT PROCESS DIRECTORY
 """
 
 import os

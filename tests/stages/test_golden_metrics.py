@@ -1,7 +1,7 @@
 """Twenty steps of each stage that learns, as they were when last looked at.
 
 A change of the numbers is a change of the algorithm, or of a library: look before you
-accept it with `REWRITE_GOLDEN=1 pytest tests/stages/test_golden.py`.
+accept it with `REWRITE_GOLDEN=1 pytest tests/stages/test_golden_metrics.py`.
 
 On one machine and one version the numbers repeat exactly. Other processors add in
 another order: metrics may differ by 1 % or 2e-3, whatever is larger. A PPO run draws
