@@ -8,7 +8,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 help:                ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-.PHONY: help test test-slow chaos demo demo-seeds lint format bench setup clean
+.PHONY: help test test-slow chaos demo lint format bench setup clean
 setup: $(STAMP)      ## only the environment
 
 $(STAMP): pyproject.toml constraints.txt
@@ -27,9 +27,6 @@ chaos: $(STAMP)      ## 100 kills per kind
 
 demo: $(STAMP)       ## all of InstructGPT on the embedded world, then report.html
 	$(VENV)/bin/rlhf-jax run experiments/quickstart.py --workdir runs/quickstart
-
-demo-seeds: $(STAMP) ## the demo with three seeds, and the table over seeds
-	$(PY) experiments/quickstart_seeds.py --workdir runs/quickstart_seeds
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
