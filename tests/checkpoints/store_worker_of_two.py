@@ -3,19 +3,16 @@
 Usage: store_worker_of_two.py PORT PROCESS DIRECTORY
 """
 
-import os
 import sys
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-from jax.sharding import AxisType, NamedSharding  # noqa: E402
-from jax.sharding import PartitionSpec as P  # noqa: E402
-
-from rlhf_jax.checkpoints import CheckpointStore, state_hash  # noqa: E402
-from rlhf_jax.errors import CheckpointError, NumericsError  # noqa: E402
-from rlhf_jax.faults import injected  # noqa: E402
+from rlhf_jax.checkpoints import CheckpointStore, state_hash
+from rlhf_jax.errors import CheckpointError, NumericsError
+from rlhf_jax.faults import injected
 
 
 def main(port, process, directory):

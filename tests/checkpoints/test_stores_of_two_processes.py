@@ -23,7 +23,7 @@ def test_two_processes_save_refuse_fall_back_and_restore_as_one(tmp_path):
     workers = [
         subprocess.Popen(
             [sys.executable, str(WORKER), str(port), str(process), str(tmp_path)],
-            env=os.environ.copy(),
+            env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
