@@ -20,9 +20,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-if (
-    jax.default_backend() == "cpu" and jax.device_count() != 8
-):  # also fixes the number before any other module is read
+# Asking also fixes the number, whatever a module does to the environment later.
+if jax.default_backend() == "cpu" and jax.device_count() != 8:
     pytest.exit(f"the tests need 8 virtual devices, found {jax.devices()}", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
