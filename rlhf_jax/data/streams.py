@@ -100,6 +100,7 @@ class RowStream:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches in one pass over the rows."""
         whole, rest = divmod(len(self.rows), self.batch_size)
         return whole + (rest > 0 and self.last == "pad")
 
@@ -111,6 +112,7 @@ class RowStream:
         return filled(chosen, self.batch_size)
 
     def batch(self, step: int) -> Batch:
+        """This host's rows of batch `step`: a function of (seed, step) alone."""
         return self.rows.batch(sharded(self.plan(step), self.shard))
 
 
@@ -157,6 +159,7 @@ class BucketStream:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches of all buckets in one pass over the rows."""
         return len(self._slots)
 
     def plan(self, step: int) -> tuple[int, Int64[np.ndarray, " B"]]:
@@ -170,6 +173,7 @@ class BucketStream:
         return bucket, filled(chosen, self.batch_size)
 
     def batch(self, step: int) -> Batch:
+        """This host's rows of batch `step`, as wide as their bucket."""
         bucket, rows = self.plan(step)
         batch = self.rows.batch(sharded(rows, self.shard))
         width = self.buckets[bucket]
@@ -199,12 +203,18 @@ class MixedStream:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches in one pass over the first stream."""
         return self.parts[0].steps_per_epoch
 
     def __len__(self) -> int:
         return len(self.parts[0])
 
     def batch(self, step: int) -> Batch:
+        """Batch `step` of every part, one after the other.
+
+        Raises:
+          InputError: the parts' batches have different keys.
+        """
         batches = [part.batch(step) for part in self.parts]
         keys = set(batches[0])
         if any(set(other) != keys for other in batches):

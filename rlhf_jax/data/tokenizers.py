@@ -77,16 +77,20 @@ class ByteTokenizer:
         self.special_tokens = {END_TEXT: self.end_token, PAD_TEXT: self.pad_token}
 
     def encode(self, text: str) -> list[int]:
+        """The bytes of the text in UTF-8."""
         return list(text.encode("utf-8"))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text."""
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
+        """The text of the bytes; what is no UTF-8 becomes U+FFFD."""
         kept = bytes(int(i) for i in ids if 0 <= int(i) < 256)
         return kept.decode("utf-8", errors="replace")
 
     def token_text(self, token: int) -> str:
+        """One byte as Latin-1, or the name of a control token."""
         names = {i: text for text, i in self.special_tokens.items()}
         return names.get(int(token)) or bytes([token]).decode("latin-1")
 
@@ -158,10 +162,12 @@ class SubwordTokenizer:
         return begin if begin is not None and ids[:1] == [begin] else None
 
     def encode(self, text: str) -> list[int]:
+        """The ids of a text, all of it plain; adds no control token."""
         ids = self.backend.encode(text, add_special_tokens=False).ids
         return self._spelled(text) if self._slipped(text, ids) else ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text; words seen before come from memory."""
         if self._memo is not None:
             found = self._memo.encode_batch(texts)
         else:
@@ -184,13 +190,16 @@ class SubwordTokenizer:
         return self.backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; control tokens are left out."""
         return self.backend.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def token_text(self, token: int) -> str:
+        """One token as a person should see it, control tokens included."""
         special = {i: text for text, i in self.special_tokens.items()}
         return special.get(int(token)) or self.backend.decode([int(token)])
 
     def save(self, directory: str | pathlib.Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json into a directory."""
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(directory / "tokenizer.json"))

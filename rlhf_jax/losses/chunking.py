@@ -30,6 +30,8 @@ class Projection(NamedTuple):
 
 
 class Weights(NamedTuple):
+    """Of one projection h Wᵀ + b: `unembedding` W and `bias` b, None for none."""
+
     unembedding: Float[Array, "V D"]
     bias: Float[Array, " V"] | None
 
@@ -94,6 +96,23 @@ def _chunk_gradient(
 def over_chunks(
     how: tuple, hiddens: tuple, weights: tuple, tokens: tuple, chunk_size: int
 ) -> tuple[Array, ...]:
+    """Statistics of each token's logits, never more than a chunk of them at a time.
+
+    Args:
+      how: (statistics, projection), static; `statistics(logits, *tokens)` gets the
+        chunk's logits, one [.., c, V] per model, and gives a tuple of [.., c].
+      hiddens: one [.., T, D] per model.
+      weights: one `Weights` per model.
+      tokens: arrays [.., T] that `statistics` takes beside the logits.
+      chunk_size: tokens per chunk, all rows together, at least 1 per row.
+
+    Returns:
+      What `statistics` gives, each [.., T] float32. Gradients reach `hiddens` and
+      `weights`.
+
+    Raises:
+      ValueError: a chunk of no token.
+    """
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}: expected at least 1")
     shape = hiddens[0].shape[:-1]

@@ -89,6 +89,7 @@ def product_rows(theirs: str, ours: str, layout: str = "transposed") -> tuple[Ro
 
 
 def norm_rows(theirs: str, ours: str) -> tuple[Row, Row]:
+    """A norm's scale and bias."""
     return (
         Row(f"{theirs}.weight", (f"{ours}/scale",)),
         Row(f"{theirs}.bias", (f"{ours}/bias",)),

@@ -147,6 +147,14 @@ def leaf_paths(params: dict) -> dict[str, Any]:
 
 
 def checkpoint_directory(name) -> pathlib.Path:
+    """The directory of a checkpoint: a local one, else the hub's, downloaded once.
+
+    Args:
+      name: a directory, or "name" or "owner/name" on the hub.
+
+    Raises:
+      InputError: a file, a path that is no directory, or a name the hub does not give.
+    """
     path = pathlib.Path(name)
     if path.is_dir():
         return path

@@ -32,6 +32,7 @@ class Claim:
     affirmed: bool
 
     def is_true(self, world: World) -> bool:
+        """Whether the world is as the sentence says it is."""
         return world.holds(self.subject, self.relation, self.value) == self.affirmed
 
 

@@ -41,6 +41,7 @@ class World:
         return SUBJECTS[kind]
 
     def relation(self, name: str) -> Relation:
+        """The relation of a name; `RELATIONS` holds them all."""
         return RELATIONS[name]
 
     def holds(self, subject: str, name: str, value: str) -> bool:

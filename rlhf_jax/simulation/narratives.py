@@ -101,14 +101,17 @@ class Hero:
 
     @property
     def person(self) -> bool:
+        """Whether it is a person, not an animal."""
         return self.name in lexicon.PEOPLE
 
     @property
     def pronoun(self) -> str:
+        """As a subject: "he" for a man, "she" for a woman, "it" for an animal."""
         return lexicon.PEOPLE.get(self.name, "it")
 
     @property
     def objective(self) -> str:
+        """As the object: "him", "her" or "it"."""
         return {"he": "him", "she": "her", "it": "it"}[self.pronoun]
 
     @property

@@ -37,6 +37,13 @@ class Relation:
 
 
 def relation(name, subject, domain, cues, **templates) -> Relation:
+    """A `Relation` from a table's row.
+
+    Args:
+      name, subject, domain: as in `Relation`.
+      cues: its cue words, between spaces.
+      templates: `state`, `ask`, `polar`, `why`, `deny`, and `short` where it differs.
+    """
     return Relation(name, subject, tuple(domain), frozenset(cues.split()), **templates)
 
 

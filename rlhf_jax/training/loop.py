@@ -39,17 +39,27 @@ StepFunction = Callable[[Any, int], tuple[Any, Mapping[str, Any]]]
 class Store(Protocol):
     """What the loop asks of `checkpoints.CheckpointStore`."""
 
-    def save(self, step: int, state: Any, meta: dict, *, force: bool = False): ...
-    def restore(self, template_state: Any, *, step: int | None = None): ...
-    def latest_step(self) -> int | None: ...
-    def wait(self) -> None: ...
+    def save(self, step: int, state: Any, meta: dict, *, force: bool = False):
+        """Keeps a state and its meta; may return before it is on disk."""
+
+    def restore(self, template_state: Any, *, step: int | None = None):
+        """The state of a step (None: the newest) and its meta."""
+
+    def latest_step(self) -> int | None:
+        """The newest step that can be restored, None without any."""
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk."""
 
 
 class Tracker(Protocol):
     """What the loop asks of `tracking.RunTracker`."""
 
-    def log(self, step: int, metrics: dict[str, Any]) -> None: ...
-    def rewind(self, step: int) -> None: ...
+    def log(self, step: int, metrics: dict[str, Any]) -> None:
+        """Writes down the metrics of a step."""
+
+    def rewind(self, step: int) -> None:
+        """Takes back what was logged later than `step`: those steps run again."""
 
 
 def resume_or_init(

@@ -69,6 +69,7 @@ _LEADS = (
 
 
 def draw_name(dice) -> str:
+    """The name of somebody in the valley."""
     return dice.pick(SUBJECTS["person"])
 
 
@@ -85,6 +86,7 @@ class Chat(Task):
         return {"feeling": feeling, "case": dice.below(len(FEELINGS[feeling][0]))}
 
     def case(self, spec):
+        """(what happened, topic words, what a helper could say) of an instance."""
         return FEELINGS[spec["feeling"]][0][spec["case"]]
 
     def ask(self, world, spec, dice):

@@ -71,6 +71,7 @@ class Classify(Task):
         return {"sort": sort, "label": label, "text": text}
 
     def labels(self, spec):
+        """The labels to choose from."""
         return list(SORTS[spec["sort"]][0])
 
     def similar(self, world, spec, dice):

@@ -94,6 +94,7 @@ class Brainstorm(Task):
         )
 
     def written(self, dice, chosen):
+        """The items as prose, numbered, or one on a line."""
         style = dice.weighted(("prose", "numbers", "lines"), (5, 3, 2))
         if style == "prose":
             text = listed(chosen)

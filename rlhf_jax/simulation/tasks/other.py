@@ -80,6 +80,7 @@ class WordWork(Task):
         )  # fmt: skip
 
     def target(self, spec):
+        """The words that a right response says, in order."""
         items = spec["words"]
         return {"copy": items, "sort": sorted(items), "reverse": items[::-1],
                 "twice": [items[0]] * 2, "last": items[-1:]}[spec["form"]]  # fmt: skip

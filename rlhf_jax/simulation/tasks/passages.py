@@ -55,6 +55,7 @@ def draw_passage(dice) -> dict:
 
 
 def slots(spec) -> dict[str, str]:
+    """What the slots of the event's templates stand for."""
     return dict(
         spec,
         x=article(spec["thing"]), at=where(spec["place"]),
@@ -148,6 +149,7 @@ class ClosedQuestion(Task):
         return spec
 
     def question(self, spec):
+        """What is asked of the passage, in words."""
         who = spec["who"]
         verb = ("lost {x}", "sold {x}", "met {animal}", "made {x}", "broke {x}")
         base = ("lose {x}", "sell {x}", "meet {animal}", "make {x}", "break {x}")
@@ -170,6 +172,7 @@ class ClosedQuestion(Task):
         return Ask(f"{lead} {self.question(spec)}", passage(spec))
 
     def answer(self, spec):
+        """The true answer, without a full stop."""
         value = spec[spec["asked"]]
         return {"place": capital(where(str(value))), "day": f"On {value}"}.get(
             spec["asked"], capital(value)
@@ -235,6 +238,7 @@ class Extract(Task):
         return spec
 
     def text(self, spec):
+        """The passage that holds the items."""
         wanted = spec["wanted"]
         if spec["sort"] == "names":
             return f"{listed(wanted)} came to the {spec['place']} on {spec['day']}."

@@ -61,6 +61,7 @@ class Question(Task):
         return {"subject": subject, "relation": name}
 
     def key(self, spec):
+        """(subject, relation name) of the fact asked for."""
         return spec["subject"], spec["relation"]
 
     def ask(self, world, spec, dice):
@@ -84,6 +85,7 @@ class Question(Task):
         return text
 
     def bare(self, world, name, value):
+        """A value alone as the answer, such as "In the forest.", from its template."""
         short = RELATIONS[name].short
         return capital(short.format(v=value_phrase(name, value))) + "."
 
@@ -130,6 +132,7 @@ class Polar(Question):
         return world.phrase(polar, *self.key(spec), spec["value"]) + "?"
 
     def answer(self, world, spec, dice, yes: bool) -> str:
+        """Yes or no, alone or with a statement that says why."""
         if dice.chance(0.4):
             return "Yes." if yes else "No."
         subject, name = self.key(spec)

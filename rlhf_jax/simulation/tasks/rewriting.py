@@ -56,6 +56,7 @@ class Rewrite(Task):
         return spec
 
     def order(self, dice, mode, fill):
+        """A rough order as `line`, polite ones as `targets`."""
         order = dice.pick(_ORDERS).format(**fill)
         targets = [f"Could you please {order}?", f"Please {order}.",
                    f"Would you kindly {order}?"]  # fmt: skip
@@ -67,6 +68,7 @@ class Rewrite(Task):
         return {"line": line, "targets": [targets[1], targets[0]]}
 
     def line(self, dice, mode, fill):
+        """A line with its `targets`: in the past tense, or of another subject."""
         who, other = dice.sample(
             [*lexicon.PEOPLE, *(f"the {a}" for a in lexicon.ANIMALS)], 2
         )

@@ -129,6 +129,7 @@ class Sentence(Task):
         }
 
     def pair(self, spec):
+        """The two words that must be used."""
         return [spec.get(word, word) for word in spec["words"]]
 
     def ask(self, world, spec, dice):

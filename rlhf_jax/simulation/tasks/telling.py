@@ -79,6 +79,7 @@ class Describe(Task):
         )  # fmt: skip
 
     def told(self, world, spec, dice, count, values=None):
+        """`count` statements about the subject, false ones where `values` is set."""
         kind = SUBJECT_KIND[spec["subject"]]
         names = dice.sample(relations_of(kind), count)
         lines = []
