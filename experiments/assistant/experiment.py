@@ -275,6 +275,7 @@ def get_config(words: str | None = None):
         rankings=("@prepare/rankings.train.jsonl",),
         valid_rankings=("@prepare/rankings.valid.jsonl",),
         demonstrations=demonstrations,
+        k_buckets=(2, 4, 6),  # most people compared two; OpenAssistant's go to 9
         batch_size=size.reward_batch,
         microbatches=size.microbatches,
         optimizer=adam(size.reward_rate),

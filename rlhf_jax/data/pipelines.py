@@ -19,6 +19,7 @@ from rlhf_jax.data.encoding import (
 )
 from rlhf_jax.data.packing import bucket_of, pack
 from rlhf_jax.data.ragged import Ragged
+from rlhf_jax.data.ranking_buckets import RankingBuckets
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Text
 from rlhf_jax.data.sequences import PackedRows, SequenceRows, WindowRows
 from rlhf_jax.data.streams import (
@@ -116,6 +117,7 @@ def ranking_stream(
     max_prompt: int = 1024,
     max_response: int = 1024,
     max_k: int | None = None,
+    k_buckets: Sequence[int] = (),
     chat: bool = False,
     seed: int = 0,
     shard: Shard = (0, 1),
@@ -130,6 +132,8 @@ def ranking_stream(
       max_prompt: P; longer prompts are dropped and counted.
       max_response: R; longer responses are cut and counted.
       max_k: K; the largest that occurs when None.
+      k_buckets: rising numbers of responses below K; a batch then holds rankings of
+        one bucket, and its K is the bucket's. Empty: K is the same in every batch.
       chat, seed, shard, cache: as in `demonstration_stream`.
 
     Returns:
@@ -144,9 +148,12 @@ def ranking_stream(
     shape = (max_prompt, max_k, max_response)
     path = _file(cache, "rankings")
     rows = RankingRows.collect(encoded, shape, tokenizer.pad_token, path)
-    return RowStream(
-        rows, batch_size, seed=seed, name="rankings", shard=shard, counts=counts
-    )
+    settings = {"seed": seed, "name": "rankings", "shard": shard, "counts": counts}
+    if not k_buckets:
+        return RowStream(rows, batch_size, **settings)
+    widest = rows.shape[1]
+    ceilings = (*(k for k in k_buckets if k < widest), widest)
+    return RankingBuckets(rows, ceilings, batch_size, **settings)
 
 
 def prompt_stream(

@@ -22,6 +22,7 @@ from rlhf_jax.evaluation.bag_of_words import fit_preference, length_preference
 from rlhf_jax.evaluation.intervals import paired_interval, rate_interval
 from rlhf_jax.evaluation.policy import model_policy
 from rlhf_jax.evaluation.reward_model import pairs_of, score_rankings
+from rlhf_jax.stages.ensemble import load_reward
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import read_prompts, read_rows
 from rlhf_jax.stages.judge import held_out_score
@@ -78,7 +79,7 @@ def run(
     train = [r for r in read_rows(config.rankings, Ranking) if r.pairs]
     held_out = [r for r in read_rows(config.held_out, Ranking) if r.pairs]
     reward = make_text_reward(
-        load_model(config.reward),
+        load_reward(config.reward),
         max_prompt=config.max_prompt,
         max_response=config.max_response,
         batch_size=32,

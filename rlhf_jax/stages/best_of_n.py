@@ -17,6 +17,7 @@ import numpy as np
 
 from rlhf_jax.data import Prompt
 from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
+from rlhf_jax.stages.ensemble import Combination, load_reward
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import encode_prompts, read_prompts
 from rlhf_jax.stages.randomness import named_key
@@ -55,6 +56,10 @@ class Config:
     gold: bool = False
     # rows sampled together
     batch_size: int = 128
+    # of an ensemble: how its members' scores become one, "mean", "min" or
+    # "uncertainty_weighted" with this λ; a single model has no need of it
+    ensemble: Combination = "mean"
+    variance_coef: float = 0.1
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -76,7 +81,11 @@ def run(
     prompts = read_prompts(config.prompts)[: config.max_prompts]
     responses = sample_many(config, prompts)
     reward = make_text_reward(
-        load_model(config.reward),
+        load_reward(
+            config.reward,
+            combination=config.ensemble,
+            variance_coef=config.variance_coef,
+        ),
         max_prompt=config.max_prompt,
         max_response=config.max_response,
     )

@@ -33,6 +33,7 @@ from rlhf_jax.evaluation.world import (
     world_truth,
 )
 from rlhf_jax.feedback import load_labelers
+from rlhf_jax.stages.ensemble import Combination, load_reward
 from rlhf_jax.stages.hand_over import LoadedModel, load_model
 from rlhf_jax.stages.inputs import numeric, one_epoch, read_prompts, text_stream
 from rlhf_jax.stages.likelihood import sequence_logprobs
@@ -77,6 +78,10 @@ class Config:
     # tokens of a held-out window of pretraining text, and how many
     window: int = 144
     max_windows: int = 192
+    # of an ensemble: how its members' scores become one, "mean", "min" or
+    # "uncertainty_weighted" with this λ; a single model has no need of it
+    ensemble: Combination = "mean"
+    variance_coef: float = 0.1
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -236,7 +241,11 @@ def proxy_scores(
 
 def _reward(config: Config) -> Any:
     return make_text_reward(
-        load_model(config.reward),
+        load_reward(
+            config.reward,
+            combination=config.ensemble,
+            variance_coef=config.variance_coef,
+        ),
         max_prompt=config.max_prompt,
         max_response=config.max_response,
     )

@@ -27,7 +27,17 @@ from rlhf_jax.models import (
 )
 from rlhf_jax.stages.schema import from_config_dict
 
-__all__ = ["LoadedModel", "load_model", "reward_from", "save_model", "value_from"]
+__all__ = [
+    "ENSEMBLE",
+    "LoadedModel",
+    "load_model",
+    "reward_from",
+    "save_model",
+    "value_from",
+]
+
+# what names the members of an ensemble; see `stages.ensemble`
+ENSEMBLE = "ensemble.json"
 
 _CLASSES = {"lm": LanguageModel, "scalar": ScalarModel}
 
@@ -105,6 +115,11 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
       CheckpointError: the parameters are damaged.
     """
     marker = pathlib.Path(name) / "model.json"
+    if (pathlib.Path(name) / ENSEMBLE).is_file():
+        raise InputError(
+            f"{name}: an ensemble of reward models, where a single model is expected: "
+            f"name one of the members in its {ENSEMBLE}"
+        )
     if not marker.is_file():
         if (
             pathlib.Path(name).is_dir()

@@ -179,8 +179,9 @@ def ranking_stream(
     max_k: int,
     batch_size: int,
     seed: int,
+    k_buckets: Sequence[int] = (),
 ) -> Stream:
-    """Prompts with their K ranked responses."""
+    """Prompts with their K ranked responses; `data.ranking_stream` tells the rest."""
     return data.ranking_stream(
         read_rows(files, Ranking),
         tokenizer,
@@ -188,6 +189,7 @@ def ranking_stream(
         max_prompt=max_prompt,
         max_response=max_response,
         max_k=max_k,
+        k_buckets=k_buckets,
         seed=seed,
     )
 

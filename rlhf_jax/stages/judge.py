@@ -29,6 +29,7 @@ from rlhf_jax.evaluation.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
 from rlhf_jax.evaluation.policy import Policy, model_policy
 from rlhf_jax.evaluation.scores import Score
+from rlhf_jax.stages.ensemble import Combination, load_reward
 from rlhf_jax.stages.hand_over import LoadedModel, load_model
 from rlhf_jax.stages.inputs import numeric, one_epoch, read_prompts, text_stream
 from rlhf_jax.stages.likelihood import sequence_logprobs
@@ -72,6 +73,10 @@ class Config:
     max_response: int = 48
     # tokens of a window of held-out text
     window: int = 256
+    # of an ensemble: how its members' scores become one, "mean", "min" or
+    # "uncertainty_weighted" with this λ; a single model has no need of it
+    ensemble: Combination = "mean"
+    variance_coef: float = 0.1
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -149,7 +154,11 @@ def policy_of(config: Config, name: str, model: LoadedModel) -> Policy:
 
 def _reward(config: Config) -> Callable:
     return make_text_reward(
-        load_model(config.reward),
+        load_reward(
+            config.reward,
+            combination=config.ensemble,
+            variance_coef=config.variance_coef,
+        ),
         max_prompt=config.max_prompt,
         max_response=config.max_response,
     )

@@ -19,6 +19,7 @@ from rlhf_jax.losses.chunked import TokenStatistics
 
 __all__ = [
     "joined",
+    "response_hidden",
     "response_kl",
     "response_scores",
     "response_statistics",
@@ -39,7 +40,8 @@ def _before_response(batch: dict, per_position: Array) -> Array:
     return per_position[:, start : start + batch["tokens"].shape[1]]
 
 
-def _hidden(model: Any, params: Any, batch: dict) -> Float[Array, "B R D"]:
+def response_hidden(model: Any, params: Any, batch: dict) -> Float[Array, "B R D"]:
+    """The last hidden state before each response token, in the compute dtype."""
     tokens, valid = joined(batch)
     hidden = model.apply({"params": params}, tokens, valid, method="hidden")
     return _before_response(batch, hidden)
@@ -52,6 +54,7 @@ def response_statistics(
     *,
     temperature: float,
     with_entropy: bool = False,
+    hidden: Float[Array, "B R D"] | None = None,
 ) -> TokenStatistics:
     """log π(y_t | x, y_<t) in nats at the temperature that sampled, and the entropy.
 
@@ -61,12 +64,15 @@ def response_statistics(
       batch: `prompts [B,P]` left padded, `valid [B,P]`, `tokens [B,R]`, `mask [B,R]`.
       temperature: of the sampler; logits are divided by it.
       with_entropy: also the entropy of each token's distribution, in nats.
+      hidden: of `response_hidden`, where it has been computed already.
 
     Returns:
       logprobs and entropy, [B, R] float32 each (entropy None unless asked for).
     """
+    if hidden is None:
+        hidden = response_hidden(model, params, batch)
     return chunked_logprobs(
-        _hidden(model, params, batch),
+        hidden,
         model.unembedding(params),
         batch["tokens"],
         temperature=temperature,
@@ -76,13 +82,28 @@ def response_statistics(
 
 
 def response_kl(
-    model: Any, params: Any, ref_params: Any, batch: dict, *, temperature: float
+    model: Any,
+    params: Any,
+    ref_params: Any,
+    hidden: Float[Array, "B R D"],
+    ref_hidden: Float[Array, "B R D"],
+    *,
+    temperature: float,
 ) -> Float[Array, "B R"]:
-    """KL(π(·|s_t) ‖ π_ref(·|s_t)) over the whole vocabulary, nats per token."""
+    """KL(π(·|s_t) ‖ π_ref(·|s_t)) over the whole vocabulary, nats per token.
+
+    Args:
+      model: a `LanguageModel`, of both.
+      params: of the policy.
+      ref_params: of the reference.
+      hidden: of `response_hidden` of the policy.
+      ref_hidden: of the reference.
+      temperature: of the sampler.
+    """
     return chunked_exact_kl(
-        _hidden(model, params, batch),
+        hidden,
         model.unembedding(params),
-        _hidden(model, ref_params, batch),
+        ref_hidden,
         model.unembedding(ref_params),
         temperature=temperature,
         soft_cap=model.config.logit_soft_cap,

@@ -22,9 +22,10 @@ from rlhf_jax.losses import (
     masked_whiten,
     shaped_rewards,
 )
+from rlhf_jax.stages.ensemble import reward_scores
 from rlhf_jax.stages.responses import (
+    response_hidden,
     response_kl,
-    response_scores,
     response_statistics,
     response_values,
 )
@@ -64,7 +65,7 @@ def make_assess(
 
     Args:
       policy: `LanguageModel`; also the reference.
-      reward: `ScalarModel`, or None when scores come from a callable.
+      reward: `ScalarModel` or `Ensemble`; None when scores come from a callable.
       value: `ScalarModel`.
       temperature: that sampled the responses.
 
@@ -72,19 +73,27 @@ def make_assess(
       `(params, samples) -> assessed`; params has `policy`, `reference`, `reward`
       and `value`; samples has `prompts`, `valid`, `tokens`, `mask`, `finished`.
       Assessed is samples with `old_logprobs`, `ref_logprobs`, `entropy`, `exact_kl`,
-      `old_values` [B,R] and, with a reward model, `scores` [B].
+      `old_values` [B,R] and, with a reward model, `scores` [B]; with an ensemble also
+      `score_spread` [B].
     """
 
     def assess(params: dict, samples: dict) -> dict:
+        hidden = response_hidden(policy, params["policy"], samples)
+        ref_hidden = response_hidden(policy, params["reference"], samples)
         statistics = response_statistics(
             policy,
             params["policy"],
             samples,
             temperature=temperature,
             with_entropy=True,
+            hidden=hidden,
         )
         reference = response_statistics(
-            policy, params["reference"], samples, temperature=temperature
+            policy,
+            params["reference"],
+            samples,
+            temperature=temperature,
+            hidden=ref_hidden,
         )
         assessed = dict(
             samples,
@@ -95,13 +104,14 @@ def make_assess(
                 policy,
                 params["policy"],
                 params["reference"],
-                samples,
+                hidden,
+                ref_hidden,
                 temperature=temperature,
             ),
             old_values=response_values(value, params["value"], samples),
         )
         if reward is not None:
-            assessed["scores"] = response_scores(reward, params["reward"], samples)
+            assessed |= reward_scores(reward, params["reward"], samples)
         return assessed
 
     return jax.jit(assess)
@@ -168,7 +178,8 @@ def rollout_metrics(rollout: dict) -> dict[str, Float[Array, ""]]:
     """The numbers of a rollout that a person watches.
 
     Sums over the tokens of a response are averaged over responses (nats per episode);
-    `kl_error` is the standard error of `kl` over responses.
+    `kl_error` is the standard error of `kl` over responses, `member_spread` the mean
+    standard deviation of a score over the members of an ensemble.
     """
     mask, scored = rollout["mask"], rollout["scored"]
     ratio = rollout["old_logprobs"], rollout["ref_logprobs"]
@@ -192,6 +203,8 @@ def rollout_metrics(rollout: dict) -> dict[str, Float[Array, ""]]:
     residual = rollout["returns"] - rollout["old_values"]
     spread = _variance(rollout["returns"], mask)
     explained = 1.0 - _variance(residual, mask) / jnp.maximum(spread, 1e-8)
+    if "score_spread" in rollout:
+        metrics["member_spread"] = masked_mean(rollout["score_spread"], scored)
     return metrics | {
         "score": masked_mean(rollout["scores"], scored),
         "score_std": jnp.sqrt(_variance(rollout["scores"], scored)),

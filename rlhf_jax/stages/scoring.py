@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlhf_jax.sampling import SamplingSpec, generate
+from rlhf_jax.stages.ensemble import reward_scores
 from rlhf_jax.stages.hand_over import LoadedModel
 from rlhf_jax.stages.inputs import encode_prompts
-from rlhf_jax.stages.responses import response_scores
 
 __all__ = [
     "decoded",
@@ -77,13 +77,25 @@ def decoded(tokenizer: Any, samples: dict, end_tokens: Sequence[int]) -> list[st
     ]
 
 
+def _judge(reward: LoadedModel) -> Callable[[Any, dict], Float[Array, " B"]]:
+    return jax.jit(
+        lambda params, rows: reward_scores(reward.model, params, rows)["scores"]
+    )
+
+
 def make_policy_score(
     policy: LoadedModel, reward: LoadedModel, *, max_response: int
 ) -> Callable[[Any, dict, Any], Float[Array, " B"]]:
-    """`(policy params, batch of prompts, key) -> scores [B]` of fresh samples."""
+    """`(policy params, batch of prompts, key) -> scores [B]` of fresh samples.
+
+    Args:
+      policy: whose params will come.
+      reward: of `load_reward`: one model or an ensemble.
+      max_response: tokens sampled at most.
+    """
     spec = sampling_spec(policy, max_response)
     sampler = policy.with_config(residual_dropout=0.0).model
-    judge = jax.jit(lambda params, rows: response_scores(reward.model, params, rows))
+    judge = _judge(reward)
 
     def score(params: Any, batch: dict, key: Any) -> Float[Array, " B"]:
         samples = sample_batch(sampler, params, batch, key, spec)
@@ -98,13 +110,13 @@ def make_text_reward(
     """A reward model as a function of texts: `(prompts, responses) -> scores [N]`.
 
     Args:
-      reward: the model.
+      reward: of `load_reward`: one model or an ensemble.
       max_prompt: tokens; a longer prompt loses its beginning.
       max_response: tokens with the end token; a longer response loses its end.
       batch_size: rows forwarded together.
     """
     tokenizer = reward.tokenizer
-    judge = jax.jit(lambda params, rows: response_scores(reward.model, params, rows))
+    judge = _judge(reward)
 
     def rows_of(responses: Sequence[str]) -> dict[str, np.ndarray]:
         tokens = np.full((batch_size, max_response), tokenizer.pad_token, np.int32)

@@ -14,7 +14,8 @@ import numpy as np
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.losses import kl_estimate
-from rlhf_jax.stages.responses import response_scores, response_statistics
+from rlhf_jax.stages.ensemble import reward_scores
+from rlhf_jax.stages.responses import response_statistics
 from rlhf_jax.stages.scoring import sample_batch, sampling_spec
 
 __all__ = ["check_players"]
@@ -92,7 +93,7 @@ def _reward_deviations(
     reward: Any, samples: dict, padded: dict
 ) -> Iterator[tuple[str, float]]:
     score: Callable = jax.jit(
-        lambda rows: response_scores(reward.model, reward.params, rows)
+        lambda rows: reward_scores(reward.model, reward.params, rows)["scores"]
     )
     scores = score(samples)
     if not bool(jnp.isfinite(scores).all()):

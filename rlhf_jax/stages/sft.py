@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rlhf_jax.stages.ensemble import load_reward
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
 from rlhf_jax.stages.inputs import (
     batch_ids,
@@ -240,7 +241,7 @@ def _measures(
             seed=0,
         )
         score = make_policy_score(
-            start, load_model(config.reward), max_response=config.max_response
+            start, load_reward(config.reward), max_response=config.max_response
         )
         batch = prompts.batch(0)
         key = jax.random.key(config.seed)

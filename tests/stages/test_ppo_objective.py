@@ -217,14 +217,14 @@ def other_temperature(model, params, rows, *, temperature, **options):
 
 def one_token_late(model, params, rows):
     mask = jnp.pad(rows["mask"], ((0, 0), (1, 0)), constant_values=True)[:, :-1]
-    return response_scores(model, params, dict(rows, mask=mask))
+    return {"scores": response_scores(model, params, dict(rows, mask=mask))}
 
 
 @pytest.mark.parametrize(
     "name, mutation",
     [
         ("response_statistics", other_temperature),
-        ("response_scores", one_token_late),
+        ("reward_scores", one_token_late),
         (
             "response_values",
             lambda m, p, rows: 1.0 - responses.response_values(m, p, rows),

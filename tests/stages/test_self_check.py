@@ -50,9 +50,9 @@ def test_a_reward_that_depends_on_its_batch_mates_is_refused(
 ):
     def jealous(model, params, rows):
         scores = responses.response_scores(model, params, rows)
-        return scores + jnp.arange(scores.shape[0])
+        return {"scores": scores + jnp.arange(scores.shape[0])}
 
-    monkeypatch.setattr(self_check, "response_scores", jealous)
+    monkeypatch.setattr(self_check, "reward_scores", jealous)
     with pytest.raises(InputError, match="reward whatever its batch mates: off by 3"):
         check_players(ppo_config(), players, batch)
 
@@ -60,9 +60,9 @@ def test_a_reward_that_depends_on_its_batch_mates_is_refused(
 def test_a_reward_that_sees_padding_is_refused(monkeypatch, players, batch):
     def blind(model, params, rows):
         everything = dict(rows, valid=jnp.ones_like(rows["valid"]))
-        return responses.response_scores(model, params, everything)
+        return {"scores": responses.response_scores(model, params, everything)}
 
-    monkeypatch.setattr(self_check, "response_scores", blind)
+    monkeypatch.setattr(self_check, "reward_scores", blind)
     with pytest.raises(InputError, match="reward under more padding"):
         check_players(ppo_config(), players, batch)
 

@@ -6,6 +6,7 @@ NOT STATED marks what the InstructGPT paper does not say; the default's source f
 import dataclasses
 from collections.abc import Iterator
 
+from rlhf_jax.stages.ensemble import Combination
 from rlhf_jax.stages.rollout import RewardShaping
 from rlhf_jax.training import OptimizerConfig
 
@@ -38,13 +39,20 @@ class Config:
 
     # model directory of the policy's start, which is also the KL reference
     init: str
-    # model directory of the reward model; empty when `reward_fn` is given to `run`
+    # model directory of the reward model, or directory of an ensemble; empty when
+    # `reward_fn` is given to `run`
     reward: str
     # files of prompts
     prompts: tuple[str, ...]
     # files of text for the ptx term; needed when ptx_coef > 0
     texts: tuple[str, ...] = ()
-    # value function to start from; None: the reward model, as in the paper
+    # of an ensemble: how its members' scores become one, "mean", "min" or
+    # "uncertainty_weighted" with this λ; a single model has no need of it. λ for PPO:
+    # 0.1 (Coste et al. 2023)
+    ensemble: Combination = "mean"
+    variance_coef: float = 0.1
+    # value function to start from; None: the reward model, as in the paper (of an
+    # ensemble the first member)
     value: str | None = None
     # γ of eq. 2; 27.8 in PPO-ptx, 0 in PPO
     ptx_coef: float = 27.8

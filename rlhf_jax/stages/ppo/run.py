@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.parallel import compile_update
+from rlhf_jax.stages.ensemble import first_member, load_reward
 from rlhf_jax.stages.hand_over import load_model, save_model, value_from
 from rlhf_jax.stages.inputs import prompt_stream, text_stream
 from rlhf_jax.stages.ppo.config import Config
@@ -81,13 +82,17 @@ def load_players(config: Config, reward_fn: Callable | None) -> Players:
     policy = load_model(config.init).with_config(residual_dropout=0.0)
     reward = None
     if reward_fn is None:
-        reward = load_model(config.reward).with_config(residual_dropout=0.0)
+        reward = load_reward(
+            config.reward,
+            combination=config.ensemble,
+            variance_coef=config.variance_coef,
+        )
     if config.value is not None:
         value = load_model(config.value).with_config(residual_dropout=0.0)
     elif reward is None:
         raise InputError("ppo.value: with `reward_fn`, name a model to start from")
     else:
-        value = value_from(reward)
+        value = value_from(first_member(reward))
     return Players(policy, value, reward, reward_fn)
 
 

@@ -1,0 +1,118 @@
+"""Rankings of similar K share a batch, so that little of it is padding.
+
+A batch of K-wise rankings is as wide as its widest ranking. Where most rankings have
+K = 2 and a few K = 9, batches drawn at random are mostly filler.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Int64
+
+from rlhf_jax.data.batches import Batch, RankingRows
+from rlhf_jax.data.packing import bucket_of
+from rlhf_jax.data.streams import check_shard, epoch_order, filled, sharded
+from rlhf_jax.errors import InputError
+
+__all__ = ["RankingBuckets"]
+
+
+@dataclass(frozen=True)
+class RankingBuckets:
+    """Shuffled batches of rankings, each as wide as the bucket of its rankings.
+
+    A bucket's last rankings of an epoch, too few for a batch, join the next wider
+    bucket. So an epoch has exactly as many batches as without buckets, all full but
+    one, and a prompt weighs what it weighs there: 1/B of its update, whatever its K.
+
+    A jitted step compiles once per bucket that has rankings. Which rankings are in
+    batch i is a function of (seed, i) alone.
+
+    Args:
+      rows: the rankings.
+      ceilings: rising numbers of responses; the last is at least the largest K.
+      batch_size, seed, name, shard, counts: as in `RowStream`.
+
+    Raises:
+      InputError: no rankings, or a K above the last ceiling.
+    """
+
+    rows: RankingRows
+    ceilings: Sequence[int]
+    batch_size: int
+    seed: int = 0
+    name: str = "rankings"
+    shard: tuple[int, int] = (0, 1)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_shard(self.batch_size, self.shard)
+        if len(self.rows) == 0:
+            raise InputError(
+                f"{self.name}: expected rankings, got none "
+                f"(dropped or cut: {dict(self.counts)})"
+            )
+        largest = int(np.diff(self.rows.first).max())
+        if largest > self.ceilings[-1]:
+            raise InputError(
+                f"{self.name}: a ranking has K = {largest}, over the last bucket's "
+                f"{self.ceilings[-1]}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that hold each ranking once."""
+        return len(self._slots)
+
+    @functools.cached_property
+    def _buckets(self) -> list[tuple[int, Int64[np.ndarray, " m"]]]:
+        """(ceiling, its rankings) of every bucket that has some."""
+        assigned = bucket_of(np.diff(self.rows.first), self.ceilings)
+        members = [np.flatnonzero(assigned == b) for b in range(len(self.ceilings))]
+        return [
+            (ceiling, rows)
+            for ceiling, rows in zip(self.ceilings, members, strict=True)
+            if len(rows)
+        ]
+
+    @functools.cached_property
+    def _slots(self) -> list[tuple[int, int]]:
+        """(bucket, which batch of it) for every batch of an epoch."""
+        slots, carried, last = [], 0, len(self._buckets) - 1
+        for b, (_, rows) in enumerate(self._buckets):
+            whole, carried = divmod(carried + len(rows), self.batch_size)
+            slots += [(b, i) for i in range(whole + (b == last and carried > 0))]
+        return slots
+
+    def _epoch(self, epoch: int) -> list[Int64[np.ndarray, " m"]]:
+        """The rankings of each bucket in this epoch's order, after what is carried."""
+        placed, carried, last = [], np.zeros(0, np.int64), len(self._buckets) - 1
+        for b, (ceiling, rows) in enumerate(self._buckets):
+            order = epoch_order(self.seed, epoch, len(rows), f"{self.name}/{ceiling}")
+            rows = np.concatenate([carried, rows[order]])
+            whole = len(rows) if b == last else len(rows) - len(rows) % self.batch_size
+            placed.append(rows[:whole])
+            carried = rows[whole:]
+        return placed
+
+    def plan(self, step: int) -> tuple[int, Int64[np.ndarray, " B"]]:
+        """The width K of a batch and its row numbers over all hosts, -1 for absent."""
+        epoch, slot = divmod(step, self.steps_per_epoch)
+        turn = epoch_order(self.seed, epoch, len(self._slots), f"{self.name}/batches")
+        bucket, i = self._slots[turn[slot]]
+        rows = self._epoch(epoch)[bucket]
+        chosen = rows[i * self.batch_size : (i + 1) * self.batch_size]
+        return self._buckets[bucket][0], filled(chosen, self.batch_size)
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step`; see `ranking_stream` for its keys."""
+        ceiling, rows = self.plan(step)
+        prompt, _, response = self.rows.shape
+        as_wide = dataclasses.replace(self.rows, shape=(prompt, ceiling, response))
+        return as_wide.batch(sharded(rows, self.shard))

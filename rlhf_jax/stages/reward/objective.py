@@ -1,0 +1,70 @@
+"""The ranking loss of a batch of prompts, each with its K responses."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from rlhf_jax.losses import (
+    ranking_accuracy,
+    ranking_loss,
+    terminal_index,
+    weighted_sum,
+)
+from rlhf_jax.models import shared_prefix_values
+
+__all__ = ["make_loss", "ranking_scores"]
+
+
+def ranking_scores(
+    model: Any, params: Any, batch: dict, **apply_options: Any
+) -> Float[Array, "B K"]:
+    """r_θ(x, y_k) of every response, the prompt forwarded once.
+
+    Args:
+      model: `ScalarModel`.
+      params: its params.
+      batch: `prompts [B,P]`, `prompt_valid`, `responses [B,K,R]`, `response_valid`.
+      **apply_options: such as `deterministic` and `rngs`.
+
+    Returns:
+      [B, K] float32: the value at the last real token of each response. Where a
+      response is absent the number means nothing; `present` masks it.
+    """
+    values = shared_prefix_values(
+        model,
+        params,
+        batch["prompts"],
+        batch["prompt_valid"],
+        batch["responses"],
+        batch["response_valid"],
+        **apply_options,
+    )
+    rows, count, length = values.shape
+    last = terminal_index(batch["response_valid"].reshape(rows * count, length))
+    last = jnp.maximum(last, 0).reshape(rows, count, 1)
+    return jnp.take_along_axis(values, last, axis=2)[..., 0]
+
+
+def make_loss(model: Any) -> Callable:
+    """The ranking loss for `make_update`.
+
+    Returns:
+      `(params, batch, rng) -> (loss in nats per prompt, metrics)`; the batch has, in
+      addition to `ranking_scores`', `ranks [B,K]`, `present [B,K]` and `mask [B]`
+      (the prompt has a pair that is not tied).
+    """
+    dropout = model.config.residual_dropout > 0
+
+    def loss_fn(params: Any, batch: dict, rng: Array) -> tuple[Array, dict]:
+        options = {"deterministic": False, "rngs": {"dropout": rng}} if dropout else {}
+        scores = ranking_scores(model, params, batch, **options)
+        losses = ranking_loss(scores, batch["ranks"], batch["present"])
+        accuracy = ranking_accuracy(scores, batch["ranks"], batch["present"])
+        weights = batch["weights"]
+        return weighted_sum(losses, weights), {
+            "accuracy": weighted_sum(accuracy, weights)
+        }
+
+    return loss_fn
