@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
-from table import ROWS, Row, arrays_of, compiled, run
+from loss_row import Row, arrays_of, compiled, run
+from table import ROWS
 
 # Few shapes, so that each loss compiles a handful of times; any number of values.
 SHAPES = st.sampled_from([(1, 1), (8, 3)])

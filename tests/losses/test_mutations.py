@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import test_contract
 import test_identities
-from table import ROWS, compiled
+import test_identities_of_ppo
+from loss_row import compiled
+from table import ROWS
 
 import rlhf_jax.losses.advantages
 from rlhf_jax import losses
@@ -94,10 +96,10 @@ def by_loop(row):
     return lambda: test.hypothesis.inner_test(ROWS[row], (8, 3), 0, 1.0)
 
 
-identity = test_identities
-objective = identity.test_ppo_on_shaped_rewards_climbs_the_paper_s_objective
+identity, of_ppo = test_identities, test_identities_of_ppo
+objective = of_ppo.test_ppo_on_shaped_rewards_climbs_the_paper_s_objective
 only_score = (
-    identity.test_without_a_kl_coefficient_only_the_score_is_left_at_the_last_token
+    of_ppo.test_without_a_kl_coefficient_only_the_score_is_left_at_the_last_token
 )
 MUTANTS = [
     ("shaped_rewards", turned_kl, [objective, by_hand("shaped_rewards")]),
@@ -109,7 +111,7 @@ MUTANTS = [
         [
             objective,
             by_hand("shaped_rewards"),
-            identity.test_advantages_are_linear_in_the_reward,
+            of_ppo.test_advantages_are_linear_in_the_reward,
         ],
     ),
     ("terminal_index", one_token_late, [by_hand("shaped_rewards"), only_score]),
@@ -145,7 +147,7 @@ MUTANTS = [
         "clipped_policy_loss",
         without_clipping,
         [
-            identity.test_a_ratio_beyond_the_range_stops_only_what_profits_from_it,
+            of_ppo.test_a_ratio_beyond_the_range_stops_only_what_profits_from_it,
             by_hand("clipped_policy_loss"),
         ],
     ),
@@ -153,7 +155,7 @@ MUTANTS = [
         "generalized_advantages",
         without_lambda,
         [
-            identity.test_gae_with_lambda_zero_is_the_td_error,
+            of_ppo.test_gae_with_lambda_zero_is_the_td_error,
             by_hand("generalized_advantages"),
         ],
     ),
