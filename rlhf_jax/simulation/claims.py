@@ -42,7 +42,12 @@ def words(text: str) -> list[str]:
     >>> words("Mice, I think: 12!")
     ['mice', 'i', 'think', '12']
     """
-    return [word.lower() for word in _WORD.findall(text)]
+    return list(_words(text))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _WORD.findall(text))
 
 
 def sentences(text: str) -> list[str]:

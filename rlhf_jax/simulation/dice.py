@@ -7,6 +7,7 @@ depend on what was thrown before.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from typing import TypeVar
@@ -49,7 +50,8 @@ class Dice:
 
     def normal(self) -> float:
         """Mean 0, variance 1: twelve uniforms less six (exact sums, no libm)."""
-        return sum(self.unit() for _ in range(12)) - 6.0
+        draws = self._bits.random_raw(12).tolist()
+        return math.fsum((draw >> 11) * 2.0**-53 for draw in draws) - 6.0
 
     def pick(self, items: Sequence[T]) -> T:
         """One of the items, all alike."""
@@ -57,7 +59,7 @@ class Dice:
 
     def weighted(self, items: Sequence[T], weights: Sequence[float]) -> T:
         """One of the items, with probability proportional to its weight."""
-        left = self.unit() * sum(weights)
+        left = self.unit() * math.fsum(weights)
         for item, weight in zip(items, weights, strict=True):
             left -= weight
             if left < 0:

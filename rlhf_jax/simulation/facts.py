@@ -89,6 +89,7 @@ SUBJECTS = {
 SUBJECT_KIND = {name: kind for kind, names in SUBJECTS.items() for name in names}
 
 
+@functools.cache
 def relations_of(kind: str) -> tuple[str, ...]:
     """The names of the relations that subjects of a kind have."""
     return tuple(name for name, entry in RELATIONS.items() if entry.subject == kind)

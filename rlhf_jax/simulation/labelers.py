@@ -19,6 +19,7 @@ in the paper: 72.6 +- 1.5 % in training, 77.3 +- 1.3 % held out (section 3.4).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -77,8 +78,7 @@ class Labeler:
         value = math.fsum(self.weights[name] * criteria[name] for name in CRITERIA)
         value += self.length_bias * math.log1p(len(words(response))) / 3
         value += self.flattery_bias * sycophancy(response)
-        dice = Dice("labeler", self.name, prompt.id, response)
-        return value + self.noise * dice.normal()
+        return value + self.noise * _noise(self.name, prompt.id, response)
 
     def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
         """Ranks of the responses, 1 for the best, equal numbers for ties.
@@ -118,6 +118,12 @@ class Labeler:
                  for key, value in true.items()}
             )  # fmt: skip
         return answers
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _noise(labeler: str, prompt_id: str, response: str) -> float:
+    """What a person misperceives of a response, of unit variance; always the same."""
+    return Dice("labeler", labeler, prompt_id, response).normal()
 
 
 def sycophancy(response: str) -> float:
