@@ -37,7 +37,7 @@ class RankingBuckets:
       batch_size, seed, name, shard, counts: as in `RowStream`.
 
     Raises:
-      InputError: no rankings, or a K above the last ceiling.
+      InputError: no rankings, ceilings that do not rise, or a K above the last.
     """
 
     rows: RankingRows
@@ -56,10 +56,10 @@ class RankingBuckets:
                 f"(dropped or cut: {dict(self.counts)})"
             )
         largest = int(np.diff(self.rows.first).max())
-        if largest > self.ceilings[-1]:
+        if np.any(np.diff(self.ceilings) <= 0) or largest > self.ceilings[-1]:
             raise InputError(
-                f"{self.name}: a ranking has K = {largest}, over the last bucket's "
-                f"{self.ceilings[-1]}"
+                f"{self.name}: expected rising buckets up to the largest K "
+                f"{largest}, got {list(self.ceilings)}"
             )
 
     def __len__(self) -> int:

@@ -40,6 +40,9 @@ class Config:
     labelers: str = "simulated:training"
     # most prompts taken; None: all
     max_prompts: int | None = None
+    # round of feedback: another one takes the next `max_prompts` prompts (from the
+    # start again after the last) and draws anew; the labelers stay the same
+    round: int = 1
     # responses per prompt, drawn per prompt between the two; section 3.5: 4 to 9
     min_k: int = 4
     max_k: int = 9
@@ -56,6 +59,8 @@ class Config:
         """What cannot work, one line each."""
         if not self.policies:
             yield "policies: at least one model is needed"
+        if self.round < 1:
+            yield f"round: {self.round} is not at least 1"
         if not 2 <= self.min_k <= self.max_k:
             yield f"min_k: {self.min_k} to {self.max_k} is not a range from 2 up"
 
@@ -67,11 +72,11 @@ def run(
     del settings  # sampling needs no mesh of its own here
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    prompts = read_prompts(config.prompts)[: config.max_prompts]
+    prompts = prompts_of_round(config)
     responses = sample_candidates(config, prompts)
     labelers = load_labelers(config.labelers, seed=config.seed)
     require_people(prompts, responses, labelers)
-    rankings = rank_candidates(prompts, responses, labelers, config.seed)
+    rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
     target = workdir / "rankings.jsonl"
     partial = target.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
@@ -82,9 +87,18 @@ def run(
     return target
 
 
+def prompts_of_round(config: Config) -> list[Prompt]:
+    """The prompts whose turn it is: each round goes on where the last one ended."""
+    prompts = read_prompts(config.prompts)
+    if config.max_prompts is None or config.max_prompts >= len(prompts):
+        return prompts
+    start = (config.round - 1) * config.max_prompts % len(prompts)
+    return (prompts[start:] + prompts[:start])[: config.max_prompts]
+
+
 def sample_candidates(config: Config, prompts: Sequence[Prompt]) -> list[list[str]]:
     """K responses for each prompt; K is drawn per prompt, duplicates are kept."""
-    counts = np.random.default_rng(config.seed).integers(
+    counts = np.random.default_rng(_seeds(config)).integers(
         config.min_k, config.max_k + 1, size=len(prompts)
     )
     answers: list[list[str]] = [[] for _ in prompts]
@@ -101,7 +115,7 @@ def _sampled(
 ) -> Iterator[tuple[int, str]]:
     policy = load_model(name).with_config(residual_dropout=0.0)
     spec = sampling_spec(policy, config.max_response, config.temperature)
-    key = named_key(jax.random.key(config.seed), "candidates")
+    key = named_key(jax.random.key(config.seed), "candidates", *_seeds(config)[1:])
     for start in range(0, len(wanted), config.batch_size):
         rows = wanted[start : start + config.batch_size]
         filled = rows + rows[:1] * (config.batch_size - len(rows))
@@ -112,6 +126,11 @@ def _sampled(
         samples = sample_batch(policy.model, policy.params, batch, key, spec)
         texts = decoded(policy.tokenizer, samples, spec.end_tokens)
         yield from zip(rows, texts[: len(rows)], strict=True)
+
+
+def _seeds(config: Config) -> list[int]:
+    """The seed, and the round where it is not the first."""
+    return [config.seed, *([config.round] if config.round > 1 else [])]
 
 
 def require_people(
@@ -138,11 +157,11 @@ def rank_candidates(
     prompts: Sequence[Prompt],
     responses: Sequence[Sequence[str]],
     labelers: Sequence[Labeler],
-    seed: int,
+    seeds: Sequence[int],
 ) -> list[Ranking]:
     """One labeler, drawn per prompt, ranks its candidates (section 5.3: most
     comparisons were labelled by a single contractor)."""
-    who = np.random.default_rng([seed, 1]).integers(len(labelers), size=len(prompts))
+    who = np.random.default_rng([*seeds, 1]).integers(len(labelers), size=len(prompts))
     rankings = []
     for prompt, candidates, index in zip(prompts, responses, who, strict=True):
         labeler: Any = labelers[index]

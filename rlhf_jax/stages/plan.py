@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def plans(experiment: Experiment) -> Iterator[StagePlan]:
             "sft": _supervised,
             "reward": _supervised,
             "dpo": _dpo,
-            "ppo": _ppo,
+            "ppo": functools.partial(_ppo, experiment.stages),
         }.get(kind)
         if maker is None or shape is None:
             yield StagePlan(name, kind)
@@ -122,13 +123,16 @@ def _supervised(name: str, kind: str, config: Any, shape: Any, _: Any) -> StageP
     length = config.max_prompt + config.max_response
     if kind == "reward":
         length = config.max_prompt + config.max_k * config.max_response
+    note = f"{config.epochs} epochs of {config.batch_size} rows per update"
+    if getattr(config, "seeds", ()):
+        note += f", {len(config.seeds)} models one after the other"
     return StagePlan(
         name,
         kind,
         params,
         _state(params),
         _kept(shape, rows * length),
-        note=f"{config.epochs} epochs of {config.batch_size} rows per update",
+        note=note,
     )
 
 
@@ -139,12 +143,15 @@ def _dpo(name: str, kind: str, config: Any, shape: Any, shapes: Any) -> StagePla
     )
 
 
-def _ppo(name: str, kind: str, config: Any, shape: Any, shapes: Any) -> StagePlan:
+def _ppo(
+    stages: dict, name: str, kind: str, config: Any, shape: Any, shapes: Any
+) -> StagePlan:
     policy = count_params(shape)
-    judge = shapes.get(config.reward[1:].split("/")[0], shape)
-    value = count_params(judge)
+    source = config.reward[1:].split("/")[0]
+    value = count_params(shapes.get(source, shape))
+    members = len(getattr(stages.get(source), "seeds", ())) or 1
     state = _state(policy, ema=True) + _state(value, ema=True)
-    frozen = 4 * (policy + value)
+    frozen = 4 * (policy + members * value)
     rows = config.minibatch_size // config.microbatches
     tokens = rows * (config.max_prompt + config.max_response)
     if config.ptx_coef:

@@ -40,6 +40,15 @@ def test_ppo_holds_two_trained_and_two_frozen_models(planned):
     assert planned["dpo"].state_bytes == 4 * policy * 5
 
 
+def test_ppo_holds_every_member_of_an_ensemble(planned):
+    stages = tiny_experiment.stages()
+    stages["reward"] = dataclasses.replace(stages["reward"], seeds=(0, 1, 2))
+    found = {plan.name: plan for plan in plans(Experiment("three", stages))}
+    more = found["ppo"].state_bytes - planned["ppo"].state_bytes
+    assert more == 2 * 4 * planned["pretrain"].params
+    assert "3 models" in found["reward"].note
+
+
 def test_a_model_that_fits_nowhere_can_be_planned():
     stages = tiny_experiment.stages()
     shape = TrunkConfig(50257, 2048, 12288, 96, 96)

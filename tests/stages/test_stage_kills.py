@@ -42,10 +42,11 @@ ALL_PHASES = [
 class Runs:
     """Runs of one stage in processes of their own."""
 
-    def __init__(self, tiny, kind, name, folder):
+    def __init__(self, tiny, kind, name, folder, config=None):
         self.kind, self.folder = kind, folder
         self.reference = tiny.done(name)
-        (folder / "config.json").write_text(resolved_json(tiny.config(name)))
+        config = config or tiny.config(name)
+        (folder / "config.json").write_text(resolved_json(config))
 
     def start(self, workdir, fault=""):
         """Runs until the end or until `fault` kills it; the return code."""

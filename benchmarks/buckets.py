@@ -1,0 +1,145 @@
+"""Reward-model training on rankings of mixed K, with and without buckets of K.
+
+    python benchmarks/buckets.py
+    python benchmarks/buckets.py --share 0.95 --rankings 128
+
+One JSON line: rankings/s over whole epochs of the stage's own stream and update, the
+two layouts in turn in one process (their ratio drifts less than the figures), and the
+share of responses that are real. Rankings have K = 2 but for a share that has 3 to 9.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+PROMPT, RESPONSE, MAX_K = 96, 48, 9
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--share", type=float, default=0.9, help="rankings of K = 2")
+    parser.add_argument("--rankings", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=16, help="rankings per step")
+    parser.add_argument("--buckets", type=int, nargs="+", default=[2, 4, 6])
+    parser.add_argument("--epochs", type=int, default=3, help="timed, after one more")
+    return parser.parse_args(argv)
+
+
+def rankings(count, share):
+    """Random bytes; every prompt and response of the full length."""
+    import numpy as np
+
+    from rlhf_jax.data import Ranking
+
+    rng = np.random.default_rng(0)
+
+    def text(length):
+        return bytes(rng.integers(97, 123, length).tolist()).decode()
+
+    for i in range(count):
+        k = 2 if rng.random() < share else int(rng.integers(3, MAX_K + 1))
+        yield Ranking(
+            id=str(i),
+            prompt=text(PROMPT - 1),
+            responses=[text(RESPONSE - 1) for _ in range(k)],
+            ranks=list(range(1, k + 1)),
+        )
+
+
+class Layout:
+    """One way to batch the rankings, and its compiled update."""
+
+    def __init__(self, args, buckets):
+        import jax
+
+        from rlhf_jax import parallel, training
+        from rlhf_jax.data import ByteTokenizer, ranking_stream
+        from rlhf_jax.models import ScalarModel, TrunkConfig, init_params
+        from rlhf_jax.stages import reward
+
+        tokenizer = ByteTokenizer()
+        self.stream = ranking_stream(
+            rankings(args.rankings, args.share),
+            tokenizer,
+            batch_size=args.batch,
+            max_prompt=PROMPT,
+            max_response=RESPONSE,
+            max_k=MAX_K,
+            k_buckets=buckets,
+        )
+        model = ScalarModel(TrunkConfig(tokenizer.vocab_size, 256, 128, 4, 4))
+        tx = training.make_optimizer(
+            training.OptimizerConfig(learning_rate=1e-5, schedule="constant")
+        )
+        mesh = parallel.make_mesh()
+        self.update = parallel.compile_update(
+            training.make_update(reward.make_loss(model), tx), mesh
+        )
+        params = jax.jit(lambda: init_params(model, jax.random.key(0)))()
+        self.state = parallel.init_sharded(
+            lambda p, k: training.init_state(p, tx, k),
+            params,
+            jax.random.key(0),
+            mesh=mesh,
+        )
+
+    def epoch(self, number):
+        """Seconds of an epoch."""
+        import jax
+
+        steps = self.stream.steps_per_epoch
+        began = time.perf_counter()
+        for step in range(number * steps, (number + 1) * steps):
+            batch = self.stream.batch(step)
+            batch = {name: rows for name, rows in batch.items() if name != "row"}
+            self.state, metrics = self.update(self.state, batch)
+        jax.block_until_ready(metrics)
+        return time.perf_counter() - began
+
+    def real(self):
+        """The share of response slots of an epoch that hold a response."""
+        present = [self.stream.batch(i)["present"] for i in range(len(self))]
+        return sum(p.sum() for p in present) / sum(p.size for p in present)
+
+    def __len__(self):
+        return self.stream.steps_per_epoch
+
+
+def main():
+    args = parse()
+    from rlhf_jax.parallel import keep_freed_memory
+
+    keep_freed_memory()
+    import jax
+
+    layouts = {"max_k": Layout(args, ()), "buckets": Layout(args, tuple(args.buckets))}
+    seconds = {name: [] for name in layouts}
+    for epoch in range(args.epochs + 1):
+        for name, layout in layouts.items():
+            seconds[name].append(layout.epoch(epoch))
+    ratios = [a / b for a, b in zip(*(s[1:] for s in seconds.values()), strict=True)]
+    middle = {name: statistics.median(some[1:]) for name, some in seconds.items()}
+    row = {
+        "benchmark": "ranking buckets",
+        "value": round(args.rankings / middle["buckets"], 2),
+        "unit": "rankings/s",
+        "max_k": round(args.rankings / middle["max_k"], 2),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratios": [round(ratio, 2) for ratio in ratios],
+        "real_responses": {n: round(float(o.real()), 3) for n, o in layouts.items()},
+        "programs": {n: o.update.compilations for n, o in layouts.items()},
+        "share": args.share,
+        "buckets": args.buckets,
+        "batch": args.batch,
+        "tokens": [PROMPT, RESPONSE],
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "jax": jax.__version__,
+    }
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
