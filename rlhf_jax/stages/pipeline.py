@@ -2,7 +2,8 @@
 
     <workdir>/<stage>/stage.json    what it is: kind, content hash, config, inputs
     <workdir>/<stage>/provenance.json   versions, git revision, overrides, data hashes
-    <workdir>/<stage>/done.json     written last, when the stage has finished
+    <workdir>/<stage>/done.json     written last, when the stage has finished; with the
+                                    time taken since the last interruption
 
 The content hash of a stage covers its config, the contents of the files it names and
 the hashes of the stages it refers to. Where a directory holds another hash, it is set
@@ -103,13 +104,17 @@ def _run_stage(
     )
     say(f"{name}: {kind_of(config)} ({wanted[:8]})")
     module = importlib.import_module(KINDS[kind_of(config)])
-    started = time.monotonic()
+    started, busy = time.monotonic(), time.process_time()
     fault("pipeline.before_stage")
     module.run(resolved(config, workdir), folder, experiment.settings)
     fault("pipeline.before_done")
-    seconds = round(time.monotonic() - started, 1)
-    _write_json(folder / "done.json", {"hash": wanted, "seconds": seconds})
-    say(f"{name}: done in {seconds:.0f} s")
+    done = {
+        "hash": wanted,
+        "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(time.process_time() - busy, 1),
+    }
+    _write_json(folder / "done.json", done)
+    say(f"{name}: done in {done['seconds']:.0f} s, {done['cpu_seconds']:.0f} s of CPU")
 
 
 def _require_inputs(
