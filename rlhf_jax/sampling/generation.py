@@ -58,8 +58,8 @@ def generate(
     Token t of a row is drawn with the key fold_in(fold_in(key, row_id), t) and is read
     back at its own position. So a response is a function of (params, its prompt,
     spec, key, row_id): not of batch mates, padding, engine, slots or device count.
-    (Logits of other batch shapes may differ in the last bit of float32, which moves a
-    draw with a probability of about 1e-6 per token; in bfloat16 about 1e-2.)
+    (Logits of other batch shapes may differ in their last bits, which moves a draw now
+    and then: `benchmarks/batch_shapes.py` says how often, docs/log.md what it said.)
 
     Args:
       model: a language model; its config says compute dtype and context length.
