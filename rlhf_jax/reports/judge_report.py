@@ -54,10 +54,10 @@ def difference_table(results: dict) -> Table:
             if row["task"] == "held-out text":
                 share = interval.estimate / row["cells"][first]["estimate"]
                 text += f" ({100 * share:+.1f} %)"
-            worse = row["task"] in ("held-out text", "manner")
-            if interval.excludes(0.0):
+            wanted = row["higher_is_better"]
+            if wanted is not None and interval.excludes(0.0):
                 rises = interval.estimate > 0
-                marks[i, j] = "worse" if rises == worse else "better"
+                marks[i, j] = "better" if rises == wanted else "worse"
             cells.append(text)
         body.append(cells)
     caption = f"Paired difference to {first} on the same prompts, 95 % interval"

@@ -27,7 +27,6 @@ from rlhf_jax.evaluation.degeneration import (
 )
 from rlhf_jax.evaluation.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
-from rlhf_jax.evaluation.policy import Policy, model_policy
 from rlhf_jax.evaluation.scores import Score
 from rlhf_jax.stages.ensemble import Combination, load_reward
 from rlhf_jax.stages.hand_over import LoadedModel, load_model
@@ -35,6 +34,7 @@ from rlhf_jax.stages.inputs import numeric, one_epoch, read_prompts, text_stream
 from rlhf_jax.stages.likelihood import sequence_logprobs
 from rlhf_jax.stages.scoring import make_text_reward
 from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.stages.writing import Writing, make_writer
 
 __all__ = ["Config", "held_out_score", "run"]
 
@@ -102,14 +102,21 @@ def run(
     prompts = read_prompts(config.prompts)[: config.max_prompts]
     texts = [prompt.prompt for prompt in prompts]
     groups = [prompt.split_key for prompt in prompts]
+    write = make_writer(
+        load_model(config.policies[0]),
+        max_prompt=config.max_prompt,
+        max_response=config.max_response,
+        seed=config.seed,
+    )
     samples, scores = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
         model = load_model(path)
-        samples[name] = policy_of(config, name, model).sample(texts, config.seed)
+        written = write(model, texts)
+        samples[name] = written.texts
         scores[name] = [
-            *_quality(judge, samples[name], groups),
-            Score("reward", "score", reward(texts, samples[name]), clusters=groups),
-            *_manner(samples[name], groups),
+            *_quality(judge, written.texts, groups),
+            Score("reward", "score", reward(texts, written.texts), clusters=groups),
+            *_manner(written, groups),
             held_out_score(model, config.texts, config.window),
         ]
     results = {
@@ -121,7 +128,7 @@ def run(
         "distinct_bigrams": {n: distinct_share(rows) for n, rows in samples.items()},
         "stages": dict(config.stages),
         "runs": dict(config.runs),
-        "frontier": frontier(config, prompts, judge, reward),
+        "frontier": frontier(config, prompts, write, judge, reward),
     }
     _write_samples(workdir / "samples.jsonl", prompts, samples, judge)
     target = workdir / "results.json"
@@ -138,18 +145,6 @@ def trained_judge(config: Config) -> tuple[TextClassifier, Interval]:
     texts, labels = [r.text for r in rows], [r.label for r in rows]
     judge = fit_classifier(texts[cut:], labels[cut:])
     return judge, rate_interval(judge.accuracy(texts[:cut], labels[:cut]))
-
-
-def policy_of(config: Config, name: str, model: LoadedModel) -> Policy:
-    """A model as a policy that writes responses of the run's length."""
-    return model_policy(
-        name,
-        model.with_config(residual_dropout=0.0).model,
-        model.params,
-        model.tokenizer,
-        max_new_tokens=config.max_response,
-        batch_size=50,
-    )
 
 
 def _reward(config: Config) -> Callable:
@@ -173,10 +168,11 @@ def _quality(
     yield Score("judge", "share over one half", over, clusters=groups)
 
 
-def _manner(written: Sequence[str], groups: Sequence[str]) -> Iterator[Score]:
+def _manner(written: Writing, groups: Sequence[str]) -> Iterator[Score]:
     options: dict[str, Any] = {"clusters": groups, "higher_is_better": None}
-    yield Score("manner", "words", word_counts(written), **options)
-    repeated = np.array([repeated_share(text) for text in written])
+    yield Score("distance", "KL in nats", written.kl, **options)
+    yield Score("manner", "words", word_counts(written.texts), **options)
+    repeated = np.array([repeated_share(text) for text in written.texts])
     options["higher_is_better"] = False
     yield Score("manner", "repeated 3-grams", repeated, **options)
 
@@ -213,6 +209,7 @@ def _rows(
     rows: list[dict[str, Any]] = []
     for key in first:
         row: dict[str, Any] = {"task": key[0], "metric": key[1]}
+        row["higher_is_better"] = first[key].higher_is_better
         row["cells"], row["differences"] = {}, {}
         for name in names:
             score = next(s for s in scores[name] if s.key == key)
@@ -224,7 +221,11 @@ def _rows(
 
 
 def frontier(
-    config: Config, prompts: Sequence[Prompt], judge: TextClassifier, reward: Callable
+    config: Config,
+    prompts: Sequence[Prompt],
+    write: Callable[[LoadedModel, Sequence[str]], Writing],
+    judge: TextClassifier,
+    reward: Callable,
 ) -> dict[str, list[dict]]:
     """(KL, reward, judge's probability) of every snapshot, and of best-of-n."""
     found: dict[str, list[dict]] = {}
@@ -239,14 +240,13 @@ def frontier(
     for name, folder in config.runs.items():
         found[name] = []
         for path in sorted(pathlib.Path(folder).glob("snapshots/*/model.json")):
-            model = load_model(path.parent)
-            written = policy_of(config, name, model).sample(some, config.seed)
+            written = write(load_model(path.parent), some)
             found[name].append(
                 {
                     "name": path.parent.name,
-                    "kl": model.meta["kl"],
-                    "proxy": float(reward(some, written).mean()),
-                    "gold": float(judge(written).mean()),
+                    "kl": float(written.kl.mean()),
+                    "proxy": float(reward(some, written.texts).mean()),
+                    "gold": float(judge(written.texts).mean()),
                 }
             )
     return found
