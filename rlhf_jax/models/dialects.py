@@ -1,8 +1,8 @@
-"""config.json of transformers, old and new dialects <-> `TrunkConfig`.
+"""config.json of transformers, old and new dialects -> `TrunkConfig`.
 
 Old: `rope_theta`, `rope_scaling`, `rotary_pct`, `torch_dtype`. New: `rope_parameters`
-and `dtype`. Both are read, both are written. What a config asks for and this trunk
-does not have is refused by name.
+and `dtype`. Both are read, and `export` writes both from the same tables. What a config
+asks for and this trunk does not have is refused by name.
 """
 
 import math
@@ -211,110 +211,3 @@ def _windows(raw, family, num_layers):
     elif kinds is None:
         kinds = ["sliding"] * num_layers
     return tuple(window if kind.startswith("sliding") else 0 for kind in kinds)
-
-
-def hf_config(config: TrunkConfig, family: str | None, kind: str) -> dict:
-    """config.json for a trunk: the inverse of `trunk_config`, in both dialects.
-
-    Args:
-      config: of the trunk.
-      family: `model_type`; None: the first family that can express the config.
-      kind: "lm" or "scalar".
-
-    Raises:
-      InputError: no family, or not this one, can express the config.
-    """
-    names = [family] if family else list(KEYS)
-    for name in names:
-        if name not in KEYS:
-            raise InputError(f"family {name!r}: known are {', '.join(KEYS)}")
-        raw = _written(config, name)
-        if _same(trunk_config(raw, name), config):
-            return _labelled(raw, kind)
-    known = family or f"any family ({', '.join(KEYS)})"
-    raise InputError(f"this config cannot be written as {known}: {config}")
-
-
-def _same(read: TrunkConfig, config: TrunkConfig) -> bool:
-    """Equal but for what config.json does not hold."""
-    ours = ("residual_dropout", "dtype", "attention", "remat", "init_std")
-    if config.positions == "learned":
-        ours += ("rope_theta", "rope_fraction", "rope_scaling")
-    one, two = vars(read), vars(config)
-    return all(_close(one[name], two[name]) for name in one if name not in ours)
-
-
-def _close(a, b):
-    if isinstance(a, float) and isinstance(b, float | int):
-        return math.isclose(a, b, rel_tol=1e-9)
-    return a == b
-
-
-def _written(config, family):
-    raw = {"model_type": family}
-    for field, (key, _) in KEYS[family].items():
-        raw[key] = getattr(config, field)
-    names = [
-        theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation
-    ]
-    key, default = ACTIVATION_KEYS.get(family, ("hidden_act", "silu"))
-    raw[key] = default if ACTIVATIONS[default] == config.activation else names[0]
-    if family.startswith("gemma"):
-        raw["hidden_act"] = raw[key]
-    if config.positions == "rotary":
-        raw |= _written_rope(config)
-    if family == "gpt_neox":
-        raw |= {
-            "rotary_pct": config.rope_fraction,
-            "rotary_emb_base": config.rope_theta,
-        }
-    if family == "gemma2":
-        raw["query_pre_attn_scalar"] = _tidy(config.query_scale**-2)
-    return raw | _written_windows(config, family)
-
-
-def _written_rope(config):
-    new = {"rope_type": "default", "rope_theta": config.rope_theta}
-    if config.rope_fraction != 1.0:
-        new["partial_rotary_factor"] = config.rope_fraction
-    scaling = config.rope_scaling
-    if scaling is None:
-        return {"rope_theta": config.rope_theta, "rope_parameters": new}
-    old = {"rope_type": scaling.kind, "factor": scaling.factor}
-    if scaling.kind == "llama3":
-        old |= {
-            "low_freq_factor": scaling.low_frequency_factor,
-            "high_freq_factor": scaling.high_frequency_factor,
-            "original_max_position_embeddings": scaling.original_context,
-        }
-    return {
-        "rope_theta": config.rope_theta,
-        "rope_scaling": old,
-        "rope_parameters": {**new, **old},
-    }
-
-
-def _written_windows(config, family):
-    if family not in ("mistral", "qwen2", "qwen3", "gemma2"):
-        return {}
-    window = max(config.windows, default=0)
-    kinds = [f"{'sliding' if w else 'full'}_attention" for w in config.windows]
-    raw = {"sliding_window": window or None}
-    if kinds and family != "mistral":
-        raw["layer_types"] = kinds
-    if family.startswith("qwen"):
-        raw["use_sliding_window"] = bool(window)
-        raw["max_window_layers"] = sum(w == 0 for w in config.windows)
-    return raw
-
-
-def _labelled(raw, kind):
-    if kind == "scalar":
-        raw |= {"id2label": {"0": "LABEL_0"}}
-        raw |= {"label2id": {"LABEL_0": 0}, "problem_type": "regression"}
-    return raw
-
-
-def _tidy(number):
-    """256.0000000001 -> 256: a square root went through float."""
-    return round(number) if abs(number - round(number)) < 1e-6 else number

@@ -14,7 +14,8 @@ from rlhf_jax import parallel
 from rlhf_jax.cli import main
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import load_pretrained, save_pretrained
-from rlhf_jax.models.dialects import hf_config, trunk_config
+from rlhf_jax.models.dialects import trunk_config
+from rlhf_jax.models.export import hf_config
 
 WEIGHTS = "model.safetensors"
 

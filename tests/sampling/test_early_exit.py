@@ -29,6 +29,16 @@ class Counted:
         return self.model.apply(variables, tokens, valid, **kwargs)
 
 
+@pytest.fixture(scope="module")
+def shallow(policy):
+    """One layer: a program that calls back is compiled anew in every test."""
+    model = LanguageModel(dataclasses.replace(policy.model.config, num_layers=1))
+    trunk = policy.params["trunk"]
+    first = jax.tree.map(lambda leaf: leaf[:1], trunk["layers"])
+    params = {**policy.params, "trunk": {**trunk, "layers": first}}
+    return dataclasses.replace(policy, model=model, params=params)
+
+
 def calls(policy, batch, key, limits, **options) -> list[tuple[int, int]]:
     model = Counted(policy.model)
     copies = len(limits) // len(batch.prompts)
@@ -49,19 +59,19 @@ def calls(policy, batch, key, limits, **options) -> list[tuple[int, int]]:
     return model.calls
 
 
-def test_the_static_engine_ends_with_its_longest_row(policy, batch, key):
-    seen = calls(policy, batch, key, [1, 3, 2, 5, 0, 1])
+def test_the_static_engine_ends_with_its_longest_row(shallow, batch, key):
+    seen = calls(shallow, batch, key, [1, 3, 2, 5, 0, 1])
     assert sorted(seen) == sorted([(6, 12)] + [(6, 1)] * 4)
 
 
-def test_the_continuous_engine_refills_slots_of_rows_that_ended(policy, batch, key):
+def test_the_continuous_engine_refills_slots_of_rows_that_ended(shallow, batch, key):
     """Two slots: one writes 8 tokens, the other five rows of 2, one after the other.
 
     Static, with batches of two, would take 7 + 1 + 1 decode steps and the second slot
     would stand still for most of them.
     """
     seen = calls(
-        policy, batch, key, [8, 2, 2, 2, 2, 2], engine="continuous", slots=2, refill=1
+        shallow, batch, key, [8, 2, 2, 2, 2, 2], engine="continuous", slots=2, refill=1
     )
     assert seen.count((1, 12)) == 6
     assert seen.count((2, 1)) == 7
@@ -71,7 +81,7 @@ def test_the_continuous_engine_refills_slots_of_rows_that_ended(policy, batch, k
     ("engine", "options"),
     [("static", {}), ("continuous", {"slots": 12, "refill": 2})],
 )
-def test_copies_of_a_prompt_are_prefilled_once(policy, batch, key, engine, options):
-    seen = calls(policy, batch, key, [2] * 24, engine=engine, **options)
+def test_copies_of_a_prompt_are_prefilled_once(shallow, batch, key, engine, options):
+    seen = calls(shallow, batch, key, [2] * 24, engine=engine, **options)
     prefilled = sum(rows for rows, width in seen if width == 12)
     assert prefilled == 6
