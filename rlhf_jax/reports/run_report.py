@@ -149,7 +149,19 @@ def _win_rates(results: dict) -> Iterator[str]:
         )
 
 
-def _series(folder: str, metric: str) -> tuple[list, list]:
+def _losses(folder: str) -> dict[str, tuple[list, list]]:
+    """The curves of a stage; of an ensemble, one for each member."""
+    members = sorted(pathlib.Path(folder).glob("seed_*/metrics.jsonl"))
+    if members:
+        return {path.parent.name: _series(path.parent, "loss") for path in members}
+    series = {"training": _series(folder, "loss")}
+    held_out = _series(folder, "valid/nats_per_token")
+    if held_out[0]:
+        series["held out"] = held_out
+    return series
+
+
+def _series(folder: str | pathlib.Path, metric: str) -> tuple[list, list]:
     rows = [
         row
         for row in read_metrics(pathlib.Path(folder) / "metrics.jsonl")
@@ -161,11 +173,7 @@ def _series(folder: str, metric: str) -> tuple[list, list]:
 def learning_sections(results: dict) -> Iterator[str]:
     """Plots of what the stages and the PPO runs of a results file logged."""
     for name, folder in results["stages"].items():
-        series = {"training": _series(folder, "loss")}
-        held_out = _series(folder, "valid/nats_per_token")
-        if held_out[0]:
-            series["held out"] = held_out
-        yield learning_curves(series, title=f"Loss: {name}", y="nats")
+        yield learning_curves(_losses(folder), title=f"Loss: {name}", y="nats")
     for metric, (title, unit) in PPO_CURVES.items():
         series = {name: _series(path, metric) for name, path in results["runs"].items()}
         series = {name: values for name, values in series.items() if values[0]}

@@ -142,6 +142,13 @@ def test_each_seed_is_a_model_of_its_own(trained):
     assert load_reward(trained / "model").meta["members"] == 2
 
 
+def test_a_report_draws_one_curve_for_each_member(trained):
+    from rlhf_jax.reports.run_report import learning_sections
+
+    (figure,) = learning_sections({"stages": {"RM": str(trained)}, "runs": {}})
+    assert "seed_0" in figure and "seed_3" in figure
+
+
 def test_two_seeds_killed_in_the_second_end_in_the_same_bits(
     tiny, two_seeds, trained, tmp_path
 ):
