@@ -17,6 +17,7 @@ from rlhf_jax.cli import main
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
+from rlhf_jax.faults import injected
 from rlhf_jax.stages import candidates, run_experiment
 from rlhf_jax.stages.rounds import rounds
 
@@ -64,7 +65,7 @@ def done(tmp_path_factory):
     """The directory of two rounds that nobody disturbed."""
     on_one_device()
     workdir = tmp_path_factory.mktemp("rounds")
-    run_experiment(tiny_rounds.experiment("2"), workdir, say=lambda _: None)
+    again(workdir)
     return workdir
 
 
@@ -90,28 +91,38 @@ def test_the_second_round_asks_anew_and_trains_on_both(done):
     assert bits(done / "ppo/model") != bits(done / "ppo_2/model")
 
 
-def test_a_second_round_killed_ends_in_the_same_bytes(done, before_round_two):
-    def killed(fault):
-        words = [sys.executable, str(FILE), "2", str(before_round_two)]
-        environment = {**os.environ, "RLHF_FAULT": f"{fault}:SIGKILL"}
-        ran = subprocess.run(words, env=environment, capture_output=True, text=True)
-        assert ran.returncode == -signal.SIGKILL, ran.stderr
+def again(workdir):
+    run_experiment(tiny_rounds.experiment("2"), workdir, say=lambda _: None)
 
-    marks = [(before_round_two / n / "done.json") for n in ("candidates", "ppo")]
+
+def cut(workdir, fault):
+    with injected(f"{fault}:raise"), pytest.raises(RuntimeError):
+        again(workdir)
+
+
+def killed(workdir, fault):
+    words = [sys.executable, str(FILE), "2", str(workdir)]
+    environment = {**os.environ, "RLHF_FAULT": f"{fault}:SIGKILL"}
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+
+
+@pytest.mark.parametrize("end", [cut, pytest.param(killed, marks=pytest.mark.slow)])
+def test_a_second_round_killed_ends_in_the_same_bytes(done, before_round_two, end):
+    workdir = before_round_two
+    marks = [workdir / name / "done.json" for name in ("candidates", "ppo")]
     before = [mark.read_bytes() for mark in marks]
-    killed("train.step:4")
-    assert not (before_round_two / "reward_2/done.json").exists()
-    killed("ppo.minibatch:6")
-    assert (before_round_two / "reward_2/done.json").exists()
-    run_experiment(tiny_rounds.experiment("2"), before_round_two, say=lambda _: None)
+    end(workdir, "train.step:4")
+    assert not (workdir / "reward_2/done.json").exists()
+    end(workdir, "ppo.minibatch:6")
+    assert (workdir / "reward_2/done.json").exists()
+    again(workdir)
     assert [mark.read_bytes() for mark in marks] == before
-    names = (
-        workdir / "candidates_2/rankings.jsonl" for workdir in (before_round_two, done)
-    )
-    assert len({name.read_bytes() for name in names}) == 1
+    rankings = [folder / "candidates_2/rankings.jsonl" for folder in (workdir, done)]
+    assert rankings[0].read_bytes() == rankings[1].read_bytes()
     for name in ("reward_2", "ppo_2"):
-        assert bits(before_round_two / name / "model") == bits(done / name / "model")
-        assert lines(before_round_two / name) == lines(done / name)
+        assert bits(workdir / name / "model") == bits(done / name / "model")
+        assert lines(workdir / name) == lines(done / name)
 
 
 def test_a_second_round_waits_for_people_and_goes_on(
