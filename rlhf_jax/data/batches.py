@@ -6,6 +6,7 @@ about order, epochs or hosts; that is `streams`.
 """
 
 import array
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -127,23 +128,39 @@ class RankingRows:
         """See `ranking_stream` for the keys."""
         p, k, r = self.shape
         prompts, prompt_valid = self.prompts.padded(rows, p, self.pad)
-        slots, present = self._slots(rows, k)
+        slots, present = self.slots(rows, k)
         flat = np.where(present, slots, -1).reshape(-1)
         responses, response_valid = self.responses.padded(flat, r, self.pad)
-        ranks = np.zeros((len(rows), k), np.int32)
-        ranks[present] = self.ranks[slots[present]]
         return {
             "prompts": prompts,
             "prompt_valid": prompt_valid,
             "responses": responses.reshape(len(rows), k, r),
             "response_valid": response_valid.reshape(len(rows), k, r),
-            "ranks": ranks,
-            "present": present,
-            "mask": _has_untied_pair(ranks, present),
-            "row": rows,
+            **self.ranked(rows, slots, present),
         }
 
-    def _slots(
+    @property
+    def counts(self) -> Int64[np.ndarray, " n"]:
+        """K of each row."""
+        return np.diff(self.first)
+
+    def narrowed(self, shape: tuple[int, int, int]) -> "RankingRows":
+        """The same rows in batches of another shape (P, K, R)."""
+        return dataclasses.replace(self, shape=shape)
+
+    def ranked(
+        self,
+        rows: Int64[np.ndarray, " B"],
+        slots: Int64[np.ndarray, "B K"],
+        present: Bool[np.ndarray, "B K"],
+    ) -> Batch:
+        """What a batch says about the ranks of its rows; arguments as of `slots`."""
+        ranks = np.zeros(slots.shape, np.int32)
+        ranks[present] = self.ranks[slots[present]]
+        mask = _has_untied_pair(ranks, present)
+        return {"ranks": ranks, "present": present, "mask": mask, "row": rows}
+
+    def slots(
         self, rows: Int64[np.ndarray, " B"], k: int
     ) -> tuple[Int64[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]:
         """The number of each response of each row, and whether there is one."""

@@ -17,6 +17,7 @@ from rlhf_jax.data.encoding import (
     encode_rankings,
     encode_texts,
 )
+from rlhf_jax.data.packed_rankings import PackedRankingRows
 from rlhf_jax.data.packing import bucket_of, pack
 from rlhf_jax.data.ragged import Ragged
 from rlhf_jax.data.ranking_buckets import RankingBuckets
@@ -118,6 +119,7 @@ def ranking_stream(
     max_response: int = 1024,
     max_k: int | None = None,
     k_buckets: Sequence[int] = (),
+    packed: Sequence[tuple[int, int]] | None = None,
     chat: bool = False,
     seed: int = 0,
     shard: Shard = (0, 1),
@@ -134,12 +136,17 @@ def ranking_stream(
       max_k: K; the largest that occurs when None.
       k_buckets: rising numbers of responses below K; a batch then holds rankings of
         one bucket, and its K is the bucket's. Empty: K is the same in every batch.
+      packed: the responses of a ranking share one row; in rising shapes (P, T), for
+        rankings that fit them, and as wide as the data for the others. None: every
+        response has its own row.
       chat, seed, shard, cache: as in `demonstration_stream`.
 
     Returns:
       A stream of "prompts", "prompt_valid" [B, P]; "responses", "response_valid"
       [B, K, R]; "ranks" [B, K]; "present" [B, K], True for a real response; "mask"
-      [B], True where at least one pair is not tied; "row" [B].
+      [B], True where at least one pair is not tied; "row" [B]. With `packed`,
+      "responses" and "response_valid" are [B, T], and there are "segments" [B, T],
+      which response a token is of, and "ends" [B, K], the slot of its last token.
     """
     counts: Counter = Counter()
     encoded = encode_rankings(
@@ -149,11 +156,19 @@ def ranking_stream(
     path = _file(cache, "rankings")
     rows = RankingRows.collect(encoded, shape, tokenizer.pad_token, path)
     settings = {"seed": seed, "name": "rankings", "shard": shard, "counts": counts}
+    if packed is not None:
+        together = PackedRankingRows(rows, (max_prompt, max_response))
+        widest = int(together.lengths[:, 1].max(initial=1))
+        together = together.narrowed((max_prompt, widest))
+        buckets = together.buckets(packed)
+        return RankingBuckets(together, *buckets, batch_size, **settings)
     if not k_buckets:
         return RowStream(rows, batch_size, **settings)
-    widest = rows.shape[1]
+    prompt, widest, response = rows.shape
     ceilings = (*(k for k in k_buckets if k < widest), widest)
-    return RankingBuckets(rows, ceilings, batch_size, **settings)
+    shapes = [(prompt, k, response) for k in ceilings]
+    assigned = bucket_of(rows.counts, ceilings)
+    return RankingBuckets(rows, shapes, assigned, batch_size, **settings)
 
 
 def prompt_stream(

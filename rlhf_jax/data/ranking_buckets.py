@@ -1,10 +1,10 @@
-"""Rankings of similar K share a batch, so that little of it is padding.
+"""Rankings of similar size share a batch, so that little of it is padding.
 
 A batch of K-wise rankings is as wide as its widest ranking. Where most rankings have
-K = 2 and a few K = 9, batches drawn at random are mostly filler.
+K = 2 and a few K = 9, or most prompts are short and a few are long, batches drawn at
+random are mostly filler.
 """
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from rlhf_jax.data.batches import Batch, RankingRows
-from rlhf_jax.data.packing import bucket_of
+from rlhf_jax.data.packed_rankings import PackedRankingRows
 from rlhf_jax.data.streams import check_shard, epoch_order, filled, sharded
 from rlhf_jax.errors import InputError
 
@@ -22,7 +22,7 @@ __all__ = ["RankingBuckets"]
 
 @dataclass(frozen=True)
 class RankingBuckets:
-    """Shuffled batches of rankings, each as wide as the bucket of its rankings.
+    """Shuffled batches of rankings, each of the shape of its rankings' bucket.
 
     A bucket's last rankings of an epoch, too few for a batch, join the next wider
     bucket. So an epoch has exactly as many batches as without buckets, all full but
@@ -33,15 +33,17 @@ class RankingBuckets:
 
     Args:
       rows: the rankings.
-      ceilings: rising numbers of responses; the last is at least the largest K.
+      shapes: of the buckets' batches; each holds whatever fits the one before it.
+      assigned: the bucket of each ranking.
       batch_size, seed, name, shard, counts: as in `RowStream`.
 
     Raises:
-      InputError: no rankings, ceilings that do not rise, or a K above the last.
+      InputError: no rankings.
     """
 
-    rows: RankingRows
-    ceilings: Sequence[int]
+    rows: RankingRows | PackedRankingRows
+    shapes: Sequence[tuple[int, ...]]
+    assigned: Int64[np.ndarray, " n"]
     batch_size: int
     seed: int = 0
     name: str = "rankings"
@@ -55,12 +57,6 @@ class RankingBuckets:
                 f"{self.name}: expected rankings, got none "
                 f"(dropped or cut: {dict(self.counts)})"
             )
-        largest = int(np.diff(self.rows.first).max())
-        if np.any(np.diff(self.ceilings) <= 0) or largest > self.ceilings[-1]:
-            raise InputError(
-                f"{self.name}: expected rising buckets up to the largest K "
-                f"{largest}, got {list(self.ceilings)}"
-            )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,13 +67,12 @@ class RankingBuckets:
         return len(self._slots)
 
     @functools.cached_property
-    def _buckets(self) -> list[tuple[int, Int64[np.ndarray, " m"]]]:
-        """(ceiling, its rankings) of every bucket that has some."""
-        assigned = bucket_of(np.diff(self.rows.first), self.ceilings)
-        members = [np.flatnonzero(assigned == b) for b in range(len(self.ceilings))]
+    def _buckets(self) -> list[tuple[tuple[int, ...], Int64[np.ndarray, " m"]]]:
+        """(shape, its rankings) of every bucket that has some."""
+        members = [np.flatnonzero(self.assigned == b) for b in range(len(self.shapes))]
         return [
-            (ceiling, rows)
-            for ceiling, rows in zip(self.ceilings, members, strict=True)
+            (shape, rows)
+            for shape, rows in zip(self.shapes, members, strict=True)
             if len(rows)
         ]
 
@@ -93,16 +88,16 @@ class RankingBuckets:
     def _epoch(self, epoch: int) -> list[Int64[np.ndarray, " m"]]:
         """The rankings of each bucket in this epoch's order, after what is carried."""
         placed, carried, last = [], np.zeros(0, np.int64), len(self._buckets) - 1
-        for b, (ceiling, rows) in enumerate(self._buckets):
-            order = epoch_order(self.seed, epoch, len(rows), f"{self.name}/{ceiling}")
+        for b, (_, rows) in enumerate(self._buckets):
+            order = epoch_order(self.seed, epoch, len(rows), f"{self.name}/{b}")
             rows = np.concatenate([carried, rows[order]])
             whole = len(rows) if b == last else len(rows) - len(rows) % self.batch_size
             placed.append(rows[:whole])
             carried = rows[whole:]
         return placed
 
-    def plan(self, step: int) -> tuple[int, Int64[np.ndarray, " B"]]:
-        """The width K of a batch and its row numbers over all hosts, -1 for absent."""
+    def plan(self, step: int) -> tuple[tuple[int, ...], Int64[np.ndarray, " B"]]:
+        """The shape of a batch and its row numbers over all hosts, -1 for absent."""
         epoch, slot = divmod(step, self.steps_per_epoch)
         turn = epoch_order(self.seed, epoch, len(self._slots), f"{self.name}/batches")
         bucket, i = self._slots[turn[slot]]
@@ -112,7 +107,5 @@ class RankingBuckets:
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`; see `ranking_stream` for its keys."""
-        ceiling, rows = self.plan(step)
-        prompt, _, response = self.rows.shape
-        as_wide = dataclasses.replace(self.rows, shape=(prompt, ceiling, response))
-        return as_wide.batch(sharded(rows, self.shard))
+        shape, rows = self.plan(step)
+        return self.rows.narrowed(shape).batch(sharded(rows, self.shard))

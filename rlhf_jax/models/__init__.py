@@ -33,7 +33,11 @@ from rlhf_jax.models.heads import (
     init_params,
     last_values,
 )
-from rlhf_jax.models.prefix import shared_prefix_hidden, shared_prefix_values
+from rlhf_jax.models.prefix import (
+    packed_prefix_values,
+    shared_prefix_hidden,
+    shared_prefix_values,
+)
 from rlhf_jax.models.pretrained import (
     Pretrained,
     abstract_params,
@@ -76,6 +80,7 @@ __all__ = [
     "response_scores",
     "save_pretrained",
     "shared_prefix_hidden",
+    "packed_prefix_values",
     "shared_prefix_values",
     "stack_layers",
     "unstack_layers",

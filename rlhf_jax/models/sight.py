@@ -7,7 +7,6 @@ and within the layer's window. The keys are the call's own, a cache's, or a pref
 import dataclasses
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
@@ -97,7 +96,9 @@ class Sight:
         count = keys.shape[0]
         copies = query.shape[0] // count
         rule = Rule(self.config.attention_soft_cap)
-        queries = jax.tree.map(lambda a: a.reshape(count, -1), self.queries)
+        positions = self.queries.positions.reshape(count, -1)
+        # a prefix is one sequence, and whatever follows it sees it
+        queries = Places(positions, jnp.zeros_like(positions))
         places = cache_places(self.prefix)
         # [BK Nkv G T H] -> [B Nkv G KT H]
         folded = query.reshape(count, copies, *query.shape[1:])

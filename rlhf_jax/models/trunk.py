@@ -100,7 +100,8 @@ class Trunk(nn.Module):
             cache_index=cache_index,
             prefix=prefix,
         )
-        x = self._embedded(jnp.where(valid, tokens, 0), seen.queries.positions)
+        packed = segments is not None
+        x = self._embedded(jnp.where(valid, tokens, 0), seen.queries.positions, packed)
         x = self.dropout(x, deterministic=deterministic)
         x, memory = self._through_layers(x, seen, deterministic)
         x = self.final_norm(x)
@@ -109,14 +110,15 @@ class Trunk(nn.Module):
         keys, values = memory
         return x, dataclasses.replace(seen.cache, keys=keys, values=values)
 
-    def _embedded(self, tokens, positions):
+    def _embedded(self, tokens, positions, packed):
         c = self.config
         x = jnp.take(self.token_embed.embedding, tokens, axis=0, fill_value=jnp.nan)
         x = x.astype(c.dtype)
         if c.embed_scale != 1.0:
             x = x * jnp.asarray(c.embed_scale, c.dtype)
         if c.positions == "learned":
-            if tokens.shape[1] > c.context_length:
+            # packed rows may be longer than each of their sequences
+            if not packed and tokens.shape[1] > c.context_length:
                 raise ValueError(
                     f"{tokens.shape[1]} tokens, but the context is {c.context_length}"
                 )

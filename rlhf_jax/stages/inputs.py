@@ -180,6 +180,7 @@ def ranking_stream(
     batch_size: int,
     seed: int,
     k_buckets: Sequence[int] = (),
+    packed: Sequence[tuple[int, int]] | None = None,
 ) -> Stream:
     """Prompts with their K ranked responses; `data.ranking_stream` tells the rest."""
     return data.ranking_stream(
@@ -190,6 +191,7 @@ def ranking_stream(
         max_response=max_response,
         max_k=max_k,
         k_buckets=k_buckets,
+        packed=packed,
         seed=seed,
     )
 

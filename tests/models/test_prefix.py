@@ -10,6 +10,7 @@ from rlhf_jax.models import (
     LanguageModel,
     ScalarModel,
     last_values,
+    packed_prefix_values,
     response_scores,
     shared_prefix_hidden,
     shared_prefix_values,
@@ -54,6 +55,37 @@ def test_shared_values_and_gradients_are_those_of_separate_sequences(family):
             jax.value_and_grad(lambda p, f=f: jnp.square(f(p)).sum())(params)
             for f in (shared, apart)
         ] + [(shared(params), apart(params))]
+
+    (_, one), (_, two), values = gradients(params)
+    np.testing.assert_allclose(*values, atol=1e-5)
+    assert_same_gradients(one, two)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2", "gemma2"])
+def test_packed_responses_have_the_values_and_gradients_of_padded_ones(family):
+    model = ScalarModel(config_of(family))
+    params = loud_params(model)
+    flat = RESPONSES.reshape(B, K * R)
+    there = RESPONSE_VALID.reshape(B, K * R)
+    # the valid tokens first, each response's behind those of the one before it
+    order = jnp.argsort(~there, axis=1, stable=True)
+    segments = jnp.repeat(jnp.arange(K), R)[order]
+    moved = [jnp.take_along_axis(x, order, axis=1) for x in (flat, there)]
+
+    def packed(params):
+        values = packed_prefix_values(model, params, *ROWS[:2], *moved, segments)
+        return jnp.where(moved[1], values, 0.0)
+
+    def padded(params):
+        values = shared_prefix_values(model, params, *ROWS).reshape(B, K * R)
+        return jnp.where(moved[1], jnp.take_along_axis(values, order, axis=1), 0.0)
+
+    @jax.jit
+    def gradients(params):
+        return [
+            jax.value_and_grad(lambda p, f=f: jnp.square(f(p)).sum())(params)
+            for f in (packed, padded)
+        ] + [(packed(params), padded(params))]
 
     (_, one), (_, two), values = gradients(params)
     np.testing.assert_allclose(*values, atol=1e-5)

@@ -108,6 +108,30 @@ def test_the_order_of_the_responses_does_not_matter(params):
     np.testing.assert_allclose(loss(params, batch), loss(params, turned), rtol=1e-5)
 
 
+def test_packed_responses_have_the_loss_and_gradient_of_padded_ones(params):
+    batch = batch_of()
+    flat = batch["response_valid"].reshape(ROWS, -1)
+    order = jnp.argsort(~flat, axis=1, stable=True)
+    segments = jnp.repeat(jnp.arange(K), RESPONSE)[order]
+    together = batch | {
+        "responses": jnp.take_along_axis(
+            batch["responses"].reshape(ROWS, -1), order, axis=1
+        ),
+        "response_valid": jnp.take_along_axis(flat, order, axis=1),
+        "segments": segments,
+        "ends": jnp.cumsum(batch["response_valid"].sum(-1), axis=1) - 1,
+    }
+    there = np.asarray(PRESENT)
+    loss = jax.jit(jax.value_and_grad(shared))
+    (one, padded), (two, packed) = loss(params, batch), loss(params, together)
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+    for x, y in zip(*map(jax.tree.leaves, (padded, packed)), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6, rtol=1e-4)
+    scores = jax.jit(lambda p, b: ranking_scores(MODEL, p, b))
+    both = [np.asarray(scores(params, b))[there] for b in (batch, together)]
+    np.testing.assert_allclose(*both, atol=1e-5)
+
+
 def test_the_bias_does_not_move_the_loss_and_moves_every_score(params):
     batch = batch_of()
     head = dict(params["head"], bias=params["head"]["bias"] + 5.0)

@@ -39,6 +39,10 @@ class Config:
     # bucket and is only as wide as it, which saves padding where most rankings have
     # K = 2; the step compiles once per bucket. Empty: every batch is max_k wide
     k_buckets: tuple[int, ...] = ()
+    # the responses of a ranking share one row instead of being padded to
+    # max_k x max_response each: rising (prompt tokens, tokens of all responses) of the
+    # batches; a last one, as wide as the data, comes by itself. None: not packed
+    packed: tuple[tuple[int, int], ...] | None = None
     # C.2: 9e-6, cosine to 10 %; ±50 % made little difference
     optimizer: OptimizerConfig = dataclasses.field(
         default_factory=lambda: OptimizerConfig(name="adam", learning_rate=9e-6)
@@ -69,6 +73,8 @@ class Config:
                 f"k_buckets: {self.k_buckets} must rise from 2 or more to at most "
                 f"max_k {self.max_k}"
             )
+        if self.packed is not None and self.k_buckets:
+            yield "packed: has buckets of its own; leave k_buckets empty"
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: {self.seeds} names a member twice"
 

@@ -12,7 +12,7 @@ from rlhf_jax.losses import (
     terminal_index,
     weighted_sum,
 )
-from rlhf_jax.models import shared_prefix_values
+from rlhf_jax.models import packed_prefix_values, shared_prefix_values
 
 __all__ = ["make_loss", "ranking_scores"]
 
@@ -28,19 +28,22 @@ def ranking_scores(
       batch: `prompts [B,P]`, `prompt_valid`, `responses [B,K,R]`, `response_valid`.
       **apply_options: such as `deterministic` and `rngs`.
 
+        or, packed, `responses [B,T]`, `response_valid`, `segments [B,T]`, `ends [B,K]`.
+
     Returns:
       [B, K] float32: the value at the last real token of each response. Where a
       response is absent the number means nothing; `present` masks it.
     """
-    values = shared_prefix_values(
-        model,
-        params,
-        batch["prompts"],
-        batch["prompt_valid"],
-        batch["responses"],
-        batch["response_valid"],
-        **apply_options,
-    )
+    given = [
+        batch[name]
+        for name in ("prompts", "prompt_valid", "responses", "response_valid")
+    ]
+    if "segments" in batch:
+        values = packed_prefix_values(
+            model, params, *given, batch["segments"], **apply_options
+        )
+        return jnp.take_along_axis(values, batch["ends"], axis=1)
+    values = shared_prefix_values(model, params, *given, **apply_options)
     rows, count, length = values.shape
     last = terminal_index(batch["response_valid"].reshape(rows * count, length))
     last = jnp.maximum(last, 0).reshape(rows, count, 1)

@@ -94,6 +94,7 @@ def _stream(config: Config, model: LoadedModel) -> Any:
         max_response=config.max_response,
         max_k=config.max_k,
         k_buckets=config.k_buckets,
+        packed=config.packed,
         batch_size=config.batch_size,
         seed=config.seed,
     )
