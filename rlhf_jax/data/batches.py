@@ -56,6 +56,10 @@ class PromptRows:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def narrowed(self, shape: tuple[int]) -> "PromptRows":
+        """The same rows in batches of another length (P,)."""
+        return dataclasses.replace(self, length=shape[0])
+
     def batch(self, rows: Int64[np.ndarray, " B"]) -> Batch:
         """prompts, valid [B, P] and row [B]."""
         prompts, valid = self.tokens.padded(rows, self.length, self.pad, left=True)

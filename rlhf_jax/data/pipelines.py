@@ -20,9 +20,9 @@ from rlhf_jax.data.encoding import (
 from rlhf_jax.data.packed_rankings import PackedRankingRows
 from rlhf_jax.data.packing import bucket_of, pack
 from rlhf_jax.data.ragged import Ragged
-from rlhf_jax.data.ranking_buckets import RankingBuckets
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Text
 from rlhf_jax.data.sequences import PackedRows, SequenceRows, WindowRows
+from rlhf_jax.data.shape_buckets import ShapeBuckets
 from rlhf_jax.data.streams import (
     BucketStream,
     MixedStream,
@@ -161,14 +161,14 @@ def ranking_stream(
         widest = int(together.lengths[:, 1].max(initial=1))
         together = together.narrowed((max_prompt, widest))
         buckets = together.buckets(packed)
-        return RankingBuckets(together, *buckets, batch_size, **settings)
+        return ShapeBuckets(together, *buckets, batch_size, **settings)
     if not k_buckets:
         return RowStream(rows, batch_size, **settings)
     prompt, widest, response = rows.shape
     ceilings = (*(k for k in k_buckets if k < widest), widest)
     shapes = [(prompt, k, response) for k in ceilings]
     assigned = bucket_of(rows.counts, ceilings)
-    return RankingBuckets(rows, shapes, assigned, batch_size, **settings)
+    return ShapeBuckets(rows, shapes, assigned, batch_size, **settings)
 
 
 def prompt_stream(
@@ -181,11 +181,14 @@ def prompt_stream(
     seed: int = 0,
     shard: Shard = (0, 1),
     last: Literal["pad", "drop"] = "pad",
+    buckets: Sequence[int] = (),
     cache: Folder = None,
 ) -> Stream:
     """Batches for rollouts: prompts padded on the left.
 
-    Args: as in `ranking_stream`; `last` as in `RowStream`.
+    Args: as in `ranking_stream`; `last` as in `RowStream`; `buckets` are rising
+    lengths: a batch then holds prompts of one bucket, and its P is the bucket's. Empty:
+    P is `max_prompt` in every batch.
 
     Returns:
       A stream of "prompts", "valid" [B, P] and "row" [B].
@@ -196,15 +199,18 @@ def prompt_stream(
     )
     path = _file(cache, "prompts")
     rows = PromptRows.collect(encoded, max_prompt, tokenizer.pad_token, path)
-    return RowStream(
-        rows,
-        batch_size,
-        seed=seed,
-        name="prompts",
-        last=last,
-        shard=shard,
-        counts=counts,
-    )
+    settings = {
+        "seed": seed,
+        "name": "prompts",
+        "last": last,
+        "shard": shard,
+        "counts": counts,
+    }
+    if not buckets:
+        return RowStream(rows, batch_size, **settings)
+    edges = [*(edge for edge in buckets if edge < max_prompt), max_prompt]
+    assigned = bucket_of(rows.tokens.lengths, edges)
+    return ShapeBuckets(rows, [(e,) for e in edges], assigned, batch_size, **settings)
 
 
 def text_stream(

@@ -197,7 +197,12 @@ def ranking_stream(
 
 
 def prompt_stream(
-    files: Sequence[str], tokenizer: Any, max_prompt: int, batch_size: int, seed: int
+    files: Sequence[str],
+    tokenizer: Any,
+    max_prompt: int,
+    batch_size: int,
+    seed: int,
+    buckets: Sequence[int] = (),
 ) -> Stream:
     """Prompts for rollouts; only full batches, every row a real prompt."""
     return data.prompt_stream(
@@ -207,6 +212,7 @@ def prompt_stream(
         max_prompt=max_prompt,
         seed=seed,
         last="drop",
+        buckets=buckets,
     )
 
 

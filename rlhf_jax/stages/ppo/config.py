@@ -72,6 +72,9 @@ class Config:
     microbatches: int = 1
     # longest prompt in tokens; longer ones are dropped and counted (C: 1k)
     max_prompt: int = 1000
+    # rising prompt lengths: the prompts of an iteration are of one bucket and padded
+    # to it, not to max_prompt; everything compiles once per bucket. Empty: no buckets
+    prompt_buckets: tuple[int, ...] = ()
     # longest response in tokens (C: 1k)
     max_response: int = 1000
     # of sampling *and* scoring; C.4: 1

@@ -51,6 +51,7 @@ def run(
         config.max_prompt,
         config.batch_size,
         config.seed,
+        config.prompt_buckets,
     )
     texts = None
     if config.ptx_coef > 0:

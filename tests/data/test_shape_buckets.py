@@ -1,4 +1,4 @@
-"""Rankings of similar K share a batch, and nothing else changes."""
+"""Rows of similar size share a batch, and nothing else changes."""
 
 from collections import Counter
 
@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_jax.data import ByteTokenizer, Ranking, ranking_stream
+from rlhf_jax.data import (
+    ByteTokenizer,
+    Prompt,
+    Ranking,
+    prompt_stream,
+    ranking_stream,
+)
 from rlhf_jax.errors import InputError
 
 BUCKETS, WIDEST = (2, 4, 6), 9
@@ -133,5 +139,39 @@ def test_no_buckets_is_the_stream_as_it_was():
 def test_buckets_that_do_not_rise_and_no_rankings_are_errors():
     with pytest.raises(InputError, match="rising"):
         stream([2, 3], (4, 2))
-    with pytest.raises(InputError, match="got none"):
+    with pytest.raises(InputError, match="got 0"):
         stream([])
+
+
+def prompts_of(lengths, **settings):
+    records = [Prompt(id=str(i), prompt="p" * n) for i, n in enumerate(lengths)]
+    options = {"batch_size": 3, "max_prompt": 12, "seed": 2, "last": "drop"}
+    return prompt_stream(records, ByteTokenizer(), **{**options, **settings})
+
+
+@given(lengths=st.lists(st.integers(1, 12), min_size=3, max_size=30))
+def test_prompts_come_whole_and_once_in_full_batches_of_their_bucket(lengths):
+    ours = prompts_of(lengths, buckets=(4, 8))
+    assert ours.steps_per_epoch == len(lengths) // 3
+    seen = []
+    for step in range(ours.steps_per_epoch):
+        batch = ours.batch(step)
+        width = batch["prompts"].shape[1]
+        assert width in (4, 8, 12)
+        found = batch["valid"].sum(axis=1)
+        assert found.tolist() == [lengths[row] for row in batch["row"]]
+        # filler stands on the left
+        assert (np.diff(batch["valid"].astype(int), axis=1) >= 0).all()
+        seen += batch["row"].tolist()
+    assert len(set(seen)) == len(seen) == 3 * ours.steps_per_epoch
+
+
+def test_short_prompts_are_not_padded_to_the_longest():
+    ours = prompts_of([3] * 9 + [12] * 3, buckets=(4,))
+    widths = [ours.batch(i)["prompts"].shape[1] for i in range(ours.steps_per_epoch)]
+    assert Counter(widths) == {4: 3, 12: 1}
+
+
+def test_too_few_prompts_for_a_batch_are_an_error():
+    with pytest.raises(InputError, match="enough rows"):
+        prompts_of([3, 3], buckets=(4,))
