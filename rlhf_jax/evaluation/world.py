@@ -51,7 +51,7 @@ def gold_utilities(prompts: Sequence[Prompt], responses: Sequence[str]) -> np.nd
 
 
 def gold_scores(prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Score]:
-    """Gold utility and its criteria as rows of a table."""
+    """Gold utility and its criteria as rows of a table; a prompt is a cluster."""
     found = [utility(p, text) for p, text in zip(prompts, responses, strict=True)]
     columns = {"utility": [u.total for u in found]}
     for name in found[0].criteria() if found else ():
@@ -62,6 +62,7 @@ def gold_scores(prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Sco
             name,
             np.array(values),
             items=[p.id for p in prompts],
+            clusters=[p.id for p in prompts],
             outputs=responses,
         )
         for name, values in columns.items()

@@ -1,0 +1,62 @@
+"""Settings of the evaluation on the embedded world."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from rlhf_jax.stages.ensemble import Combination
+
+__all__ = ["Config"]
+
+
+@dataclasses.dataclass
+class Config:
+    """Settings of the evaluation."""
+
+    # names of the policies, the first of which is the pretrained model
+    names: tuple[str, ...]
+    # their model directories, in the same order
+    policies: tuple[str, ...]
+    # directory of the embedded world's files
+    world: str
+    # the policy that the others are compared with (the paper's is SFT)
+    baseline: str = "SFT"
+    # model directory of the reward model; None: no proxy scores
+    reward: str | None = None
+    # directories of PPO stages by policy name: their metrics and snapshots are read
+    runs: dict[str, str] = dataclasses.field(default_factory=dict)
+    # directories of other stages by name, for the report's learning curves
+    stages: dict[str, str] = dataclasses.field(default_factory=dict)
+    # frontier of the best-of-n stage; None: none
+    best_of_n: str | None = None
+    # who judges preference besides the gold utility
+    labelers: str = "simulated:held_out"
+    # held-out prompts; sampled at temperature 1 (App. F of the paper)
+    max_prompts: int = 200
+    # responses to each; intervals take a prompt's responses as one cluster
+    samples_per_prompt: int = 1
+    # prompts for each snapshot's place in reward against KL
+    frontier_prompts: int = 96
+    # examples per held-out skill
+    skill_examples: int = 60
+    # seed of the embedded world
+    world_seed: int = 0
+    max_prompt: int = 96
+    max_response: int = 48
+    # tokens of a held-out window of pretraining text, and how many
+    window: int = 144
+    max_windows: int = 192
+    # of an ensemble: how its members' scores become one, "mean", "min" or
+    # "uncertainty_weighted" with this λ; a single model has no need of it
+    ensemble: Combination = "mean"
+    variance_coef: float = 0.1
+    seed: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """What cannot work, one line each."""
+        if len(self.names) != len(self.policies):
+            yield f"names: {len(self.names)} names for {len(self.policies)} policies"
+        if self.baseline not in self.names:
+            yield f"baseline: {self.baseline!r} is not one of {', '.join(self.names)}"
+        for name in self.runs:
+            if name not in self.names:
+                yield f"runs: {name!r} is not one of {', '.join(self.names)}"

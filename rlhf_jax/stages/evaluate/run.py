@@ -1,0 +1,96 @@
+"""All tables of a run: samples in, `results.json` and `samples.jsonl` out."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from rlhf_jax.data import Prompt
+from rlhf_jax.evaluation.tables import alignment_tax
+from rlhf_jax.evaluation.world import (
+    world_bias,
+    world_hallucination,
+    world_skills,
+    world_toxicity,
+    world_truth,
+)
+from rlhf_jax.stages.evaluate.config import Config
+from rlhf_jax.stages.evaluate.tables import (
+    frontier,
+    gold_table,
+    held_out_text,
+    make_policy,
+    preference,
+    proxy_scores,
+)
+from rlhf_jax.stages.hand_over import load_model
+from rlhf_jax.stages.inputs import read_prompts
+from rlhf_jax.stages.session import RunSettings
+
+__all__ = ["run"]
+
+
+def run(
+    config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
+) -> pathlib.Path:
+    """Writes `results.json` and `samples.jsonl`; returns the first."""
+    del settings
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    models = {
+        name: load_model(path)
+        for name, path in zip(config.names, config.policies, strict=True)
+    }
+    prompts = read_prompts((f"{config.world}/prompts.test.jsonl",))
+    held_out = prompts[: config.max_prompts]
+    prompts = [p for p in held_out for _ in range(config.samples_per_prompt)]
+    policies = {
+        name: make_policy(config, name, model) for name, model in models.items()
+    }
+    samples = {
+        name: policy.sample([p.prompt for p in prompts], config.seed)
+        for name, policy in policies.items()
+    }
+    closed = any(prompt.meta.get("closed_domain") for prompt in prompts)
+    tax = alignment_tax(
+        {
+            name: [
+                held_out_text(config, models[name]),
+                *world_skills(
+                    policy, seed=config.world_seed, count=config.skill_examples
+                ),
+                *world_truth(policy, seed=config.world_seed),
+                *world_toxicity(policy, seed=config.world_seed),
+                *world_bias(policy),
+                *(world_hallucination(policy, held_out) if closed else ()),
+            ]
+            for name, policy in policies.items()
+        },
+        baseline=config.names[0],
+    )
+    results = {
+        "names": list(config.names),
+        "baseline": config.baseline,
+        "stages": dict(config.stages),
+        "runs": dict(config.runs),
+        "preference": preference(config, prompts, samples),
+        "gold": gold_table(prompts, samples),
+        "alignment_tax": tax.document(),
+        "frontier": frontier(config, held_out, models),
+    }
+    if config.reward:
+        results["proxy"] = proxy_scores(config, prompts, samples)
+    _write_samples(workdir / "samples.jsonl", prompts, samples)
+    target = workdir / "results.json"
+    target.write_text(json.dumps(results, indent=2) + "\n")
+    return target
+
+
+def _write_samples(
+    path: pathlib.Path, prompts: Sequence[Prompt], samples: dict[str, list[str]]
+) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for i, prompt in enumerate(prompts):
+            line = {"id": prompt.id, "use_case": prompt.use_case}
+            line["prompt"] = prompt.prompt
+            line["responses"] = {name: rows[i] for name, rows in samples.items()}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")

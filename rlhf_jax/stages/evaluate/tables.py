@@ -1,0 +1,186 @@
+"""What is measured of each policy: preference, gold utility, proxy, reward and KL."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlhf_jax.data import Prompt
+from rlhf_jax.evaluation.intervals import Interval
+from rlhf_jax.evaluation.policy import Policy, model_policy
+from rlhf_jax.evaluation.preference import length_controlled_win_rate, win_rate
+from rlhf_jax.evaluation.scores import Score
+from rlhf_jax.evaluation.world import (
+    gold_scores,
+    gold_utilities,
+    labeler_panel,
+    world_preference,
+)
+from rlhf_jax.feedback import load_labelers
+from rlhf_jax.stages.ensemble import load_reward
+from rlhf_jax.stages.evaluate.config import Config
+from rlhf_jax.stages.hand_over import LoadedModel, load_model
+from rlhf_jax.stages.inputs import numeric, one_epoch, text_stream
+from rlhf_jax.stages.likelihood import sequence_logprobs
+from rlhf_jax.stages.scoring import make_text_reward
+
+__all__ = [
+    "frontier",
+    "gold_table",
+    "held_out_text",
+    "make_policy",
+    "preference",
+    "proxy_scores",
+]
+
+
+def make_policy(config: Config, name: str, model: LoadedModel) -> Policy:
+    """A loaded model as something that answers, at temperature 1, and scores."""
+    return model_policy(
+        name,
+        model.with_config(residual_dropout=0.0).model,
+        model.params,
+        model.tokenizer,
+        max_new_tokens=config.max_response,
+        batch_size=32,
+    )
+
+
+def held_out_text(config: Config, model: LoadedModel) -> Score:
+    """-log p per token of pretraining text that nobody trained on; lower is better."""
+    stream = text_stream(
+        (f"{config.world}/pretraining.valid.jsonl",),
+        model.tokenizer,
+        config.window,
+        batch_size=32,
+        seed=0,
+    )
+    logprobs = jax.jit(
+        lambda params, batch: sequence_logprobs(model.model, params, batch)
+    )
+    sums: list[np.ndarray] = []
+    for batch in one_epoch(stream):
+        values = np.asarray(logprobs(model.params, numeric(batch)))
+        mask = batch["mask"][:, 1:]
+        nats = np.where(mask, -values, 0.0).sum(axis=1)
+        sums.append(np.stack([nats, mask.sum(axis=1)], axis=1)[mask.any(axis=1)])
+        if sum(map(len, sums)) >= config.max_windows:
+            break
+    return Score(
+        "held-out text",
+        "nats per token",
+        np.concatenate(sums)[: config.max_windows],
+        statistic=lambda totals: totals[..., 0] / np.maximum(totals[..., 1], 1),
+        higher_is_better=False,
+    )
+
+
+def preference(
+    config: Config, prompts: Sequence[Prompt], samples: dict[str, list[str]]
+) -> dict[str, dict[str, Any]]:
+    """Win rates against the baseline by each judge, with 95 % intervals."""
+    labelers = load_labelers(config.labelers, seed=config.world_seed)
+    judges = {"gold utility": None, config.labelers: labeler_panel(labelers)}
+    found: dict[str, dict[str, Any]] = {}
+    for judge_name, judge in judges.items():
+        found[judge_name] = {}
+        for name, responses in samples.items():
+            if name == config.baseline:
+                continue
+            compared = world_preference(
+                prompts, responses, samples[config.baseline], judge
+            )
+            controlled = length_controlled_win_rate(compared)
+            found[judge_name][name] = {
+                "win_rate": _interval(win_rate(compared)),
+                "length_controlled": _interval(controlled),
+            }
+    return found
+
+
+def gold_table(
+    prompts: Sequence[Prompt], samples: dict[str, list[str]]
+) -> dict[str, dict[str, Any]]:
+    """Gold utility, its criteria and the length of each policy's samples."""
+    table: dict[str, dict[str, Any]] = {}
+    for name, responses in samples.items():
+        scores = gold_scores(prompts, responses)
+        table[name] = {s.metric: _interval(s.interval()) for s in scores}
+        words = np.array([len(text.split()) for text in responses], float)
+        ids = [prompt.id for prompt in prompts]
+        score = Score("gold", "words", words, clusters=ids)
+        table[name]["words"] = _interval(score.interval())
+    return table
+
+
+def proxy_scores(
+    config: Config, prompts: Sequence[Prompt], samples: dict[str, list[str]]
+) -> dict[str, Any]:
+    """The reward model's score of each policy's samples."""
+    reward = _reward(config)
+    texts, ids = (
+        [prompt.prompt for prompt in prompts],
+        [prompt.id for prompt in prompts],
+    )
+    found = {}
+    for name, rows in samples.items():
+        values = reward(texts, rows)
+        score = Score("proxy", "score", values, clusters=ids)
+        found[name] = {
+            **_interval(score.interval()),
+            "values": [round(float(value), 4) for value in values],
+        }
+    return found
+
+
+def _reward(config: Config) -> Any:
+    return make_text_reward(
+        load_reward(
+            config.reward,
+            combination=config.ensemble,
+            variance_coef=config.variance_coef,
+        ),
+        max_prompt=config.max_prompt,
+        max_response=config.max_response,
+    )
+
+
+def frontier(
+    config: Config, prompts: Sequence[Prompt], models: dict[str, LoadedModel]
+) -> dict[str, list[dict]]:
+    """(√KL, proxy, gold) of every PPO snapshot, and of best-of-n."""
+    found: dict[str, list[dict]] = {}
+    if config.best_of_n:
+        found["best of n"] = json.loads(pathlib.Path(config.best_of_n).read_text())[
+            "points"
+        ]
+    if not config.reward:
+        return found
+    reward, some = _reward(config), list(prompts[: config.frontier_prompts])
+    texts = [prompt.prompt for prompt in some]
+    for name, folder in config.runs.items():
+        found[name] = []
+        for path in sorted(pathlib.Path(folder).glob("snapshots/*/model.json")):
+            model = load_model(path.parent)
+            written = make_policy(config, name, model).sample(texts, config.seed)
+            found[name].append(
+                {
+                    "name": path.parent.name,
+                    "kl": model.meta["kl"],
+                    "proxy": float(reward(texts, written).mean()),
+                    "gold": float(gold_utilities(some, written).mean()),
+                }
+            )
+    return found
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    return {
+        "estimate": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "items": interval.num_items,
+    }
