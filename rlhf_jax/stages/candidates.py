@@ -27,6 +27,9 @@ from rlhf_jax.stages.session import RunSettings
 
 __all__ = ["Config", "rank_candidates", "run"]
 
+# Prompts are padded to a multiple of this: one compiled sampler per multiple.
+WIDTH = 32
+
 
 @dataclasses.dataclass
 class Config:
@@ -113,18 +116,25 @@ def sample_candidates(config: Config, prompts: Sequence[Prompt]) -> list[list[st
 def _sampled(
     config: Config, name: str, prompts: Sequence[Prompt], wanted: list[int]
 ) -> Iterator[tuple[int, str]]:
+    """(prompt, text) of every wanted sample; prompts of one length come together."""
     policy = load_model(name).with_config(residual_dropout=0.0)
     spec = sampling_spec(policy, config.max_response, config.temperature)
     key = named_key(jax.random.key(config.seed), "candidates", *_seeds(config)[1:])
-    for start in range(0, len(wanted), config.batch_size):
-        rows = wanted[start : start + config.batch_size]
-        filled = rows + rows[:1] * (config.batch_size - len(rows))
+    tokens = policy.tokenizer.encode_batch([prompt.prompt for prompt in prompts])
+    order = sorted(range(len(wanted)), key=lambda slot: len(tokens[wanted[slot]]))
+    for start in range(0, len(order), config.batch_size):
+        slots = order[start : start + config.batch_size]
+        filled = slots + slots[:1] * (config.batch_size - len(slots))
+        longest = 1 + len(tokens[wanted[slots[-1]]])  # and a begin token, if any
         batch = encode_prompts(
-            [prompts[i].prompt for i in filled], policy.tokenizer, config.max_prompt
+            [prompts[wanted[slot]].prompt for slot in filled],
+            policy.tokenizer,
+            min(config.max_prompt, -(-longest // WIDTH) * WIDTH),
         )
-        batch["row"] = start + np.arange(config.batch_size)
+        batch["row"] = np.array(filled)
         samples = sample_batch(policy.model, policy.params, batch, key, spec)
         texts = decoded(policy.tokenizer, samples, spec.end_tokens)
+        rows = [wanted[slot] for slot in slots]
         yield from zip(rows, texts[: len(rows)], strict=True)
 
 
