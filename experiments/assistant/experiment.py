@@ -11,7 +11,7 @@ The words behind the colon: the folder of data (else RLHF_JAX_DATA, else "data")
 the size:
   gpt2   "gpt2" from the hub, bfloat16, the paper's batch sizes: one GPU
   124M   the same shape, pretrained on the text first: one GPU
-  small  3 layers of width 96 under the same 50,257-token vocabulary, pretrained on the
+  small  3 layers of width 64 under the same 50,257-token vocabulary, pretrained on the
          text first: two CPU cores
 
 Data, under DIR; what a user with a network would take in brackets:
@@ -126,16 +126,16 @@ SMALL = Size(
     model=TrunkConfig(
         vocab_size=50_257,
         context_length=320,
-        embed_dim=96,
+        embed_dim=64,
         num_layers=3,
-        num_heads=3,
+        num_heads=4,
     ),
     lengths={"max_prompt": 192, "max_response": 64},
     window=128,
     pretrain_batch=16,
-    pretrain_steps=400,
+    pretrain_steps=250,
     pretrain_rate=3e-3,
-    sft_epochs=3,
+    sft_epochs=2,
     sft_batch=16,
     sft_rate=5e-4,
     reward_batch=32,
