@@ -4,7 +4,8 @@
 
 The logits of a batch are its largest array by far: 512 responses of 1,024 tokens over
 50,257 words take 105 GB. Here a chunk of tokens is projected, reduced to one number per
-token, and forgotten; the reverse pass projects it again.
+token, and forgotten; the reverse pass projects it again. Where one chunk holds all
+tokens its logits are kept instead: they need no more room then than at its reverse.
 """
 
 from typing import NamedTuple
@@ -19,8 +20,8 @@ from rlhf_jax.losses.likelihood import entropy as entropy_of_logits
 
 __all__ = ["TokenStatistics", "chunked_exact_kl", "chunked_logprobs"]
 
-# Tokens per chunk: 400 MB of float32 logits at 50,257 words.
-CHUNK_SIZE = 2048
+# Logits per chunk, 512 MB of float32: 2,670 tokens at 50,257 words.
+CHUNK_LOGITS = 2**27
 
 
 class TokenStatistics(NamedTuple):
@@ -38,7 +39,7 @@ def chunked_logprobs(
     temperature: float = 1.0,
     soft_cap: float | None = None,
     bias: Float[Array, " V"] | None = None,
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int | None = None,
     with_entropy: bool = False,
 ) -> TokenStatistics:
     """`token_logprobs` (and `entropy`) of `hidden @ unembedding.T`, chunk by chunk.
@@ -52,7 +53,8 @@ def chunked_logprobs(
       temperature: τ of the sampler, positive; a Python number.
       soft_cap: c of models that bound their logits; None for none.
       bias: b, added to the logits before the cap.
-      chunk_size: tokens projected at once, over all devices.
+      chunk_size: tokens projected at once, over all devices; None: as many as make
+        512 MB of logits.
       with_entropy: also the entropy of each token's distribution.
 
     Returns:
@@ -84,7 +86,7 @@ def chunked_logprobs(
         (hidden,),
         (Weights(unembedding, bias),),
         (tokens,),
-        chunk_size,
+        _size_of_chunk(chunk_size, unembedding),
     )
     return TokenStatistics(results[0], results[1] if with_entropy else None)
 
@@ -99,7 +101,7 @@ def chunked_exact_kl(
     soft_cap: float | None = None,
     bias: Float[Array, " V"] | None = None,
     ref_bias: Float[Array, " V"] | None = None,
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int | None = None,
 ) -> Float[Array, "*shape"]:
     """`exact_kl` of two models' logits, chunk by chunk.
 
@@ -114,7 +116,8 @@ def chunked_exact_kl(
       soft_cap: c of models that bound their logits, here both.
       bias: b of the policy.
       ref_bias: b of the reference.
-      chunk_size: tokens projected at once, over all devices.
+      chunk_size: tokens projected at once, over all devices; None: as many as make
+        512 MB of logits.
 
     Returns:
       float32, nats, as `exact_kl`; 0 exactly where both models are equal.
@@ -143,8 +146,12 @@ def chunked_exact_kl(
         (hidden, ref_hidden),
         (Weights(unembedding, bias), Weights(ref_unembedding, ref_bias)),
         (),
-        chunk_size,
+        _size_of_chunk(chunk_size, unembedding),
     )[0]
+
+
+def _size_of_chunk(given: int | None, unembedding: Array) -> int:
+    return max(1, CHUNK_LOGITS // len(unembedding)) if given is None else given
 
 
 def _projection(temperature: float, soft_cap: float | None) -> Projection:
@@ -175,16 +182,35 @@ def _check(hidden: Array, unembedding: Array, bias: Array | None, prefix: str) -
 # What is kept of the logits of a chunk: float32 [..., V] of each model -> [...].
 
 
+@jax.custom_vjp
+def _log_likelihood(logits: Array, tokens: Array) -> Array:
+    """log softmax(logits)[token]; each way reads the logits as seldom as it can."""
+    return _read(logits, tokens)[0]
+
+
+def _read(logits: Array, tokens: Array) -> tuple[Array, tuple]:
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    log_z = largest + jnp.log(jnp.sum(jnp.exp(logits - largest), -1, keepdims=True))
+    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1, mode="clip")
+    logprobs = (chosen - largest) - (log_z - largest)
+    return logprobs[..., 0], (logits, tokens, log_z)
+
+
+def _write(kept: tuple, cotangent: Array) -> tuple[Array, None]:
+    """c (1[v = token] - softmax(logits)_v)"""
+    logits, tokens, log_z = kept
+    words = jax.lax.broadcasted_iota(tokens.dtype, logits.shape, logits.ndim - 1)
+    hit = (words == tokens[..., None]).astype(logits.dtype)
+    return cotangent[..., None] * (hit - jnp.exp(logits - log_z)), None
+
+
+_log_likelihood.defvjp(_read, _write)
+
+
 def _logprobs_only(logits: tuple[Array], tokens: Array) -> tuple[Array]:
     (logits,) = logits
-    shifted = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    # A sum over a comparison instead of a gather: it stays local where the vocabulary
-    # is sharded, and it reads the logits in the same pass as the log-sum-exp.
-    words = jax.lax.broadcasted_iota(tokens.dtype, logits.shape, logits.ndim - 1)
-    chosen = jnp.sum(jnp.where(words == tokens[..., None], shifted, 0), axis=-1)
-    logprobs = chosen - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
     inside = (tokens >= 0) & (tokens < logits.shape[-1])
-    return (jnp.where(inside, logprobs, jnp.nan),)
+    return (jnp.where(inside, _log_likelihood(logits, tokens), jnp.nan),)
 
 
 def _logprobs_and_entropy(logits: tuple[Array], tokens: Array) -> tuple[Array, Array]:

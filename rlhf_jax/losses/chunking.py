@@ -1,7 +1,8 @@
 """How the chunked losses work: project a chunk of tokens, reduce it, forget it.
 
 The reverse pass keeps only the hidden states and projects each chunk again: one more
-matrix product in four, for memory that does not grow with the number of tokens.
+matrix product in four, for memory that does not grow with the number of tokens. A
+single chunk is kept as it is: its logits would be the next thing to come back.
 
 Tokens are dealt to chunks like cards along their last axis (T of [B, T]): chunk i takes
 the tokens i, i + count, ... Rows that lie on different devices stay where they are, and
@@ -11,6 +12,7 @@ everything after it is float32, and so is the sum over chunks of the gradient of
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -36,7 +38,7 @@ class Weights(NamedTuple):
     bias: Float[Array, " V"] | None
 
 
-# One chunk: project and reduce; backwards project again.
+# One chunk: project and reduce; backwards project again, unless the logits were kept.
 
 
 def _linear(hidden: Array, weights: Weights) -> Array:
@@ -62,15 +64,22 @@ def _reduce(how: tuple, linear: tuple, tokens: tuple) -> tuple[Array, ...]:
 
 
 def _chunk_gradient(
-    how: tuple, hiddens: tuple, weights: tuple, tokens: tuple, cotangents: tuple
+    how: tuple,
+    hiddens: tuple,
+    weights: tuple,
+    tokens: tuple,
+    cotangents: tuple,
+    pullback: Callable | None,
 ) -> tuple[tuple, tuple]:
     """The gradients of one chunk: of each hidden, and of each weights in float32."""
     weighed = functools.reduce(jnp.logical_or, [c != 0 for c in cotangents])
     # NaN in a token without weight would reach W through 0 · NaN.
     hiddens = tuple(jnp.where(weighed[..., None], h, 0) for h in hiddens)
     tokens = tuple(jnp.where(weighed, t, 0) for t in tokens)
-    linear = tuple(map(_linear, hiddens, weights))
-    to_linear = jax.vjp(lambda x: _reduce(how, x, tokens), linear)[1](cotangents)[0]
+    if pullback is None:
+        linear = tuple(map(_linear, hiddens, weights))
+        pullback = jax.vjp(lambda x: _reduce(how, x, tokens), linear)[1]
+    to_linear = (jnp.where(weighed[..., None], g, 0) for g in pullback(cotangents)[0])
     by_hidden, by_weights = [], []
     for gradient, hidden, one in zip(to_linear, hiddens, weights, strict=True):
         low = gradient.astype(hidden.dtype)
@@ -155,16 +164,23 @@ def _all_chunks(how: tuple, hiddens: tuple, weights: tuple, tokens: tuple) -> tu
 
 
 def _forward(how: tuple, hiddens: tuple, weights: tuple, tokens: tuple) -> tuple:
-    return _all_chunks(how, hiddens, weights, tokens), (hiddens, weights, tokens)
+    if len(hiddens[0]) > 1:
+        results = _all_chunks(how, hiddens, weights, tokens)
+        return results, (hiddens, weights, tokens, None)
+    first = functools.partial(jax.tree.map, lambda x: x[0])
+    logits = tuple(map(_linear, first(hiddens), weights))
+    results, pullback = jax.vjp(lambda x: _reduce(how, x, first(tokens)), logits)
+    results = tuple(result[None] for result in results)
+    return results, (hiddens, weights, tokens, pullback)
 
 
 def _backward(how: tuple, kept: tuple, cotangents: tuple) -> tuple:
-    hiddens, weights, tokens = kept
+    hiddens, weights, tokens, pullback = kept
 
     def one(total: tuple, chunk: tuple) -> tuple[tuple, tuple]:
         hiddens, tokens, cotangents = chunk
         by_hidden, by_weights = _chunk_gradient(
-            how, hiddens, weights, tokens, cotangents
+            how, hiddens, weights, tokens, cotangents, pullback
         )
         return jax.tree.map(jnp.add, total, by_weights), by_hidden
 
