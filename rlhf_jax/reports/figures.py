@@ -118,7 +118,8 @@ def kl_reward_frontier(
     fits: Mapping[str, Fit] | None = None,
     title: str = "Reward against distance from the initial policy",
 ) -> str:
-    """Gold (solid) and proxy (dashed) reward over √KL, with the fitted gold curves.
+    """Gold (solid) and proxy (dashed) reward over √KL, with the fitted gold curves; a
+    reward that no point knows is left out.
 
     Args:
       runs: name -> points, e.g. "PPO" and "best-of-n".
@@ -128,14 +129,13 @@ def kl_reward_frontier(
     with canvas(title, "√KL(π ‖ π_init)  [√nat]", "reward") as drawn:
         axes = drawn.axes
         for i, (name, points) in enumerate(runs.items()):
-            points, colour = (
-                sorted(points, key=lambda p: p.kl),
-                COLOURS[i % len(COLOURS)],
-            )
+            points = sorted(points, key=lambda point: point.kl)
+            colour = COLOURS[i % len(COLOURS)]
             d = np.array([p.distance for p in points])
-            gold, proxy = [p.gold for p in points], [p.proxy for p in points]
-            axes.plot(d, gold, "o-", color=colour, label=f"{name}, gold", ms=4)
-            axes.plot(d, proxy, "s--", color=colour, label=f"{name}, proxy", ms=3)
+            for kind, marks in (("gold", "o-"), ("proxy", "s--")):
+                y = [getattr(point, kind) for point in points]
+                if np.isfinite(y).any():
+                    axes.plot(d, y, marks, color=colour, label=f"{name}, {kind}", ms=4)
             fit = (fits or {}).get(name)
             if fit is not None and len(d):
                 line = np.linspace(0, d.max(), 100)

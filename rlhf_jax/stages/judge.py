@@ -170,11 +170,16 @@ def _quality(
 
 def _manner(written: Writing, groups: Sequence[str]) -> Iterator[Score]:
     options: dict[str, Any] = {"clusters": groups, "higher_is_better": None}
-    yield Score("distance", "KL in nats", written.kl, **options)
+    nats = np.stack([written.kl, np.ones_like(written.kl)], axis=-1)
+    yield Score("distance", "KL in nats", nats, statistic=_share, **options)
     yield Score("manner", "words", word_counts(written.texts), **options)
     repeated = np.array([repeated_share(text) for text in written.texts])
     options["higher_is_better"] = False
     yield Score("manner", "repeated 3-grams", repeated, **options)
+
+
+def _share(totals: np.ndarray) -> np.ndarray:
+    return totals[..., 0] / np.maximum(totals[..., 1], 1)
 
 
 def held_out_score(model: LoadedModel, files: Sequence[str], window: int) -> Score:
@@ -196,7 +201,7 @@ def held_out_score(model: LoadedModel, files: Sequence[str], window: int) -> Sco
         "nats per token",
         np.array([sums[row] for row in sorted(sums)]),
         items=[str(row) for row in sorted(sums)],
-        statistic=lambda totals: totals[..., 0] / np.maximum(totals[..., 1], 1),
+        statistic=_share,
         higher_is_better=False,
     )
 
@@ -227,7 +232,8 @@ def frontier(
     judge: TextClassifier,
     reward: Callable,
 ) -> dict[str, list[dict]]:
-    """(KL, reward, judge's probability) of every snapshot, and of best-of-n."""
+    """(KL, reward, judge's probability) of best-of-n, and of the first policy and every
+    snapshot of each run."""
     found: dict[str, list[dict]] = {}
     if config.best_of_n:
         lines = pathlib.Path(config.best_of_n).read_text().splitlines()
@@ -237,18 +243,21 @@ def frontier(
         points = best_of_n_frontier(proxy, gold)
         found["best of n"] = [dataclasses.asdict(point) for point in points]
     some = [prompt.prompt for prompt in prompts[: config.frontier_prompts]]
+
+    def point(name: str, folder: str | pathlib.Path) -> dict[str, Any]:
+        written = write(load_model(folder), some)
+        return {
+            "name": name,
+            "kl": float(written.kl.mean()),
+            "proxy": float(reward(some, written.texts).mean()),
+            "gold": float(judge(written.texts).mean()),
+        }
+
+    start = point(config.names[0], config.policies[0])
     for name, folder in config.runs.items():
-        found[name] = []
-        for path in sorted(pathlib.Path(folder).glob("snapshots/*/model.json")):
-            written = write(load_model(path.parent), some)
-            found[name].append(
-                {
-                    "name": path.parent.name,
-                    "kl": float(written.kl.mean()),
-                    "proxy": float(reward(some, written.texts).mean()),
-                    "gold": float(judge(written.texts).mean()),
-                }
-            )
+        files = sorted(pathlib.Path(folder).glob("snapshots/*/model.json"))
+        snapshots = [point(file.parent.name, file.parent) for file in files]
+        found[name] = [start, *snapshots]
     return found
 
 

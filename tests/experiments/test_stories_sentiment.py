@@ -73,7 +73,7 @@ def test_all_stages_end_in_a_report_with_intervals(few_rows, tmp_path):
         cell = judged["cells"][name]
         assert cell["low"] <= cell["estimate"] <= cell["high"]
     assert len(results["frontier"]["best of n"]) == 4
-    assert len(results["frontier"]["ppo"]) == 2
+    assert len(results["frontier"]["ppo"]) == 3  # start and two snapshots
     page = (tmp_path / "report.html").read_text()
     assert "Samples before and after" in page and "<svg" in page
 

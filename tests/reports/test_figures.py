@@ -84,3 +84,9 @@ def test_ids_of_two_plots_of_a_page_do_not_collide():
         for name in ("tax", "win rates")
     ]
     assert ids[0] and not ids[0] & ids[1]
+
+
+def test_a_reward_that_no_point_knows_has_no_line():
+    points = [FrontierPoint(str(n), float(n), float("nan"), float(n)) for n in range(3)]
+    drawn = figures.kl_reward_frontier({"PPO": points})
+    assert "PPO, gold" in drawn and "PPO, proxy" not in drawn
