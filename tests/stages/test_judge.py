@@ -1,6 +1,7 @@
 """Policies before an independent judge: intervals, differences, the report."""
 
 import json
+import shutil
 
 import pytest
 
@@ -21,6 +22,8 @@ def results(tiny, tmp_path_factory):
     ]
     table.write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
     model = str(tiny.done("pretrain") / "model")
+    shutil.copytree(model, folder / "ppo/snapshots/000001")
+    (folder / "ppo/metrics.jsonl").write_text('{"step": 1, "score": 0.5}\n')
     prepared = tiny.config("candidates")
     config = judge.Config(
         names=("before", "after"),
@@ -29,6 +32,7 @@ def results(tiny, tmp_path_factory):
         reward=str(tiny.done("fresh_reward") / "model"),
         prompts=prepared.prompts,
         texts=tiny.config("pretrain").texts,
+        runs={"after": str(folder / "ppo")},
         best_of_n=str(tiny.done("best_of_n") / "samples.jsonl"),
         max_prompts=6,
         max_prompt=24,
@@ -66,6 +70,15 @@ def test_every_policy_has_every_metric_with_its_interval(results):
     for row in found["rows"]:
         for cell in row["cells"].values():
             assert cell["low"] - 1e-9 <= cell["estimate"] <= cell["high"] + 1e-9
+
+
+def test_a_run_is_drawn_from_the_first_policy_on(results):
+    frontier = json.loads((results / "results.json").read_text())["frontier"]
+    assert [point["name"] for point in frontier["after"]] == ["before", "000001"]
+    start, snapshot = frontier["after"]
+    assert {**start, "name": ""} == {**snapshot, "name": ""}
+    assert start["kl"] == 0
+    assert len(frontier["best of n"]) > 1
 
 
 def test_the_report_holds_tables_the_best_of_n_curve_and_samples(results, tmp_path):
