@@ -8,7 +8,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 help:                ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-.PHONY: help test test-slow chaos demo lint format bench setup clean
+.PHONY: help test test-slow chaos demo demo-seeds lint format bench setup clean
 setup: $(STAMP)      ## only the environment
 
 $(STAMP): pyproject.toml constraints.txt
@@ -27,6 +27,11 @@ chaos: $(STAMP)      ## 100 kills per kind
 
 demo: $(STAMP)       ## all of InstructGPT on the embedded world, then report.html
 	$(VENV)/bin/rlhf-jax run experiments/quickstart.py --workdir runs/quickstart
+
+demo-seeds: $(STAMP) ## the demo with seeds 0, 1, 2, and one table of their claims
+	for s in 0 1 2; do $(VENV)/bin/rlhf-jax run experiments/quickstart.py \
+	  --config.seed=$$s --workdir runs/quickstart-$$s || exit 1; done
+	$(PY) experiments/quickstart_seeds.py runs/quickstart-*
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

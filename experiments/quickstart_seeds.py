@@ -1,0 +1,59 @@
+"""The demo's claims over several seeds: one table of finished quickstart runs.
+
+    make demo-seeds                       three runs, then this table
+    python experiments/quickstart_seeds.py runs/quickstart-*
+
+A run's seed moves everything but the world: initial weights, order of the data,
+sampling, who ranks what. Intervals within a run are over prompts; the last column is
+the mean over runs and its standard error.
+"""
+
+import json
+import pathlib
+import statistics
+import sys
+
+JUDGES = ("gold utility", "simulated:held_out")
+
+
+def figures(folder: pathlib.Path) -> dict[str, tuple[float, float, float]]:
+    """Row name -> (estimate, low, high) of one run."""
+    results = json.loads((folder / "report" / "results.json").read_text())
+    reward = json.loads((folder / "reward" / "report.json").read_text())
+    rows = {}
+    for name, table in results["gold"].items():
+        rows[f"gold utility of {name}"] = _triple(table["utility"])
+    for judge in JUDGES:
+        for name, table in results["preference"][judge].items():
+            rows[f"{name} against {results['baseline']}, {judge}"] = _triple(
+                table["win_rate"]
+            )
+    for name, entry in reward.items():
+        if isinstance(entry, dict):
+            keys = ("accuracy", "accuracy_low", "accuracy_high")
+            rows[f"reward model, {name}"] = tuple(entry[key] for key in keys)
+    return rows
+
+
+def _triple(entry: dict) -> tuple[float, float, float]:
+    return entry["estimate"], entry["low"], entry["high"]
+
+
+def main(folders: list[str]) -> None:
+    """Prints the table as Markdown."""
+    runs = [figures(pathlib.Path(folder)) for folder in folders]
+    print(f"| | {' | '.join(folders)} | mean ± standard error |")
+    print("|---" * (len(runs) + 2) + "|")
+    for name in runs[0]:
+        cells = [f"{e:.3f} [{low:.3f}, {high:.3f}]" for e, low, high in
+                 (run[name] for run in runs)]  # fmt: skip
+        values = [run[name][0] for run in runs]
+        spread = statistics.stdev(values) / len(values) ** 0.5 if runs[1:] else 0.0
+        mean = f"{statistics.fmean(values):.3f} ± {spread:.3f}"
+        print(f"| {name} | {' | '.join(cells)} | {mean} |")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: quickstart_seeds.py RUNDIR...")
+    main(sys.argv[1:])
