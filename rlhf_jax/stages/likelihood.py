@@ -79,9 +79,10 @@ def make_perplexity(model: Any) -> Callable[[Any, Iterable[dict]], dict[str, flo
         return weighted_sum(-logprobs, mask.astype(jnp.float32)), mask.sum()
 
     def nats_per_token(params: Any, batches: Iterable[dict]) -> dict[str, float]:
-        parts = [sums(params, numeric(batch)) for batch in batches]
-        total = sum(float(part[0]) for part in parts)
-        count = sum(int(part[1]) for part in parts)
+        total, count = 0.0, 0
+        for batch in batches:  # one at a time: what is queued holds memory
+            nats, tokens = jax.device_get(sums(params, numeric(batch)))
+            total, count = total + float(nats), count + int(tokens)
         return {"nats_per_token": total / max(count, 1), "tokens": float(count)}
 
     return nats_per_token
