@@ -22,13 +22,10 @@ from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import encode_prompts, read_prompts
 from rlhf_jax.stages.randomness import named_key
-from rlhf_jax.stages.scoring import decoded, sample_batch, sampling_spec
+from rlhf_jax.stages.scoring import WIDTH, decoded, sample_batch, sampling_spec
 from rlhf_jax.stages.session import RunSettings
 
 __all__ = ["Config", "rank_candidates", "run"]
-
-# Prompts are padded to a multiple of this: one compiled sampler per multiple.
-WIDTH = 32
 
 
 @dataclasses.dataclass

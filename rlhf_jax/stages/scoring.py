@@ -1,5 +1,6 @@
 """Sampling from a policy and scoring with a reward model, outside of PPO."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,12 +15,17 @@ from rlhf_jax.stages.hand_over import LoadedModel
 from rlhf_jax.stages.inputs import encode_prompts
 
 __all__ = [
+    "WIDTH",
     "decoded",
     "make_policy_score",
     "make_text_reward",
     "sample_batch",
     "sampling_spec",
 ]
+
+
+# Texts are padded to a multiple of this: one compiled program per multiple.
+WIDTH = 32
 
 
 def sampling_spec(
@@ -77,10 +83,9 @@ def decoded(tokenizer: Any, samples: dict, end_tokens: Sequence[int]) -> list[st
     ]
 
 
-def _judge(reward: LoadedModel) -> Callable[[Any, dict], Float[Array, " B"]]:
-    return jax.jit(
-        lambda params, rows: reward_scores(reward.model, params, rows)["scores"]
-    )
+@functools.partial(jax.jit, static_argnums=0)
+def _judged(model: Any, params: Any, rows: dict) -> Float[Array, " B"]:
+    return reward_scores(model, params, rows)["scores"]
 
 
 def make_policy_score(
@@ -95,11 +100,10 @@ def make_policy_score(
     """
     spec = sampling_spec(policy, max_response)
     sampler = policy.with_config(residual_dropout=0.0).model
-    judge = _judge(reward)
 
     def score(params: Any, batch: dict, key: Any) -> Float[Array, " B"]:
         samples = sample_batch(sampler, params, batch, key, spec)
-        return judge(reward.params, samples)
+        return _judged(reward.model, reward.params, samples)
 
     return score
 
@@ -116,24 +120,37 @@ def make_text_reward(
       batch_size: rows forwarded together.
     """
     tokenizer = reward.tokenizer
-    judge = _judge(reward)
-
-    def rows_of(responses: Sequence[str]) -> dict[str, np.ndarray]:
-        tokens = np.full((batch_size, max_response), tokenizer.pad_token, np.int32)
-        mask = np.zeros((batch_size, max_response), bool)
-        for i, text in enumerate(responses):
-            row = [*tokenizer.encode(text), tokenizer.end_token][:max_response]
-            tokens[i, : len(row)], mask[i, : len(row)] = row, True
-        return {"tokens": tokens, "mask": mask}
+    limits = np.array([max_prompt, max_response])
 
     def scores(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        found = []
-        for start in range(0, len(prompts), batch_size):
-            some = list(prompts[start : start + batch_size])
-            filled = some + [""] * (batch_size - len(some))
-            batch = encode_prompts(filled, tokenizer, max_prompt)
-            batch |= rows_of(responses[start : start + batch_size])
-            found.append(np.asarray(judge(reward.params, batch))[: len(some)])
-        return np.concatenate(found) if found else np.zeros(0, np.float32)
+        asked = tokenizer.encode_batch(list(prompts))
+        said = tokenizer.encode_batch(list(responses))
+        said = [[*row, tokenizer.end_token] for row in said]
+        pairs = zip(asked, said, strict=True)
+        sizes = np.array([(1 + len(p), len(r)) for p, r in pairs])
+        found = np.zeros(len(prompts), np.float32)
+        order = np.lexsort(sizes.reshape(-1, 2).T[::-1])  # of one length together
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            widths = -(-sizes[rows].max(axis=0) // WIDTH) * WIDTH
+            width, room = np.minimum(widths, limits).tolist()
+            filled = [prompts[i] for i in rows] + [""] * (batch_size - len(rows))
+            batch = encode_prompts(filled, tokenizer, width)
+            batch |= _padded([said[i] for i in rows], batch_size, room, tokenizer)
+            scored = _judged(reward.model, reward.params, batch)
+            found[rows] = np.asarray(scored)[: len(rows)]
+        return found
 
     return scores
+
+
+def _padded(
+    rows: list[list[int]], count: int, length: int, tokenizer: Any
+) -> dict[str, np.ndarray]:
+    """`tokens` and `mask` [count, length]: rows cut or padded on the right."""
+    tokens = np.full((count, length), tokenizer.pad_token, np.int32)
+    mask = np.zeros((count, length), bool)
+    for i, row in enumerate(rows):
+        kept = row[:length]
+        tokens[i, : len(kept)], mask[i, : len(kept)] = kept, True
+    return {"tokens": tokens, "mask": mask}

@@ -96,8 +96,9 @@ def centre_on_demonstrations(
         model.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
-        batch_size=config.batch_size,
+        batch_size=64,
         seed=0,
+        layout="buckets",
     )
     value = jax.jit(
         lambda params, batch: model.model.apply(
