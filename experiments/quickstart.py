@@ -53,7 +53,7 @@ def adam(learning_rate: float, **changes) -> OptimizerConfig:
 
 
 def ppo_config(ptx_coef: float) -> ppo.Config:
-    """PPO as in appendix C.4, scaled down: batches of 64, 16 per update."""
+    """PPO as in appendix C.4, scaled down: batches of 128, 64 per update."""
     return ppo.Config(
         init="@ppo_init/model",
         reward="@reward/model",
@@ -61,19 +61,20 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         texts=(f"{WORLD}/pretraining.train.jsonl",),
         ptx_coef=ptx_coef,
         ptx_per_episode=1,
-        ptx_window=WINDOW,
-        episodes=64 * 50,
-        batch_size=64,
-        minibatch_size=16,
-        optimizer=adam(2e-4, schedule="constant"),
+        ptx_window=WINDOW // 2,
+        episodes=128 * 30,
+        batch_size=128,
+        minibatch_size=64,
+        prompt_buckets=(32,),  # three prompts of four are shorter
+        optimizer=adam(1e-4, schedule="constant"),
         value_optimizer=adam(5e-4, schedule="constant"),
         clip_norm=1.0,
-        kl=ppo.KLControl(kl_coef=0.05),
+        kl=ppo.KLControl(kl_coef=0.15),
         warmup_iterations=5,
         value_warmup_iterations=3,
-        # 0.992 averages over more updates than these 200
+        # 0.992 averages over more updates than these 60
         ema_decay=0.95,
-        snapshot_every=10,
+        snapshot_every=5,
         **LENGTHS,
     )
 
@@ -89,8 +90,8 @@ def get_config():
             model=MODEL,
             window=WINDOW,
             batch_size=16,
-            steps=1700,
-            evaluate_every=850,
+            steps=1300,
+            evaluate_every=650,
             optimizer=OptimizerConfig(
                 learning_rate=3e-3, warmup_steps=100, weight_decay=0.1
             ),
@@ -111,7 +112,7 @@ def get_config():
             "@pretrain/model",
             (f"{WORLD}/demonstrations.train.jsonl",),
             texts=(f"{WORLD}/pretraining.train.jsonl",),
-            epochs=4,  # the paper's 2 are of twice as many, longer demonstrations
+            epochs=5,  # the paper's 2 are of twice as many, longer demonstrations
             batch_size=16,
             layout="packed",
             optimizer=adam(1e-3),
@@ -122,13 +123,14 @@ def get_config():
             policies=("@sft/model", "@ppo_init/model"),
             prompts=(f"{WORLD}/rankings.train.jsonl",),
             labelers="simulated:training",
-            max_prompts=800,
-            max_k=6,
+            max_prompts=3000,
+            min_k=6,
+            max_k=9,
             batch_size=128,
             **LENGTHS,
         ),
         "reward": reward.Config(
-            init="@sft/model",
+            init="@ppo_init/model",
             rankings=(
                 "@candidates/rankings.jsonl",
                 f"{WORLD}/rankings.train.jsonl",
@@ -137,17 +139,18 @@ def get_config():
             held_out_rankings=(f"{WORLD}/held_out_rankings.jsonl",),
             demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
             batch_size=8,
+            packed=((32, 128), (64, 192), (96, 256)),
             optimizer=adam(7e-4, warmup_steps=20),
             clip_norm=1.0,
             **LENGTHS,
         ),
         "ppo": ppo_config(0.0),
-        "ppo_ptx": ppo_config(1.0),
+        "ppo_ptx": ppo_config(0.3),
         "best_of_n": best_of_n.Config(
             policy="@ppo_init/model",
             reward="@reward/model",
             prompts=(f"{WORLD}/prompts.test.jsonl",),
-            samples=32,
+            samples=16,
             max_prompts=64,
             gold=True,
             **LENGTHS,
@@ -166,6 +169,8 @@ def get_config():
             runs={"PPO": "@ppo", "PPO-ptx": "@ppo_ptx"},
             stages={"pretrain": "@pretrain", "SFT": "@sft", "RM": "@reward"},
             best_of_n="@best_of_n/best_of_n.json",
+            max_prompts=478,
+            samples_per_prompt=3,
             window=WINDOW,
             **LENGTHS,
         ),
