@@ -15,6 +15,8 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import load_tokenizer
@@ -145,7 +147,9 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
     state, _ = store.restore({"params": shapes})
     store.close()
     tokenizer = load_tokenizer(marker.parent / "tokenizer")
-    found = LoadedModel(model, state["params"], tokenizer, text["meta"])
+    # free to go to whichever mesh uses them: restored arrays are bound to one device
+    params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state["params"])
+    found = LoadedModel(model, params, tokenizer, text["meta"])
     return found if dtype is None else found.with_config(dtype=dtype)
 
 

@@ -79,3 +79,9 @@ def test_a_reward_model_keeps_the_trunk_and_gets_a_fresh_head(tiny):
     assert "unembedding" not in judge.params
     value = value_from(judge)
     same(value.params, judge.params)
+
+
+def test_loaded_params_are_bound_to_no_device(tiny):
+    """So that a stage on many devices can start from what one has written."""
+    params = tiny.model("pretrain").params
+    assert not any(leaf.committed for leaf in jax.tree.leaves(params))
