@@ -112,9 +112,10 @@ def get_config():
             "@pretrain/model",
             (f"{WORLD}/demonstrations.train.jsonl",),
             texts=(f"{WORLD}/pretraining.train.jsonl",),
-            epochs=5,  # the paper's 2 are of twice as many, longer demonstrations
+            epochs=8,  # the paper's 2 are of twice as many, longer demonstrations
             batch_size=16,
             layout="packed",
+            residual_dropout=0.1,
             optimizer=adam(1e-3),
             clip_norm=1.0,
             **LENGTHS,
@@ -145,7 +146,7 @@ def get_config():
             **LENGTHS,
         ),
         "ppo": ppo_config(0.0),
-        "ppo_ptx": ppo_config(0.3),
+        "ppo_ptx": ppo_config(2.0),
         "best_of_n": best_of_n.Config(
             policy="@ppo_init/model",
             reward="@reward/model",
@@ -156,10 +157,11 @@ def get_config():
             **LENGTHS,
         ),
         "report": evaluate.Config(
-            names=("GPT", "SFT", "PPO", "PPO-ptx"),
+            names=("GPT", "SFT", "PPO init", "PPO", "PPO-ptx"),
             policies=(
                 "@pretrain/model",
                 "@sft/model",
+                "@ppo_init/model",
                 "@ppo/model",
                 "@ppo_ptx/model",
             ),
