@@ -13,6 +13,7 @@ from rlhf_jax.simulation.facts import make_world
 from rlhf_jax.simulation.manners import MANNERS
 from rlhf_jax.simulation.relations import (
     RELATIONS,
+    bare_verb,
     capital,
     subject_phrase,
     value_phrase,
@@ -32,6 +33,7 @@ def word_classes() -> dict[str, str]:
         ("#name", (*lexicon.PEOPLE, *lexicon.TOWNS)),
         ("#animal", lexicon.ANIMALS),
         ("#sound", lexicon.SOUNDS),
+        ("#call", map(bare_verb, lexicon.SOUNDS)),
         ("#place", (*lexicon.PLACES, *lexicon.HOMES, *lexicon.ROOMS)),
         ("#thing", (*lexicon.OBJECTS, *lexicon.TREATS, *lexicon.FOODS,
                     *lexicon.CRAFTS, *lexicon.MATERIALS)),

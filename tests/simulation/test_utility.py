@@ -1,6 +1,6 @@
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.simulation import GOLD_WEIGHTS, make_world, utility
@@ -51,6 +51,7 @@ def test_ideal_beats_partial_beats_rude_beats_empty(name, number):
 
 @settings(max_examples=400)
 @given(names, numbers)
+@example("false_premise", 2559)  # denies a sound that few responses deny
 def test_an_ideal_response_has_every_criterion_and_is_worth_1(name, number):
     prompt = asked(name, number)
     worth = utility(prompt, written(prompt, "ideal"))
