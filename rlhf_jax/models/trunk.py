@@ -100,7 +100,7 @@ class Trunk(nn.Module):
             cache_index=cache_index,
             prefix=prefix,
         )
-        packed = segments is not None
+        packed = segments is not None and prefix is not None
         x = self._embedded(jnp.where(valid, tokens, 0), seen.queries.positions, packed)
         x = self.dropout(x, deterministic=deterministic)
         x, memory = self._through_layers(x, seen, deterministic)
@@ -117,7 +117,7 @@ class Trunk(nn.Module):
         if c.embed_scale != 1.0:
             x = x * jnp.asarray(c.embed_scale, c.dtype)
         if c.positions == "learned":
-            # packed rows may be longer than each of their sequences
+            # responses packed behind a prefix are shorter than their row
             if not packed and tokens.shape[1] > c.context_length:
                 raise ValueError(
                     f"{tokens.shape[1]} tokens, but the context is {c.context_length}"

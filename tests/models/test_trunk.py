@@ -179,3 +179,9 @@ def test_more_tokens_than_positions_are_refused():
     model = LanguageModel(TrunkConfig(40, 8, 16, 1, 2))
     with pytest.raises(ValueError, match="9 tokens, but the context is 8"):
         jax.eval_shape(lambda p: model.apply({"params": p}, TOKENS), loud_params(model))
+    one = jnp.ones(TOKENS.shape, jnp.int32)  # packed rows, too, end with the context
+    with pytest.raises(ValueError, match="9 tokens, but the context is 8"):
+        jax.eval_shape(
+            lambda p: model.apply({"params": p}, TOKENS, segments=one),
+            loud_params(model),
+        )

@@ -1,5 +1,6 @@
 """The reward model: its loss, its ties, its bias, and how good it says it is."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from rlhf_jax.data import Ranking
+from rlhf_jax.errors import InputError
 from rlhf_jax.losses import normalize, ranking_accuracy
 from rlhf_jax.models import ScalarModel, TrunkConfig, init_params
 from rlhf_jax.stages import reward
@@ -191,6 +193,12 @@ def test_demonstrations_score_zero_on_average_after_training(tiny):
         model.meta["bias"]
         == json.loads((tiny.done("reward") / "report.json").read_text())["bias"]
     )
+
+
+def test_learned_positions_must_hold_prompt_and_response(tiny, tmp_path):
+    config = dataclasses.replace(tiny.config("reward"), max_response=17)
+    with pytest.raises(InputError, match="is 65, expected at most 64"):
+        reward.run(config, tmp_path)
 
 
 def test_training_reads_each_ranking_once_per_epoch(tiny):

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from rlhf_jax.errors import InputError
 from rlhf_jax.stages.ensemble import load_reward, save_ensemble
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, reward_from, save_model
 from rlhf_jax.stages.inputs import batch_ids, ranking_stream
@@ -52,6 +53,7 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
     """Trains one model and returns its directory."""
     base = load_model(config.init).with_config(residual_dropout=config.residual_dropout)
     start = reward_from(base, named_key(jax.random.key(config.seed), "head"))
+    _require_room(config, start)
     stream = _stream(config, start)
     measure = make_measure(config, start)
     steps = config.epochs * stream.steps_per_epoch
@@ -84,6 +86,17 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
     meta = {"stage": "reward", "bias": bias}
     save_model(target, model, centred.params, centred.tokenizer, meta)
     return target
+
+
+def _require_room(config: Config, start: LoadedModel) -> None:
+    """Learned positions end with the context; past it they would all be the last."""
+    room, needed = start.model.config.context_length, config.max_prompt
+    needed += config.max_response
+    if start.model.config.positions == "learned" and needed > room:
+        raise InputError(
+            f"reward: max_prompt + max_response is {needed}, expected at most {room}, "
+            f"the context of {config.init}"
+        )
 
 
 def _stream(config: Config, model: LoadedModel) -> Any:
