@@ -124,7 +124,8 @@ def test_nothing_as_large_as_the_logits_is_ever_held():
     assert chunked.temp_size_in_bytes < logits / 2
 
 
-def test_a_nan_state_without_weight_reaches_no_gradient():
+@pytest.mark.parametrize("chunk_size", [4, None])  # several chunks; one, kept
+def test_a_nan_state_without_weight_reaches_no_gradient(chunk_size):
     hidden, unembedding, _, tokens = model((2, 6))
     weights = losses.normalize(jnp.arange(6)[None, :] < jnp.array([4, 6])[:, None])
 
@@ -132,7 +133,7 @@ def test_a_nan_state_without_weight_reaches_no_gradient():
     def gradients(hidden):
         def loss(hidden, unembedding):
             logprobs = losses.chunked_logprobs(
-                hidden, unembedding, tokens, chunk_size=4
+                hidden, unembedding, tokens, chunk_size=chunk_size
             ).logprobs
             return losses.weighted_sum(logprobs, weights)
 

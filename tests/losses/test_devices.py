@@ -210,6 +210,26 @@ def test_chunking_gathers_no_rows_from_other_devices(params, batch):
     assert "all-reduce(" in program
 
 
+@pytest.mark.parametrize("chunk_size", [16, None])  # several chunks; one, kept
+def test_a_sharded_vocabulary_is_not_gathered(chunk_size):
+    """Each device reads its own words of the logits; only sums travel."""
+    both = jax.make_mesh((2, 4), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    put = lambda shape, *axes: jax.device_put(  # noqa: E731
+        jnp.ones(shape), NamedSharding(both, P(*axes))
+    )
+    tokens = put((8, 16), "data").astype(jnp.int32)
+
+    def loss(hidden, unembedding):
+        return losses.chunked_logprobs(
+            hidden, unembedding, tokens, chunk_size=chunk_size
+        ).logprobs.sum()
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    arrays = put((8, 16, 32), "data"), put((256, 32), "tensor")
+    program = gradient.lower(*arrays).compile().as_text()
+    assert "all-gather(" not in program and "all-reduce(" in program
+
+
 def test_whitening_over_a_mesh_is_whitening_over_the_whole_batch(batch):
     values, mask = batch["advantages"], batch["mask"]
     spread = jax.device_put((values, mask), NamedSharding(mesh(), P("data")))
