@@ -22,10 +22,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def make_reports(workdir: pathlib.Path) -> int:
-    """Reports of every finished evaluation under a run directory; how many."""
+    """Reports of every finished evaluation under a run directory; how many.
+
+    What a changed setting set aside (`NAME.HASH`) is left as it was.
+    """
     from rlhf_jax.reports.tables import print_table
 
     found = sorted(workdir.glob("*/results.json"))
+    found = [path for path in found if "." not in path.parent.name]
     for path in found:
         results = json.loads(path.read_text())
         write, table = _writer(results)
