@@ -17,13 +17,13 @@ import numpy as np
 
 from rlhf_jax.data import Prompt
 from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
-from rlhf_jax.stages.ensemble import Combination, load_reward
+from rlhf_jax.stages.ensemble import Combination
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import encode_prompts, read_prompts
 from rlhf_jax.stages.randomness import named_key
 from rlhf_jax.stages.scoring import (
     decoded,
-    make_text_reward,
+    reward_of,
     sample_batch,
     sampling_spec,
 )
@@ -80,15 +80,7 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     prompts = read_prompts(config.prompts)[: config.max_prompts]
     responses = sample_many(config, prompts)
-    reward = make_text_reward(
-        load_reward(
-            config.reward,
-            combination=config.ensemble,
-            variance_coef=config.variance_coef,
-        ),
-        max_prompt=config.max_prompt,
-        max_response=config.max_response,
-    )
+    reward = reward_of(config)
     repeated = [prompt.prompt for prompt in prompts for _ in range(config.samples)]
     flat = [text for row in responses for text in row]
     proxy = reward(repeated, flat).reshape(len(prompts), config.samples)

@@ -28,11 +28,11 @@ from rlhf_jax.evaluation.degeneration import (
 from rlhf_jax.evaluation.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
 from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.stages.ensemble import Combination, load_reward
+from rlhf_jax.stages.ensemble import Combination
 from rlhf_jax.stages.hand_over import LoadedModel, load_model
 from rlhf_jax.stages.inputs import numeric, one_epoch, read_prompts, text_stream
 from rlhf_jax.stages.likelihood import sequence_logprobs
-from rlhf_jax.stages.scoring import make_text_reward
+from rlhf_jax.stages.scoring import reward_of
 from rlhf_jax.stages.session import RunSettings
 from rlhf_jax.stages.writing import Writing, make_writer
 
@@ -98,7 +98,7 @@ def run(
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     judge, judge_accuracy = trained_judge(config)
-    reward = _reward(config)
+    reward = reward_of(config)
     prompts = read_prompts(config.prompts)[: config.max_prompts]
     texts = [prompt.prompt for prompt in prompts]
     groups = [prompt.split_key for prompt in prompts]
@@ -145,18 +145,6 @@ def trained_judge(config: Config) -> tuple[TextClassifier, Interval]:
     texts, labels = [r.text for r in rows], [r.label for r in rows]
     judge = fit_classifier(texts[cut:], labels[cut:])
     return judge, rate_interval(judge.accuracy(texts[:cut], labels[:cut]))
-
-
-def _reward(config: Config) -> Callable:
-    return make_text_reward(
-        load_reward(
-            config.reward,
-            combination=config.ensemble,
-            variance_coef=config.variance_coef,
-        ),
-        max_prompt=config.max_prompt,
-        max_response=config.max_response,
-    )
 
 
 def _quality(

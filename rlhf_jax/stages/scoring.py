@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rlhf_jax.sampling import SamplingSpec, generate
-from rlhf_jax.stages.ensemble import reward_scores
+from rlhf_jax.stages.ensemble import load_reward, reward_scores
 from rlhf_jax.stages.hand_over import LoadedModel
 from rlhf_jax.stages.inputs import encode_prompts
 
@@ -19,6 +19,7 @@ __all__ = [
     "decoded",
     "make_policy_score",
     "make_text_reward",
+    "reward_of",
     "sample_batch",
     "sampling_spec",
 ]
@@ -142,6 +143,23 @@ def make_text_reward(
         return found
 
     return scores
+
+
+def reward_of(config: Any) -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
+    """The reward model that a stage's config names, as `make_text_reward` gives it.
+
+    Args:
+      config: with `reward`, `ensemble`, `variance_coef`, `max_prompt` and
+        `max_response`.
+    """
+    loaded = load_reward(
+        config.reward,
+        combination=config.ensemble,
+        variance_coef=config.variance_coef,
+    )
+    return make_text_reward(
+        loaded, max_prompt=config.max_prompt, max_response=config.max_response
+    )
 
 
 def _padded(

@@ -1,5 +1,7 @@
 """Defaults of the stages are what the paper states (Ouyang et al. 2022, appendix C)."""
 
+import dataclasses
+
 from rlhf_jax.stages import candidates, ppo, reward, sft
 
 PPO = ppo.Config("init", "reward", ("prompts",), ("texts",))
@@ -57,3 +59,11 @@ def test_the_objective_of_ppo_is_that_of_equation_2_and_c_4():
 def test_prompts_and_responses_have_a_thousand_tokens_each():
     for config in (SFT, PPO_INIT, REWARD, PPO):
         assert (config.max_prompt, config.max_response) == (1000, 1000)
+
+
+def test_buckets_that_do_not_rise_are_told_before_anything_runs():
+    config = dataclasses.replace(PPO, prompt_buckets=(64, 32))
+    assert any("prompt_buckets" in problem for problem in config.problems())
+    config = dataclasses.replace(REWARD, packed=((64, 64), (32, 128)))
+    assert any("packed" in problem for problem in config.problems())
+    assert not list(dataclasses.replace(REWARD, packed=((32, 64),)).problems())

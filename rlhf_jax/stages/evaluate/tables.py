@@ -20,12 +20,11 @@ from rlhf_jax.evaluation.world import (
     world_preference,
 )
 from rlhf_jax.feedback import load_labelers
-from rlhf_jax.stages.ensemble import load_reward
 from rlhf_jax.stages.evaluate.config import Config
 from rlhf_jax.stages.hand_over import LoadedModel, load_model
 from rlhf_jax.stages.inputs import numeric, one_epoch, text_stream
 from rlhf_jax.stages.likelihood import sequence_logprobs
-from rlhf_jax.stages.scoring import make_text_reward
+from rlhf_jax.stages.scoring import reward_of
 
 __all__ = [
     "frontier",
@@ -120,7 +119,7 @@ def proxy_scores(
     config: Config, prompts: Sequence[Prompt], samples: dict[str, list[str]]
 ) -> dict[str, Any]:
     """The reward model's score of each policy's samples."""
-    reward = _reward(config)
+    reward = reward_of(config)
     texts, ids = (
         [prompt.prompt for prompt in prompts],
         [prompt.id for prompt in prompts],
@@ -136,18 +135,6 @@ def proxy_scores(
     return found
 
 
-def _reward(config: Config) -> Any:
-    return make_text_reward(
-        load_reward(
-            config.reward,
-            combination=config.ensemble,
-            variance_coef=config.variance_coef,
-        ),
-        max_prompt=config.max_prompt,
-        max_response=config.max_response,
-    )
-
-
 def frontier(
     config: Config, prompts: Sequence[Prompt], models: dict[str, LoadedModel]
 ) -> dict[str, list[dict]]:
@@ -159,7 +146,7 @@ def frontier(
         ]
     if not config.reward:
         return found
-    reward, some = _reward(config), list(prompts[: config.frontier_prompts])
+    reward, some = reward_of(config), list(prompts[: config.frontier_prompts])
     texts = [prompt.prompt for prompt in some]
     for name, folder in config.runs.items():
         found[name] = []

@@ -152,5 +152,7 @@ class Config:
             yield f"result: {self.result!r} is not 'ema' or 'last'"
         if not self.prompts:
             yield "prompts: at least one file is needed"
+        if list(self.prompt_buckets) != sorted({*self.prompt_buckets}):
+            yield f"prompt_buckets: {self.prompt_buckets} does not rise"
         if not 0 < self.clip_range < 1:
             yield f"clip_range: {self.clip_range} is not in (0, 1)"

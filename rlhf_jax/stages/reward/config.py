@@ -75,6 +75,9 @@ class Config:
             )
         if self.packed is not None and self.k_buckets:
             yield "packed: has buckets of its own; leave k_buckets empty"
+        for smaller, larger in itertools.pairwise(self.packed or ()):
+            if smaller[0] > larger[0] or smaller[1] > larger[1]:
+                yield f"packed: {larger} is smaller than {smaller} before it"
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: {self.seeds} names a member twice"
 
