@@ -8,6 +8,7 @@ command is named, so `rlhf-jax --help` answers at once.
 import argparse
 import ast
 import importlib
+import os
 import pathlib
 import sys
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
       0 when done; 2 for bad input, 3 for a numerics abort, 4 when no checkpoint is
-      usable, 143 when preempted (`rlhf_jax.errors`).
+      usable, 143 when preempted (`rlhf_jax.errors`); 141 when nobody reads on.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     helps = command_help()
@@ -56,10 +57,15 @@ def main(argv: list[str] | None = None) -> int:
     own, overrides = split(rest)
     try:
         args = parser.parse_args(own, argparse.Namespace(overrides=overrides))
-        return command.run(args) or 0
+        code = command.run(args) or 0
+        sys.stdout.flush()
+        return code
     except RunError as error:
         print(f"rlhf-jax {name}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         return 130
 
