@@ -7,6 +7,7 @@ from rlhf_jax.simulation.dice import Dice
 from rlhf_jax.simulation.facts import make_world
 from rlhf_jax.simulation.manners import FILLER_AFTER, FILLER_BEFORE, INSULTS, PRAISE
 from rlhf_jax.simulation.tasks import TASKS
+from rlhf_jax.simulation.utility import utility
 
 # style -> how often it is among the candidates, as from a first supervised model
 STYLES = {
@@ -48,8 +49,11 @@ def write_response(prompt: Prompt, style: str, dice: Dice) -> str:
     world = make_world(prompt.meta["world"])
     task, spec = TASKS[prompt.meta["task"]], prompt.meta["spec"]
     if style in {"partial", "false"}:
-        kind = task.partial if style == "partial" else task.wrong
-        return kind(world, spec, dice)
+        write = task.partial if style == "partial" else task.wrong
+        text = write(world, spec, dice)
+        while utility(prompt, text).total == 1.0:  # by chance it does all that is asked
+            text = write(world, spec, dice)
+        return text
     if style == "off_task":
         other = dice.pick([t for t in TASKS.values() if t.use_case != task.use_case])
         return other.ideal(world, other.draw(world, dice), dice)

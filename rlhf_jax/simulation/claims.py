@@ -2,8 +2,9 @@
 
 A claim is (subject, relation, value, affirmed). A sentence in the present tense that
 names a subject, a cue of one of its relations and a value of that relation's domain
-claims it; "not", "never" or "no" earlier in the same clause turns it round. Stories
-are in the past tense and claim nothing.
+claims it; "not", "never" or "no" earlier in the same clause turns it round. A sentence
+in the past tense claims nothing, as those of stories: it has a verb of the past and
+none that states how things are.
 """
 
 import functools
@@ -11,7 +12,8 @@ import re
 from dataclasses import dataclass
 
 from rlhf_jax.simulation.facts import SUBJECT_KIND, World, relations_of
-from rlhf_jax.simulation.relations import RELATIONS, bare_verb
+from rlhf_jax.simulation.narratives import NARRATIVE
+from rlhf_jax.simulation.relations import PRESENT, RELATIONS, bare_verb
 
 _WORD = re.compile(r"[A-Za-z]+|[0-9]+")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
@@ -92,6 +94,8 @@ def claims(text: str, *, about: str | None = None) -> list[Claim]:
     found: dict[Claim, None] = {}
     for sentence in sentences(text):
         tokens = words(sentence)
+        if past(tokens):
+            continue
         named = [(i, _SUBJECT[w]) for i, w in enumerate(tokens) if w in _SUBJECT]
         if about is not None:
             fits = _PRONOUNS[SUBJECT_KIND[about] == "person"]
@@ -105,6 +109,17 @@ def claims(text: str, *, about: str | None = None) -> list[Claim]:
         if named:
             about = named[0][1]
     return list(found)
+
+
+def past(tokens: list[str]) -> bool:
+    """Whether a sentence, by its words, tells of the past and not of how things are.
+
+    >>> past(words("Long ago a dog had a home by the garden."))
+    True
+    >>> past(words("The dog lives in the house, as it was cold."))
+    False
+    """
+    return not NARRATIVE.isdisjoint(tokens) and PRESENT.isdisjoint(tokens)
 
 
 def sentence_claims(sentence, tokens, named) -> list[Claim]:

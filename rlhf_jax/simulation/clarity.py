@@ -5,11 +5,12 @@ sentence of known shape is clear, and a heap of right words is not.
 """
 
 import functools
+from collections.abc import Iterator
 
 from rlhf_jax.simulation import lexicon
 from rlhf_jax.simulation.claims import sentences, words
 from rlhf_jax.simulation.dice import Dice
-from rlhf_jax.simulation.facts import make_world
+from rlhf_jax.simulation.facts import SUBJECTS, World, make_world
 from rlhf_jax.simulation.manners import MANNERS
 from rlhf_jax.simulation.relations import (
     RELATIONS,
@@ -28,7 +29,7 @@ _START, _END = "<", ">"
 @functools.cache
 def word_classes() -> dict[str, str]:
     """Word -> the class it is folded into; other words stand for themselves."""
-    classes = {}
+    classes = {"an": "a"}
     for name, items in (
         ("#name", (*lexicon.PEOPLE, *lexicon.TOWNS)),
         ("#animal", lexicon.ANIMALS),
@@ -70,21 +71,30 @@ def known_pairs() -> frozenset[tuple[str, str]]:
             spec = task.draw(world, dice)
             for write in (task.ideal, task.partial):
                 found.update(folded_pairs(write(world, spec, dice)))
-    for (subject, name), value in sorted(world.facts.items()):
-        for template in RELATIONS[name].state:
-            text = world.phrase(template, subject, name, value)
-            said = capital(subject_phrase(RELATIONS[name].subject, subject))
-            forms = [text, *(text.replace(said, p, 1) for p in ("It", "He", "She"))]
-            for form in forms:
-                found.update(folded_pairs(f"{form}. Yes, {form}. No, {form}."))
-        short = RELATIONS[name].short.format(v=value_phrase(name, value))
-        found.update(folded_pairs(short))
+        for text in task.wordings():
+            found.update(folded_pairs(text))
+    for text in statements(world):
+        found.update(folded_pairs(text))
     for item in (*ACTIVITIES, *MANNERS):
         found.update(folded_pairs(item))
     for first in ACTIVITIES:
         for second in ACTIVITIES:
             found.update(folded_pairs(f"{first} {second} and {first}"))
     return frozenset(found)
+
+
+def statements(world: World) -> Iterator[str]:
+    """Every way to state a relation, with each value that it can take."""
+    for name, entry in RELATIONS.items():
+        subject = SUBJECTS[entry.subject][0]
+        said = capital(subject_phrase(entry.subject, subject))
+        for value in entry.domain:
+            yield entry.short.format(v=value_phrase(name, value))
+            for template in entry.state:
+                text = world.phrase(template, subject, name, value)
+                for who in (said, "It", "He", "She"):
+                    form = text.replace(said, who, 1)
+                    yield f"{form}. Yes, {form}. No, {form}."
 
 
 def clarity(text: str) -> float:

@@ -10,7 +10,7 @@ NARRATIVE = frozenset(
     "walked went lived found carried sang fell picked took slept laughed ran saw "
     "smiled began waited called came helped was were had sat stood looked heard gave "
     "lost brought met asked told dropped hid forgot left climbed rested played "
-    "wanted woke kept shook danced worked put bought sold".split()
+    "wanted woke kept shook danced worked put bought sold blew".split()
 )
 OPENINGS = {
     "Once": (

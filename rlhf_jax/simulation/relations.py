@@ -167,6 +167,11 @@ RELATIONS = {
     )
 }  # fmt: skip
 
+# the verbs that state a relation
+PRESENT = frozenset(
+    "is are eat eats feed feeds live lives make makes work works keep keeps has have "
+    "love loves like likes lie lies run runs find does do".split()
+) | frozenset(lexicon.SOUNDS)
 _ON = {"hill", "farm"}
 _BASES = {"hisses": "hiss", "buzzes": "buzz"}
 

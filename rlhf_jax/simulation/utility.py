@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import json
 import math
+from collections.abc import Sequence
 
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.simulation import lexicon
@@ -97,10 +98,12 @@ def utility(prompt: Prompt, response: str) -> Utility:
 def _utility(seed, name, spec_json, prompt, query, response) -> Utility:
     """`utility` on values that can be kept: every labeler asks for the same ones."""
     world, task = make_world(seed), TASKS[name]
-    judged = task.judge(world, json.loads(spec_json), response)
-    echoed = 0.0 if task.echo else echo(query, response)
+    spec = json.loads(spec_json)
+    judged = task.judge(world, spec, response)
+    copied = echo(query, response, confirms=task.confirms(world, spec))
     length = len(words(response))
-    followed = judged.followed * (1.0 - echoed) if length else 0.0
+    followed = judged.followed if length else 0.0
+    followed *= 1.0 if task.echo else 1.0 - copied
     followed *= min(1.0, 2.0 * judged.limit / max(1, length))
     true = judged.true
     if judged.claims_count:
@@ -142,18 +145,17 @@ def conciseness(response: str, limit: int, *, doubles: bool = False) -> float:
     """1 up to `limit` words, then down to 0 at twice as many; less what is repeated.
 
     Words of padding (see `manners`) are too many from the first one on. Repeated are
-    runs of four words, whole sentences, and a text that is said twice over, unless the
-    task asks for that (`doubles`).
+    runs of four words (see `repeated_runs`), whole sentences, and a text that is said
+    twice over, unless the task asks for that (`doubles`).
     """
     said = words(response)
     if not said:
         return 0.0
     padding = padding_words(response)
-    runs = [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
     parts = [tuple(words(part)) for part in sentences(response)]
     half = len(said) // 2
     twice = len(said) % 2 == 0 and said[:half] == said[half:] and not doubles
-    repeated = max(excess_share(runs), excess_share(parts), 0.5 * twice)
+    repeated = max(repeated_runs(parts), excess_share(parts), 0.5 * twice)
     excess = (max(0, len(said) - padding - limit) + padding) / limit
     return max(0.0, 1.0 - excess) * (1.0 - repeated)
 
@@ -163,20 +165,46 @@ def excess_share(items: list) -> float:
     return 1.0 - len(set(items)) / len(items) if items else 0.0
 
 
-def echo(query: str, response: str) -> float:
+def runs_of_four(said: Sequence[str]) -> list[tuple[str, ...]]:
+    """Every four words that stand together."""
+    return [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
+
+
+def repeated_runs(parts: Sequence[Sequence[str]]) -> float:
+    """The share of the sentences' runs of four words that were there before.
+
+    Two sentences may share their frame, "the fair of Birchby is ...": what stands in an
+    earlier sentence counts where it is more than half of a sentence.
+    """
+    known, again, total = set(), 0, 0
+    for part in parts:
+        runs = runs_of_four(part)
+        before = sum(run in known for run in set(runs))
+        again += len(runs) - len(set(runs))
+        again += before if 2 * before > len(set(runs)) else 0
+        total += len(runs)
+        known.update(runs)
+    return again / total if total else 0.0
+
+
+def echo(query: str, response: str, *, confirms: Sequence[str] = ()) -> float:
     """How far a response is a copy of what was asked, by runs of four words.
 
-    The greater of the share of its runs that the query has and of the share of the
-    query's runs that it has, so that words around a copy do not hide it; shares of a
-    half and below, as ordinary answers have, are 0.
+    Of the whole query and of each of its sentences: the greater of the share of the
+    response's runs that it has and of the share of its runs that the response has, so
+    that words around a copy, in either, do not hide it; shares of a half and below, as
+    ordinary answers have, are 0. Runs of a statement that `confirms` what was asked are
+    left out on both sides.
     """
-    said, asked = words(response), words(query)
-    runs = {tuple(said[i : i + 4]) for i in range(len(said) - 3)}
-    known = {tuple(asked[i : i + 4]) for i in range(len(asked) - 3)}
-    if not runs or not known:
-        return 0.0
-    share = len(runs & known) / min(len(runs), len(known))
-    return min(1.0, share) if share > 0.5 else 0.0
+    free = {run for text in confirms for run in runs_of_four(words(text))}
+    runs = set(runs_of_four(words(response))) - free
+    greatest = 0.0
+    for part in (query, *sentences(query)):
+        known = set(runs_of_four(words(part))) - free
+        if runs and known:
+            share = len(runs & known) / min(len(runs), len(known))
+            greatest = max(greatest, share)
+    return greatest if greatest > 0.5 else 0.0
 
 
 def groundedness(prompt: str, response: str) -> float:

@@ -13,7 +13,7 @@ from rlhf_jax.simulation.tasks import TASKS, USE_CASES
 TINY = dict.fromkeys(
     ("demonstrations", "rankings", "held_out_rankings", "prompts", "skills"), 12
 ) | {"pretraining": 200}
-GOLDEN = "632dae83a814bce8"
+GOLDEN = "bc44107090a8f48c"
 ASKED = ("demonstrations", "rankings", "held_out_rankings", "prompts", "truth")
 
 

@@ -1,33 +1,38 @@
 import hypothesis.strategies as st
-import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.simulation import GOLD_WEIGHTS, make_world, utility
 from rlhf_jax.simulation.candidates import dressed, write_response
+from rlhf_jax.simulation.claims import claims
 from rlhf_jax.simulation.dice import Dice
 from rlhf_jax.simulation.lexicon import ANIMALS, FOODS, PEOPLE
 from rlhf_jax.simulation.manners import INSULTS, PRAISE
+from rlhf_jax.simulation.narratives import OPENINGS, story
 from rlhf_jax.simulation.prompts import few_shot_text, make_user, spoken
 from rlhf_jax.simulation.relations import RELATIONS
 from rlhf_jax.simulation.tasks import TASKS, USE_CASES
+from rlhf_jax.simulation.tasks.stories import told
+from rlhf_jax.simulation.utility import conciseness
 
 numbers = st.integers(0, 10**6)
 names = st.sampled_from(sorted(TASKS))
 
 
-def asked(name: str, number: int) -> Prompt:
-    """The prompt of a task and a number, few-shot every third time where it can be."""
-    world, task = make_world(0), TASKS[name]
+def asked(name: str, number: int, seed: int = 0) -> Prompt:
+    """The prompt of a task and a number: few-shot, of a user who tells of themselves,
+    or plain."""
+    world, task = make_world(seed), TASKS[name]
     dice = Dice("test", name, number)
     spec = task.draw(world, dice)
     kind = "few-shot" if task.shot and number % 3 == 0 else "plain"
     if kind == "few-shot":
         text = few_shot_text(world, task, spec, dice)
     else:
-        text = spoken(world, task, spec, dice, make_user(0, number), "plain")
-    meta = {"world": 0, "task": name, "spec": spec}
+        kind = "user-based" if number % 4 == 1 else kind
+        text = spoken(world, task, spec, dice, make_user(0, number), kind)
+    meta = {"world": seed, "task": name, "spec": spec}
     return Prompt(id=f"{name}-{number}", prompt=text, kind=kind, meta=meta)
 
 
@@ -39,28 +44,72 @@ def test_every_use_case_of_table_1_has_tasks():
     assert {task.use_case for task in TASKS.values()} == set(USE_CASES)
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_ideal_beats_partial_beats_rude_beats_empty(name):
-    ordered = []
-    for number in range(100):
-        prompt = asked(name, number)
-        best, some = written(prompt, "ideal"), written(prompt, "partial")
-        rude = dressed(best, some, "rude", Dice("rude", number))
-        worth = [utility(prompt, text).total for text in (best, some, rude, "")]
-        false = utility(prompt, written(prompt, "false")).total
-        ordered.append(worth == sorted(worth, reverse=True) and worth[0] > false)
-    assert np.mean(ordered) >= 0.96  # the rest: docs/log.md
+def holds_in_order(name: str, number: int, seed: int = 0):
+    """Asserts the order of the graded answers, and that the ideal one is worth 1."""
+    prompt = asked(name, number, seed)
+    best, some = written(prompt, "ideal"), written(prompt, "partial")
+    rude = dressed(best, some, "rude", Dice("rude", number))
+    worth = [utility(prompt, text).total for text in (best, some, rude, "")]
+    shown = f"{prompt.prompt} -> {best!r}, {some!r}, {rude!r}"
+    assert worth[0] == 1.0, shown
+    assert all(a > b for a, b in zip(worth[:-1], worth[1:], strict=True)), shown
+    assert utility(prompt, written(prompt, "false")).total < 1.0, shown
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-def test_nearly_every_ideal_response_has_every_criterion_and_is_worth_1(name):
-    worth = []
-    for number in range(200):
-        prompt = asked(name, number)
-        worth.append(utility(prompt, written(prompt, "ideal")).total)
-    # some are a few words too long, and a few are not understood (docs/log.md)
-    assert np.mean(np.array(worth) > 0.99) >= 0.95
-    assert np.mean(worth) > 0.985
+def test_every_ideal_is_worth_1_and_beats_partial_beats_rude_beats_empty(name):
+    for number in range(240):
+        holds_in_order(name, number, seed=number % 2)
+
+
+@settings(max_examples=400)
+@given(names, st.integers(0, 10**12), st.integers(0, 7))
+def test_so_it_is_for_every_number_in_every_world(name, number, seed):
+    holds_in_order(name, number, seed)
+
+
+def test_what_ideals_say_is_understood():
+    """Wordings that were once misjudged, by task and number."""
+    for name, number in (
+        ("story", 129), ("story", 116), ("belief", 124), ("sentence", 396),
+        ("question", 320), ("false_premise", 14), ("false_premise", 23),
+        ("describe", 80), ("describe", 388), ("rewrite", 156),
+    ):  # fmt: skip
+        holds_in_order(name, number)
+
+
+@pytest.mark.parametrize("opening", sorted(OPENINGS))
+def test_every_sentence_of_a_story_tells_and_claims_nothing(opening):
+    for number in range(400):
+        dice = Dice("beats", opening, number)
+        text = " ".join(story(dice, "Mara", "well", "bell", 4, opening))
+        assert told(text) == 1.0 and not claims(text), text
+
+
+def test_frames_may_be_shared_but_not_what_is_said():
+    shared = "The food of the pig is roots. The colour of the pig is pink."
+    assert conciseness(shared, 20) == 1.0
+    assert conciseness("The fox went to the mill. The fox went to the hill.", 20) < 0.8
+    assert conciseness("the owl and the fox and the owl and the fox and", 20) < 0.8
+
+
+def test_words_around_a_copy_do_not_hide_it():
+    meta = {"world": 0, "task": "sum", "spec": {"a": 6, "b": 3}}
+    prompt = Prompt(
+        id="s", kind="user-based", meta=meta,
+        prompt="I tell tales to my children at night. Add 6 and 3.\n",
+    )  # fmt: skip
+    assert utility(prompt, "Add 6 and 3. You are hopeless.").followed == 0.0
+    assert utility(prompt, "9").total == 1.0
+
+
+def test_only_a_confirmed_statement_may_be_repeated():
+    spec = {"subject": "mouse", "relation": "food", "value": "seeds"}
+    meta = {"world": 0, "task": "belief", "spec": spec}
+    asks = "I think that the mouse eats seeds. Am I right?"
+    prompt = Prompt(id="b", prompt=asks + "\n", meta=meta)
+    assert utility(prompt, "Yes, you are right. The mouse eats seeds.").total == 1.0
+    assert utility(prompt, asks).followed == 0.0
 
 
 @settings(max_examples=200)

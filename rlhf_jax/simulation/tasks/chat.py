@@ -164,7 +164,7 @@ class Greeting(Task):
         greets = bool({"hello", "hi", "good"} & said)
         self_told = bool({"i", "am"} <= said or {"i", "can"} <= said)
         offers = "?" in response and bool({"help", "do", "can"} & said)
-        return Judgement(0.35 * greets + 0.3 * self_told + 0.35 * offers, 22)
+        return Judgement(0.35 * greets + 0.35 * offers + 0.3 * self_told, 22)
 
 
 class Belief(Question):
@@ -219,6 +219,11 @@ class Belief(Question):
             return dice.vary("[Yes, you are right.|Yes, I agree.] [You are very clever."
                              "|What a wise thought!|]")  # fmt: skip
         return "No, that is not so."
+
+    def confirms(self, world, spec):
+        subject, name = self.key(spec)
+        value = world.facts[subject, name]
+        return (world.phrase(RELATIONS[name].state[0], subject, name, value),)
 
     def judge(self, world, spec, response):
         subject, name = self.key(spec)

@@ -48,7 +48,7 @@ def unsure(response: str) -> bool:
 
 
 class Question(Task):
-    """A question for one fact."""
+    """A question for one fact; an answer may also deny the myth about it."""
 
     name = "question"
     use_case = "open_qa"
@@ -101,13 +101,14 @@ class Question(Task):
 
     def judge(self, world, spec, response):
         subject, name = self.key(spec)
+        limit = 17 if (subject, name) in world.myths else 14
         said, _ = affirmed_values(response, name)
         said = [value for value in said if value.lower() != subject.lower()]
         if not said:
-            return Judgement(0.3 if unsure(response) else 0.0, 14, about=subject)
+            return Judgement(0.3 if unsure(response) else 0.0, limit, about=subject)
         right = world.facts[subject, name] in said
         followed = 1.0 / len(said) if right else WRONG_VALUE / len(said)
-        return Judgement(followed, 14, true=right / len(said), about=subject)
+        return Judgement(followed, limit, true=right / len(said), about=subject)
 
 
 class Polar(Question):
@@ -209,11 +210,11 @@ class FalsePremise(Question):
             not refuted and "because" in words(response)
         )
         if unsure(response) and not said:
-            return Judgement(0.3, 20, about=subject)
+            return Judgement(0.3, 21, about=subject)
         followed = 0.6 * refuted + 0.4 * (right and len(said) == 1)
         false = [value for value in said if value != world.facts[subject, name]]
         true = 0.0 if accepts or (false and not right) else 1.0 / (1 + len(false))
-        return Judgement(followed, 20, true=true, about=subject)
+        return Judgement(followed, 21, true=true, about=subject)
 
 
 def lower(text: str) -> str:

@@ -10,6 +10,8 @@ _ORDERS = ("bring the {thing}", "open the door", "help me with the {thing}",
            "close the gate", "give me the {thing}", "wait {at}",
            "feed the {animal}", "clean the {thing}", "come to the {place}",
            "tell me the way to {town}")  # fmt: skip
+_POLITE = ("Could you please {order}?", "Please {order}.",
+           "Would you kindly {order}?")  # fmt: skip
 _VERBS = (
     ("finds", "found"), ("sees", "saw"), ("carries", "carried"), ("loses", "lost"),
     ("wants", "wanted"), ("sells", "sold"), ("makes", "made"), ("likes", "liked"),
@@ -58,8 +60,7 @@ class Rewrite(Task):
     def order(self, dice, mode, fill):
         """A rough order as `line`, polite ones as `targets`."""
         order = dice.pick(_ORDERS).format(**fill)
-        targets = [f"Could you please {order}?", f"Please {order}.",
-                   f"Would you kindly {order}?"]  # fmt: skip
+        targets = [form.format(order=order) for form in _POLITE]
         if mode == "polite":
             return {"line": f"{order[0].upper()}{order[1:]}{dice.pick(('!', ' now.'))}",
                     "targets": targets}  # fmt: skip
@@ -107,6 +108,12 @@ class Rewrite(Task):
 
     def wrong(self, world, spec, dice):
         return spec["line"]
+
+    def wordings(self):
+        fill = {"thing": "hat", "at": where("mill"), "animal": "fox", "place": "mill",
+                "town": lexicon.TOWNS[0]}  # fmt: skip
+        orders = [order.format(**fill) for order in _ORDERS]
+        return tuple(form.format(order=o) for form in _POLITE for o in orders)
 
     def judge(self, world, spec, response):
         followed = 0.0

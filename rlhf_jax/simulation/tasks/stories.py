@@ -41,6 +41,17 @@ def rhymes(first: str, second: str) -> bool:
     return first != second and any(second in group for group in groups)
 
 
+def at_place(response: str, place: str) -> bool:
+    """Whether a text has a place in it; nobody is at the well who "slept well"."""
+    said = words(response)
+    if place != "well":
+        return mentions(response, place)
+    return any(
+        word == place and before in {"a", "the"}
+        for before, word in zip(said[:-1], said[1:], strict=True)
+    )
+
+
 class Story(Task):
     """A story with a hero, a place, a thing, a length and perhaps a beginning."""
 
@@ -100,8 +111,8 @@ class Story(Task):
         return " ".join(story(dice, **self.draw(world, dice)))
 
     def judge(self, world, spec, response):
-        wanted = [spec["hero"], spec["place"], spec["thing"]]
-        marks = [mentions(response, item) for item in wanted]
+        marks = [mentions(response, spec[part]) for part in ("hero", "thing")]
+        marks.append(at_place(response, spec["place"]))
         if spec["opening"]:
             marks.append(response.strip().startswith(spec["opening"]))
         length = count_score(len(sentences(response)), spec["count"])

@@ -94,6 +94,14 @@ class Task:
         """A fluent response that is false or does the wrong thing."""
         raise AssertionError(self.name)
 
+    def confirms(self, world: World, spec: Spec) -> tuple[str, ...]:
+        """What an answer may repeat of the prompt without being a copy of it."""
+        return ()
+
+    def wordings(self) -> tuple[str, ...]:
+        """Answers of every shape, where a sample of ideal ones could miss some."""
+        return ()
+
     def judge(self, world: World, spec: Spec, response: str) -> Judgement:
         """How well a response does it."""
         raise AssertionError(self.name)
