@@ -8,7 +8,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 help:                ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-.PHONY: help test test-slow chaos demo demo-seeds lint format bench setup clean
+.PHONY: help test test-slow notebooks chaos demo demo-seeds lint format bench setup clean
 setup: $(STAMP)      ## only the environment
 
 $(STAMP): pyproject.toml constraints.txt
@@ -21,6 +21,9 @@ test: $(STAMP)       ## the default suite: unit, property, doctests (about 5 min
 
 test-slow: $(STAMP)  ## what takes minutes: notebooks, long kill tests, 3-seed checks
 	$(PY) -m pytest -q -m slow
+
+notebooks: $(STAMP)  ## execute the three notebooks
+	$(PY) -m pytest -q -m slow tests/test_notebooks.py
 
 chaos: $(STAMP)      ## 100 kills per kind
 	$(PY) -m pytest -q -m chaos

@@ -159,8 +159,8 @@ def reward_from(language_model: LoadedModel, key: Any) -> LoadedModel:
     The unembedding is dropped; a fresh projection to one number takes its place.
     """
     model = ScalarModel(language_model.model.config)
-    fresh = init_params(model, key)
-    params = {**fresh, "trunk": language_model.params["trunk"]}
+    head = jax.jit(lambda key: init_params(model, key)["head"])(key)
+    params = {"trunk": language_model.params["trunk"], "head": head}
     return dataclasses.replace(language_model, model=model, params=params)
 
 

@@ -1,7 +1,8 @@
-"""A training run that can be killed anywhere: `resume_worker.py WORKDIR STEPS`.
+"""A training run that can be killed anywhere: `resume_worker.py WORKDIR STEPS [SAVE]`.
 
 Writes the hash of its last state to WORKDIR/final when it gets that far. Exit codes
-are those of the command line.
+are those of the command line. With SAVE it saves every SAVE steps, its steps take
+longer than a save, and each one that was done is a line of WORKDIR/done.
 """
 
 import logging
@@ -19,7 +20,7 @@ from rlhf_jax.training import resume_or_init, run_loop
 SAVE_EVERY = 3
 
 
-def main(workdir, steps):
+def main(workdir, steps, save=None):
     logging.basicConfig(level=logging.INFO)
     workdir = pathlib.Path(workdir)
     mesh = make_mesh()
@@ -29,15 +30,25 @@ def main(workdir, steps):
         lambda: toy.init(ema=True), mesh=mesh, store=store, tracker=tracker
     )
     update = compile_update(toy.make(ema_decay=0.9), mesh)
+
+    def step_fn(state, step):
+        if save:
+            store.wait()
+        state, metrics = update(state, toy.batch(step))
+        if save:
+            with (workdir / "done").open("a") as file:
+                print(step, file=file)
+        return state, metrics
+
     try:
         state = run_loop(
-            lambda state, step: update(state, toy.batch(step)),
+            step_fn,
             state,
             int(steps),
             start_step=start,
             store=store,
             tracker=tracker,
-            save_every=SAVE_EVERY,
+            save_every=int(save or SAVE_EVERY),
         )
     except RunError as error:
         print(error, file=sys.stderr)

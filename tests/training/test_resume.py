@@ -1,4 +1,4 @@
-"""R1, R6: a killed run continues bit for bit, and logs each step once."""
+"""R1, R6, R11: a killed run continues bit for bit, and logs each step once."""
 
 import json
 import os
@@ -24,13 +24,13 @@ KILLS = (
 )
 
 
-def start(workdir, fault=None):
+def start(workdir, fault=None, arguments=(STEPS,)):
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     env.pop("RLHF_FAULT", None)
     if fault:
         env["RLHF_FAULT"] = fault
     return subprocess.Popen(
-        [sys.executable, WORKER, workdir, str(STEPS)],
+        [sys.executable, WORKER, workdir, *map(str, arguments)],
         env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -82,6 +82,25 @@ def test_sigterm_saves_exits_143_and_continues_the_same(tmp_path, uncut):
     code, errors = finish(tmp_path)
     assert code == 0, errors
     assert outcome(tmp_path) == uncut
+
+
+@pytest.mark.slow
+def test_kills_cost_at_most_the_steps_since_the_last_save(tmp_path):
+    """Kills at exponential intervals with a mean of 20 steps, saves every 5."""
+    rng, steps, save, kills = random.Random(0), 100, 5, 0
+    while True:
+        life = 1 + int(rng.expovariate(1 / 20))
+        code, errors = finish(
+            tmp_path, fault=f"train.step:{life}:SIGKILL", arguments=(steps, save)
+        )
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, errors
+        kills += 1
+    done = (tmp_path / "done").read_text().splitlines()
+    assert sorted({int(step) for step in done}) == list(range(steps))
+    assert kills >= 2 and len(done) - steps <= kills * save
+    print(f"goodput {steps / len(done):.3f} with {kills} kills")
 
 
 @pytest.mark.chaos

@@ -53,7 +53,7 @@ class Config:
     microbatches: int = 1
     # dropout in training; NOT STATED
     residual_dropout: float = 0.0
-    # updates between evaluations; None: only after the last
+    # updates between evaluations; None: only the report, after training
     evaluate_every: int | None = None
     seed: int = 0
     # an ensemble: one model for each entry, with `seed` plus the entry as its seed

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -74,8 +75,7 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
             seed=config.seed,
             microbatches=config.microbatches,
             clip_norm=config.clip_norm,
-            evaluate=lambda params, step: metrics_of(measure(params)),
-            evaluate_every=config.evaluate_every,
+            **_evaluation(config, measure),
         )
     trained = dataclasses.replace(start, params=state.params)
     centred, bias = centre_on_demonstrations(config, trained)
@@ -86,6 +86,16 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
     meta = {"stage": "reward", "bias": bias}
     save_model(target, model, centred.params, centred.tokenizer, meta)
     return target
+
+
+def _evaluation(config: Config, measure: Callable) -> dict[str, Any]:
+    """Options of `fit`: measures on the way, where asked for; the report has the end."""
+    if config.evaluate_every is None:
+        return {}
+    return {
+        "evaluate": lambda params, step: metrics_of(measure(params)),
+        "evaluate_every": config.evaluate_every,
+    }
 
 
 def _require_room(config: Config, start: LoadedModel) -> None:
