@@ -89,7 +89,7 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
 
 
 def _evaluation(config: Config, measure: Callable) -> dict[str, Any]:
-    """Options of `fit`: measures on the way, where asked for; the report has the end."""
+    """Options of `fit`: measures on the way, where asked for."""
     if config.evaluate_every is None:
         return {}
     return {
