@@ -90,8 +90,8 @@ def get_config():
             model=MODEL,
             window=WINDOW,
             batch_size=16,
-            steps=1300,
-            evaluate_every=650,
+            steps=1150,
+            evaluate_every=575,
             optimizer=OptimizerConfig(
                 learning_rate=3e-3, warmup_steps=100, weight_decay=0.1
             ),
@@ -112,7 +112,7 @@ def get_config():
             "@pretrain/model",
             (f"{WORLD}/demonstrations.train.jsonl",),
             texts=(f"{WORLD}/pretraining.train.jsonl",),
-            epochs=8,  # the paper's 2 are of twice as many, longer demonstrations
+            epochs=7,  # the paper's 2 are of twice as many, longer demonstrations
             batch_size=16,
             layout="packed",
             residual_dropout=0.1,
@@ -124,7 +124,7 @@ def get_config():
             policies=("@sft/model", "@ppo_init/model"),
             prompts=(f"{WORLD}/rankings.train.jsonl",),
             labelers="simulated:training",
-            max_prompts=3000,
+            max_prompts=3600,
             min_k=6,
             max_k=9,
             batch_size=128,

@@ -19,6 +19,7 @@ from rlhf_jax.errors import InputError
 __all__ = ["ModelFunctions", "padded", "score_program"]
 
 _SHORTEST = 16  # the smallest padded length [tokens]; longer ones double
+_SHORTEST_PROMPT = 32  # of what is written to: each length is a program to compile
 
 
 @dataclasses.dataclass
@@ -150,7 +151,8 @@ class ModelFunctions:
         ]
         texts = [""] * len(ids)
         for rows in self._batches([len(some) for some in ids]):
-            width = padded(max(len(ids[i]) for i in rows), self._context)
+            longest = max(_SHORTEST_PROMPT, *(len(ids[i]) for i in rows))
+            width = padded(min(longest, self._context), self._context)
             tokens = np.full(
                 (self.batch_size, width), self.tokenizer.pad_token, np.int32
             )
