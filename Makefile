@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.ready
+RUN    := $(VENV)/.ready-to-run
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
 help:                ## this list
@@ -11,9 +12,17 @@ help:                ## this list
 .PHONY: help test test-slow notebooks chaos demo demo-seeds lint format bench setup clean
 setup: $(STAMP)      ## only the environment
 
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile \
+	-c constraints.txt -e
+
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) '.[dev]'
+	touch $@ $(RUN)
+
+$(RUN): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) '.[report]'
 	touch $@
 
 test: $(STAMP)       ## the default suite: unit, property, doctests (about 5 minutes on 2 cores)
@@ -28,10 +37,10 @@ notebooks: $(STAMP)  ## execute the three notebooks
 chaos: $(STAMP)      ## 100 kills per kind
 	$(PY) -m pytest -q -m chaos
 
-demo: $(STAMP)       ## all of InstructGPT on the embedded world, then report.html
+demo: $(RUN)         ## all of InstructGPT on the embedded world, then report.html
 	$(VENV)/bin/rlhf-jax run experiments/quickstart.py --workdir runs/quickstart
 
-demo-seeds: $(STAMP) ## the demo with seeds 0, 1, 2, and one table of their claims
+demo-seeds: $(RUN)   ## the demo with seeds 0, 1, 2, and one table of their claims
 	for s in 0 1 2; do $(VENV)/bin/rlhf-jax run experiments/quickstart.py \
 	  --config.seed=$$s --workdir runs/quickstart-$$s || exit 1; done
 	$(PY) experiments/quickstart_seeds.py runs/quickstart-*

@@ -62,7 +62,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         ptx_coef=ptx_coef,
         ptx_per_episode=1,
         ptx_window=WINDOW // 2,
-        episodes=128 * 30,
+        episodes=128 * 25,
         batch_size=128,
         minibatch_size=64,
         prompt_buckets=(32,),  # three prompts of four are shorter
@@ -72,7 +72,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         kl=ppo.KLControl(kl_coef=0.15),
         warmup_iterations=5,
         value_warmup_iterations=3,
-        # 0.992 averages over more updates than these 60
+        # 0.992 averages over more updates than these 50
         ema_decay=0.95,
         snapshot_every=5,
         **LENGTHS,
@@ -90,8 +90,8 @@ def get_config():
             model=MODEL,
             window=WINDOW,
             batch_size=16,
-            steps=1150,
-            evaluate_every=575,
+            steps=1300,
+            evaluate_every=650,
             optimizer=OptimizerConfig(
                 learning_rate=3e-3, warmup_steps=100, weight_decay=0.1
             ),
@@ -100,7 +100,7 @@ def get_config():
             init="@pretrain/model",
             demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
             valid_demonstrations=(f"{WORLD}/demonstrations.valid.jsonl",),
-            epochs=5,
+            epochs=4,
             batch_size=16,
             layout="packed",
             residual_dropout=0.1,
@@ -124,7 +124,7 @@ def get_config():
             policies=("@sft/model", "@ppo_init/model"),
             prompts=(f"{WORLD}/rankings.train.jsonl",),
             labelers="simulated:training",
-            max_prompts=3600,
+            max_prompts=3300,
             min_k=6,
             max_k=9,
             batch_size=128,
@@ -140,7 +140,7 @@ def get_config():
             held_out_rankings=(f"{WORLD}/held_out_rankings.jsonl",),
             demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
             batch_size=8,
-            packed=((32, 128), (64, 192), (96, 256)),
+            packed=((32, 128), (64, 192)),  # the rest: one wider program
             optimizer=adam(7e-4, warmup_steps=20),
             clip_norm=1.0,
             **LENGTHS,

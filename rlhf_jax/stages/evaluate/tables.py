@@ -1,5 +1,6 @@
 """What is measured of each policy: preference, gold utility, proxy, reward and KL."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -40,12 +41,20 @@ def make_policy(config: Config, name: str, model: LoadedModel) -> Policy:
     """A loaded model as something that answers, at temperature 1, and scores."""
     return model_policy(
         name,
-        model.with_config(residual_dropout=0.0).model,
+        _without_dropout(model),
         model.params,
         model.tokenizer,
         max_new_tokens=config.max_response,
-        batch_size=32,
+        batch_size=64,
     )
+
+
+def _without_dropout(model: LoadedModel) -> Any:
+    """Policies of one shape are then the same model: each program compiles once."""
+    return model.with_config(residual_dropout=0.0).model
+
+
+_sequence_logprobs = jax.jit(sequence_logprobs, static_argnums=0)
 
 
 def held_out_text(config: Config, model: LoadedModel) -> Score:
@@ -57,9 +66,7 @@ def held_out_text(config: Config, model: LoadedModel) -> Score:
         batch_size=32,
         seed=0,
     )
-    logprobs = jax.jit(
-        lambda params, batch: sequence_logprobs(model.model, params, batch)
-    )
+    logprobs = functools.partial(_sequence_logprobs, _without_dropout(model))
     sums: list[np.ndarray] = []
     for batch in one_epoch(stream):
         values = np.asarray(logprobs(model.params, numeric(batch)))
