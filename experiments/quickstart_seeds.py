@@ -5,13 +5,17 @@
 
 A run's seed moves everything but the world: initial weights, order of the data,
 sampling, who ranks what. Intervals within a run are over prompts; the last column is
-the mean over runs and its standard error.
+the mean over runs and its standard error. Below the table, the win rates of all runs'
+samples together: 95 % intervals, prompts resampled with all their samples.
 """
 
 import json
 import pathlib
 import statistics
 import sys
+
+from rlhf_jax.stages import evaluate
+from rlhf_jax.stages.inputs import read_prompts
 
 JUDGES = ("gold utility", "simulated:held_out")
 
@@ -39,6 +43,26 @@ def _triple(entry: dict) -> tuple[float, float, float]:
     return entry["estimate"], entry["low"], entry["high"]
 
 
+def pooled(folders: list[pathlib.Path]) -> dict[str, tuple[float, float, float]]:
+    """Row name -> (estimate, low, high) of the samples of all runs together."""
+    prompts, samples = [], {}
+    for folder in folders:
+        by_id = {p.id: p for p in read_prompts((f"{folder}/world/prompts.test.jsonl",))}
+        for line in (folder / "report" / "samples.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            prompts.append(by_id[row["id"]])
+            for name, response in row["responses"].items():
+                samples.setdefault(name, []).append(response)
+    judged = evaluate.preference(
+        prompts, samples, baseline="SFT", labelers=JUDGES[1], world_seed=0
+    )
+    return {
+        f"{name} against SFT, {judge}": _triple(table["win_rate"])
+        for judge, tables in judged.items()
+        for name, table in tables.items()
+    }
+
+
 def main(folders: list[str]) -> None:
     """Prints the table as Markdown."""
     runs = [figures(pathlib.Path(folder)) for folder in folders]
@@ -51,6 +75,9 @@ def main(folders: list[str]) -> None:
         spread = statistics.stdev(values) / len(values) ** 0.5 if runs[1:] else 0.0
         mean = f"{statistics.fmean(values):.3f} ± {spread:.3f}"
         print(f"| {name} | {' | '.join(cells)} | {mean} |")
+    print("\n| all runs together | |\n|---|---|")
+    for name, (estimate, low, high) in pooled(list(map(pathlib.Path, folders))).items():
+        print(f"| {name} | {estimate:.3f} [{low:.3f}, {high:.3f}] |")
 
 
 if __name__ == "__main__":

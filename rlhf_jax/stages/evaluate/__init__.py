@@ -8,5 +8,6 @@ bias, hallucination; and reward against KL. `results.json` holds every number,
 
 from rlhf_jax.stages.evaluate.config import Config
 from rlhf_jax.stages.evaluate.run import run
+from rlhf_jax.stages.evaluate.tables import preference
 
-__all__ = ["Config", "run"]
+__all__ = ["Config", "preference", "run"]

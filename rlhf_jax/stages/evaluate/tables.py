@@ -85,20 +85,35 @@ def held_out_text(config: Config, model: LoadedModel) -> Score:
 
 
 def preference(
-    config: Config, prompts: Sequence[Prompt], samples: dict[str, list[str]]
+    prompts: Sequence[Prompt],
+    samples: dict[str, list[str]],
+    *,
+    baseline: str,
+    labelers: str,
+    world_seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Win rates against the baseline by each judge, with 95 % intervals."""
-    labelers = load_labelers(config.labelers, seed=config.world_seed)
-    judges = {"gold utility": None, config.labelers: labeler_panel(labelers)}
+    """Win rates against the baseline by gold utility and by labelers.
+
+    Args:
+      prompts: records of the world; one that comes again is the same cluster.
+      samples: name of a policy -> its response to each prompt.
+      baseline: the policy that the others are compared with.
+      labelers: who else judges; see `feedback.load_labelers`.
+      world_seed: of the labelers.
+
+    Returns:
+      judge -> policy -> "win_rate" and "length_controlled" in percent, with 95 %
+      intervals.
+    """
+    panel = labeler_panel(load_labelers(labelers, seed=world_seed))
+    judges = {"gold utility": None, labelers: panel}
     found: dict[str, dict[str, Any]] = {}
     for judge_name, judge in judges.items():
         found[judge_name] = {}
         for name, responses in samples.items():
-            if name == config.baseline:
+            if name == baseline:
                 continue
-            compared = world_preference(
-                prompts, responses, samples[config.baseline], judge
-            )
+            compared = world_preference(prompts, responses, samples[baseline], judge)
             controlled = length_controlled_win_rate(compared)
             found[judge_name][name] = {
                 "win_rate": _interval(win_rate(compared)),
