@@ -8,7 +8,11 @@ from typing import Any
 
 from rlhf_jax.reports.document import Section, side_by_side, write_report
 from rlhf_jax.reports.figures import alignment_tax_bars
-from rlhf_jax.reports.run_report import learning_sections, read_interval
+from rlhf_jax.reports.run_report import (
+    learning_sections,
+    read_interval,
+    read_results,
+)
 from rlhf_jax.reports.tables import Table
 
 __all__ = ["accuracy_table", "write_baselines_report"]
@@ -19,7 +23,7 @@ def write_baselines_report(
 ) -> pathlib.Path:
     """Writes the HTML report of a directory with `results.json`."""
     folder = pathlib.Path(folder)
-    results = json.loads((folder / "results.json").read_text())
+    results = read_results(folder)
     return write_report(target, title, list(_sections(results, folder)))
 
 

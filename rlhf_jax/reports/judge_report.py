@@ -9,7 +9,11 @@ from rlhf_jax.evaluation.intervals import Interval
 from rlhf_jax.evaluation.overoptimization import FrontierPoint
 from rlhf_jax.reports.document import Section, side_by_side, write_report
 from rlhf_jax.reports.figures import kl_reward_frontier
-from rlhf_jax.reports.run_report import learning_sections, read_interval
+from rlhf_jax.reports.run_report import (
+    learning_sections,
+    read_interval,
+    read_results,
+)
 from rlhf_jax.reports.tables import Table
 
 __all__ = ["judge_table", "write_judge_report"]
@@ -20,7 +24,7 @@ def write_judge_report(
 ) -> pathlib.Path:
     """Writes the HTML report of a directory with `results.json` and `samples.jsonl`."""
     folder = pathlib.Path(folder)
-    results = json.loads((folder / "results.json").read_text())
+    results = read_results(folder)
     return write_report(target, title, list(_sections(results, folder)))
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "headline_table",
     "learning_sections",
     "read_interval",
+    "read_results",
     "write_run_report",
 ]
 
@@ -64,11 +65,28 @@ def write_run_report(
       InputError: there are no results.
     """
     folder = pathlib.Path(folder)
+    results = read_results(folder)
+    return write_report(target, title, list(_sections(results, folder)))
+
+
+def read_results(folder: pathlib.Path) -> dict:
+    """`results.json` of a stage, its other stages found where the run lies now.
+
+    Results name the directories of other stages as they were; of a run that was moved,
+    or is read from another working directory, they are the neighbours of `folder`.
+
+    Raises:
+      InputError: there are no results.
+    """
     try:
         results = json.loads((folder / "results.json").read_text())
     except OSError as error:
         raise InputError(f"{folder}/results.json: {error.strerror}") from error
-    return write_report(target, title, list(_sections(results, folder)))
+    for kind in ("stages", "runs"):
+        for name, path in results.get(kind, {}).items():
+            if not pathlib.Path(path).is_dir():
+                results[kind][name] = str(folder.parent / pathlib.Path(path).name)
+    return results
 
 
 def headline_table(results: dict) -> Table:

@@ -61,6 +61,14 @@ def transposed(table: Table) -> Table:
     return Table(headers, rows, table.caption, marks)
 
 
+def turned(table: Table) -> Table:
+    """Every row as a column, headers in front: wide tables on a narrow terminal."""
+    columns = zip(table.headers, *table.rows, strict=True)
+    headers, *rows = [list(column) for column in columns]
+    marks = {(j - 1, i + 1): mark for (i, j), mark in table.marks.items() if j}
+    return Table(headers, rows, table.caption, marks)
+
+
 def table_html(table: Table) -> str:
     """The table as HTML; all text is escaped."""
     head = "".join(f"<th>{html.escape(str(h))}</th>" for h in table.headers)
@@ -100,18 +108,26 @@ def table_markdown(table: Table) -> str:
 
 
 def print_table(table: Table, *, console=None) -> None:
-    """Prints the table to a terminal; green where better, red where worse."""
+    """Prints the table to a terminal; green where better, red where worse.
+
+    One that is wider than the terminal and has more columns than rows is turned.
+    """
     import rich.console
     import rich.table
     import rich.text
 
+    console = console or rich.console.Console()
+    if _width(table) > console.width and len(table.headers) > len(table.rows) + 1:
+        table = turned(table)
     shown = rich.table.Table(title=table.caption or None)
     for number, header in enumerate(table.headers):
         numbers = any(_is_number(row[number]) for row in table.rows)
+        words = " ".join(str(row[number]) for row in table.rows)
         shown.add_column(
             str(header),
             justify="right" if numbers else "left",
-            no_wrap=number == 0,
+            min_width=max(map(len, words.split()), default=0) if number else None,
+            overflow="fold",
         )
     colours = {"better": "green", "worse": "red"}
     for i, row in enumerate(table.rows):
@@ -123,7 +139,15 @@ def print_table(table: Table, *, console=None) -> None:
                 for j, cell in enumerate(row)
             )
         )
-    (console or rich.console.Console()).print(shown)
+    console.print(shown)
+
+
+def _width(table: Table) -> int:
+    """Columns of characters that the table takes when only headers are wrapped."""
+    widths = [max(map(len, str(header).split()), default=0) for header in table.headers]
+    for row in table.rows:
+        widths = [max(w, len(str(c))) for w, c in zip(widths, row, strict=True)]
+    return sum(width + 3 for width in widths) + 1
 
 
 def _is_number(cell: str) -> bool:

@@ -23,7 +23,7 @@ from rlhf_jax.reports import (
     transposed,
     write_report,
     write_results,
-)
+)from rlhf_jax.reports.run_report import read_results
 
 TABLE = Table(["policy", "win"], [["<ppo>", "1|2"]], "a & b", {(0, 1): "better"})
 
@@ -89,6 +89,18 @@ def test_the_terminal_shows_the_same_cells():
     assert "<ppo>" in stream.getvalue() and "1|2" in stream.getvalue()
 
 
+def test_a_table_wider_than_the_terminal_is_turned_and_loses_no_cell():
+    headers = ["policy", *(f"measure {n}" for n in range(9))]
+    rows = [[f"ppo{i}", *(f"{i}.{n:03d} [0.1, 0.2]" for n in range(9))] for i in (1, 2)]
+    wide, narrow = io.StringIO(), io.StringIO()
+    for stream, width in ((wide, 300), (narrow, 80)):
+        console = rich.console.Console(file=stream, width=width)
+        print_table(Table(headers, rows), console=console)
+        cells = [cell for row in rows for cell in row]
+        assert all(cell in stream.getvalue() for cell in [*headers, *cells])
+    assert narrow.getvalue().count("\n") > 9 > wide.getvalue().count("\n")
+
+
 def test_results_carry_intervals_differences_and_marks():
     table = results_as_table(result_table("t", results(), baseline="gpt"))
     (row,) = table.rows
@@ -117,6 +129,17 @@ def test_a_page_needs_nothing_else(tmp_path):
         "plain &lt; text" in page and "<p>html</p>" in page and "Run &lt;1&gt;" in page
     )
     assert page.count("<h2") == 3 and "<nav>" in page
+
+
+def test_a_run_that_was_moved_still_finds_its_stages(tmp_path):
+    results = {"stages": {"RM": "gone/reward"}, "runs": {"PPO": str(tmp_path)}}
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "results.json").write_text(json.dumps(results))
+    found = read_results(tmp_path / "report")
+    assert found["stages"] == {"RM": str(tmp_path / "reward")}
+    assert found["runs"] == results["runs"]
+    with pytest.raises(InputError, match=r"elsewhere/results\.json"):
+        read_results(tmp_path / "elsewhere")
 
 
 def test_the_folder_of_an_evaluation(tmp_path):
