@@ -23,7 +23,8 @@ from rlhf_jax.reports import (
     transposed,
     write_report,
     write_results,
-)from rlhf_jax.reports.run_report import read_results
+)
+from rlhf_jax.reports.run_report import read_results
 
 TABLE = Table(["policy", "win"], [["<ppo>", "1|2"]], "a & b", {(0, 1): "better"})
 
