@@ -20,6 +20,9 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+# No doctests in them, and two of one name could not be collected together.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
 # Asking also fixes the number, whatever a module does to the environment later.
 if jax.default_backend() == "cpu" and jax.device_count() != 8:
     pytest.exit(f"the tests need 8 virtual devices, found {jax.devices()}", 2)
