@@ -133,7 +133,10 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         loaded = load_pretrained(str(name))
         model = _CLASSES[loaded.kind](loaded.config)
         found = LoadedModel(
-            model, loaded.params, load_tokenizer(str(name)), {"source": str(name)}
+            model,
+            _unbound(loaded.params),
+            load_tokenizer(str(name)),
+            {"source": str(name)},
         )
         return found if dtype is None else found.with_config(dtype=dtype)
     try:
@@ -147,10 +150,13 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
     state, _ = store.restore({"params": shapes})
     store.close()
     tokenizer = load_tokenizer(marker.parent / "tokenizer")
-    # free to go to whichever mesh uses them: restored arrays are bound to one device
-    params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state["params"])
-    found = LoadedModel(model, params, tokenizer, text["meta"])
+    found = LoadedModel(model, _unbound(state["params"]), tokenizer, text["meta"])
     return found if dtype is None else found.with_config(dtype=dtype)
+
+
+def _unbound(params: Any) -> Any:
+    """Free to go to whichever mesh uses them: read arrays are bound to one device."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
 
 
 def reward_from(language_model: LoadedModel, key: Any) -> LoadedModel:

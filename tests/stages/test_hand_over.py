@@ -32,6 +32,13 @@ def test_a_model_comes_back_as_it_was_saved(saved):
     assert found.tokenizer.encode(text) == start.tokenizer.encode(text)
 
 
+def test_a_read_model_may_go_to_any_mesh(saved, shared_data):
+    """Arrays that are bound to a device cannot be laid out on several."""
+    for directory in (saved[1], shared_data / "models" / "stories260k"):
+        leaves = jax.tree.leaves(load_model(directory).params)
+        assert not any(leaf.committed for leaf in leaves)
+
+
 def test_saving_again_replaces_the_model(saved):
     start, directory = saved
     other = jax.tree.map(lambda leaf: leaf + 1, start.params)
