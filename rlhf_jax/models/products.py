@@ -47,11 +47,40 @@ def _backward(dtype, saved, dout):
     )
     inputs = inputs.reshape(-1, inputs.shape[-1])
     dout = dout.reshape(-1, dout.shape[-1])
-    dkernel = jnp.einsum("ri,ro->io", inputs, dout, preferred_element_type="float32")
+    columns = inputs.T
+    if dtype == "bfloat16":  # a CPU contracts two leading axes of it slowly
+        columns = jax.lax.optimization_barrier(columns)
+    dkernel = jnp.einsum("ir,ro->io", columns, dout, preferred_element_type="float32")
     return dinputs.astype(like.dtype), dkernel.astype(kernel.dtype)
 
 
 product.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def biased(
+    inputs: Float[Array, "*R O"], bias: Float[Array, "O"]
+) -> Float[Array, "*R O"]:
+    """inputs + bias, in the dtype of the inputs; the bias's gradient is float32.
+
+    The gradient sums over rows as a product with ones, which a CPU does several times
+    faster than a sum of bfloat16 over a leading axis.
+    """
+    return inputs + jnp.broadcast_to(bias.astype(inputs.dtype), inputs.shape)
+
+
+def _biased_forward(inputs, bias):
+    return biased(inputs, bias), jnp.zeros((0,), bias.dtype)
+
+
+def _biased_backward(like, dout):
+    rows = dout.reshape(-1, dout.shape[-1])
+    ones = jnp.ones((1, rows.shape[0]), rows.dtype)
+    dbias = jnp.einsum("ar,ro->ao", ones, rows, preferred_element_type="float32")[0]
+    return dout, dbias.astype(like.dtype)
+
+
+biased.defvjp(_biased_forward, _biased_backward)
 
 
 class Dense(nn.Module):
@@ -76,5 +105,5 @@ class Dense(nn.Module):
         out = product(inputs, kernel, self.dtype)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            out = out + jnp.broadcast_to(bias.astype(self.dtype), out.shape)
+            out = biased(out, bias)
         return out
