@@ -38,7 +38,7 @@ def test_a_bias_is_added_and_its_gradient_is_the_exact_sum_of_the_rows(dtype):
     out, pullback = jax.vjp(biased, inputs, bias)
     dinputs, dbias = pullback(dout)
     assert out.dtype == dtype and dbias.dtype == jnp.float32
-    close(out.astype(float), inputs.astype(float) + bias, dtype)
+    close(out.astype(float), np.asarray(inputs, float) + bias, dtype)
     np.testing.assert_array_equal(dinputs, dout)
     exact = np.asarray(dout, float).sum(axis=(0, 1))  # float32 sums, in either dtype
     np.testing.assert_allclose(dbias, exact, atol=1e-3)
