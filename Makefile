@@ -25,10 +25,10 @@ $(RUN): pyproject.toml constraints.txt
 	$(INSTALL) '.[report]'
 	touch $@
 
-test: $(STAMP)       ## the default suite: unit, property, doctests (about 5 minutes on 2 cores)
+test: $(STAMP)       ## the default suite: unit, property, doctests (7 minutes on 2 cores, 12 the first time)
 	$(PY) -m pytest -q -n 2 --dist loadfile
 
-test-slow: $(STAMP)  ## what takes minutes: notebooks, long kill tests, 3-seed checks
+test-slow: $(STAMP)  ## what takes minutes: notebooks, long kill tests, whole experiments
 	$(PY) -m pytest -q -m slow
 
 notebooks: $(STAMP)  ## execute the three notebooks

@@ -46,6 +46,7 @@ def _triple(entry: dict) -> tuple[float, float, float]:
 def pooled(folders: list[pathlib.Path]) -> dict[str, tuple[float, float, float]]:
     """Row name -> (estimate, low, high) of the samples of all runs together."""
     prompts, samples = [], {}
+    config = json.loads((folders[0] / "report" / "config.json").read_text())
     for folder in folders:
         by_id = {p.id: p for p in read_prompts((f"{folder}/world/prompts.test.jsonl",))}
         for line in (folder / "report" / "samples.jsonl").read_text().splitlines():
@@ -54,10 +55,14 @@ def pooled(folders: list[pathlib.Path]) -> dict[str, tuple[float, float, float]]
             for name, response in row["responses"].items():
                 samples.setdefault(name, []).append(response)
     judged = evaluate.preference(
-        prompts, samples, baseline="SFT", labelers=JUDGES[1], world_seed=0
+        prompts,
+        samples,
+        baseline=config["baseline"],
+        labelers=config["labelers"],
+        world_seed=config["world_seed"],
     )
     return {
-        f"{name} against SFT, {judge}": _triple(table["win_rate"])
+        f"{name} against {config['baseline']}, {judge}": _triple(table["win_rate"])
         for judge, tables in judged.items()
         for name, table in tables.items()
     }
@@ -76,7 +81,8 @@ def main(folders: list[str]) -> None:
         mean = f"{statistics.fmean(values):.3f} ± {spread:.3f}"
         print(f"| {name} | {' | '.join(cells)} | {mean} |")
     print("\n| all runs together | |\n|---|---|")
-    for name, (estimate, low, high) in pooled(list(map(pathlib.Path, folders))).items():
+    rates = pooled([pathlib.Path(folder) for folder in folders])
+    for name, (estimate, low, high) in rates.items():
         print(f"| {name} | {estimate:.3f} [{low:.3f}, {high:.3f}] |")
 
 

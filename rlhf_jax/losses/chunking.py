@@ -89,11 +89,12 @@ def _chunk_gradient(
             one.unembedding.astype(hidden.dtype),
             preferred_element_type=jnp.float32,
         )
-        # [D, V] first: a CPU would copy the logits' gradient, transposed, for [V, D]
         into_unembedding = jnp.einsum(
             "...d,...v->dv", hidden, low, preferred_element_type=jnp.float32
         )
-        into_unembedding = jax.lax.optimization_barrier(into_unembedding).T
+        if jax.default_backend() == "cpu":  # else it copies `low` transposed for [V, D]
+            into_unembedding = jax.lax.optimization_barrier(into_unembedding)
+        into_unembedding = into_unembedding.T
         axes = tuple(range(gradient.ndim - 1))
         into_bias = None if one.bias is None else jnp.sum(gradient, axis=axes)
         by_hidden.append(into_hidden.astype(hidden.dtype))

@@ -196,8 +196,11 @@ def _backward_block(rule, wide, rows, narrow, mask):
     dvalue = product("bnst,bnth->bnsh", weights, dout)
     dkey = product("bnst,bnth->bnsh", dscores, query)
     dquery = product("bnhs,bnst->bnht", key.swapaxes(2, 3), dscores)
-    # without the barrier XLA turns this into a product of transposed scores
-    dquery = jax.lax.optimization_barrier(dquery).swapaxes(2, 3)
+    if (
+        jax.default_backend() == "cpu"
+    ):  # else it multiplies by transposed scores, slowly
+        dquery = jax.lax.optimization_barrier(dquery)
+    dquery = dquery.swapaxes(2, 3)
     return dquery.reshape(*key.shape[:2], groups, length, -1), dkey, dvalue
 
 

@@ -47,25 +47,23 @@ class Table:
                 )
 
 
-def transposed(table: Table) -> Table:
-    """Rows as columns: for many policies on a narrow terminal.
+def transposed(table: Table, labels: int = 2, corner: str = "policy") -> Table:
+    """Rows as columns: for many policies, or on a narrow terminal.
 
-    The first two columns of a result table, metric and condition, become the headers.
+    Args:
+      table: whose rows become columns.
+      labels: leading columns that become the headers, joined; two in a result table,
+        metric and condition.
+      corner: header of the first column, which holds the other headers.
     """
-    headers = ["policy", *(" ".join(filter(None, row[:2])) for row in table.rows)]
+    headers = [corner, *(" ".join(filter(None, row[:labels])) for row in table.rows)]
     rows = [
-        [policy, *(row[j + 2] for row in table.rows)]
-        for j, policy in enumerate(table.headers[2:])
+        [header, *(row[j + labels] for row in table.rows)]
+        for j, header in enumerate(table.headers[labels:])
     ]
-    marks = {(j - 2, i + 1): mark for (i, j), mark in table.marks.items()}
-    return Table(headers, rows, table.caption, marks)
-
-
-def turned(table: Table) -> Table:
-    """Every row as a column, headers in front: wide tables on a narrow terminal."""
-    columns = zip(table.headers, *table.rows, strict=True)
-    headers, *rows = [list(column) for column in columns]
-    marks = {(j - 1, i + 1): mark for (i, j), mark in table.marks.items() if j}
+    marks = {
+        (j - labels, i + 1): mark for (i, j), mark in table.marks.items() if j >= labels
+    }
     return Table(headers, rows, table.caption, marks)
 
 
@@ -110,7 +108,7 @@ def table_markdown(table: Table) -> str:
 def print_table(table: Table, *, console=None) -> None:
     """Prints the table to a terminal; green where better, red where worse.
 
-    One that is wider than the terminal and has more columns than rows is turned.
+    One that is wider than the terminal and has more columns than rows is transposed.
     """
     import rich.console
     import rich.table
@@ -118,7 +116,7 @@ def print_table(table: Table, *, console=None) -> None:
 
     console = console or rich.console.Console()
     if _width(table) > console.width and len(table.headers) > len(table.rows) + 1:
-        table = turned(table)
+        table = transposed(table, labels=1, corner=table.headers[0])
     shown = rich.table.Table(title=table.caption or None)
     for number, header in enumerate(table.headers):
         numbers = any(_is_number(row[number]) for row in table.rows)

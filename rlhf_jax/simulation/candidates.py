@@ -9,6 +9,7 @@ from rlhf_jax.simulation.manners import FILLER_AFTER, FILLER_BEFORE, INSULTS, PR
 from rlhf_jax.simulation.tasks import TASKS
 from rlhf_jax.simulation.utility import utility
 
+_DRAWS = 100
 # style -> how often it is among the candidates, as from a first supervised model
 STYLES = {
     "ideal": 7.0,
@@ -50,10 +51,11 @@ def write_response(prompt: Prompt, style: str, dice: Dice) -> str:
     task, spec = TASKS[prompt.meta["task"]], prompt.meta["spec"]
     if style in {"partial", "false"}:
         write = task.partial if style == "partial" else task.wrong
-        text = write(world, spec, dice)
-        while utility(prompt, text).total == 1.0:  # by chance it does all that is asked
+        for _ in range(_DRAWS):  # by chance one may do all that is asked
             text = write(world, spec, dice)
-        return text
+            if utility(prompt, text).total < 1.0:
+                return text
+        raise AssertionError(f"{task.name}: every {style} answer is worth 1: {spec}")
     if style == "off_task":
         other = dice.pick([t for t in TASKS.values() if t.use_case != task.use_case])
         return other.ideal(world, other.draw(world, dice), dice)

@@ -90,7 +90,7 @@ def test_the_terminal_shows_the_same_cells():
     assert "<ppo>" in stream.getvalue() and "1|2" in stream.getvalue()
 
 
-def test_a_table_wider_than_the_terminal_is_turned_and_loses_no_cell():
+def test_a_table_wider_than_the_terminal_is_transposed_and_loses_no_cell():
     headers = ["policy", *(f"measure {n}" for n in range(9))]
     rows = [[f"ppo{i}", *(f"{i}.{n:03d} [0.1, 0.2]" for n in range(9))] for i in (1, 2)]
     wide, narrow = io.StringIO(), io.StringIO()

@@ -102,8 +102,8 @@ def preference(
       world_seed: of the labelers.
 
     Returns:
-      judge -> policy -> "win_rate" and "length_controlled" in percent, with 95 %
-      intervals.
+      judge -> policy -> "win_rate" and "length_controlled", shares from 0 to 1 in
+      which a tie is a half, with 95 % intervals.
     """
     panel = labeler_panel(load_labelers(labelers, seed=world_seed))
     judges = {"gold utility": None, labelers: panel}

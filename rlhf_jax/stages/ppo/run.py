@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.parallel import compile_update, init_sharded
+from rlhf_jax.parallel import compile_update, shardings
 from rlhf_jax.stages.ensemble import first_member, load_reward
 from rlhf_jax.stages.hand_over import load_model, save_model, value_from
 from rlhf_jax.stages.inputs import prompt_stream, text_stream
@@ -132,7 +132,7 @@ def _train(
     frozen = {"reference": players.policy.params}
     if players.reward is not None:
         frozen["reward"] = players.reward.params
-    frozen = init_sharded(lambda params: params, frozen, mesh=session.mesh)
+    frozen = jax.device_put(frozen, shardings(frozen, session.mesh))
     iteration = Iteration(config, players, prompts, texts, update, session.mesh, frozen)
     return session.loop(
         _with_snapshots(iteration, session.workdir, config),

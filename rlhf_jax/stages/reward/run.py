@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -75,7 +74,11 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
             seed=config.seed,
             microbatches=config.microbatches,
             clip_norm=config.clip_norm,
-            **_evaluation(config, measure),
+            # the report has the end
+            evaluate=(lambda params, _: metrics_of(measure(params)))
+            if config.evaluate_every
+            else None,
+            evaluate_every=config.evaluate_every,
         )
     trained = dataclasses.replace(start, params=state.params)
     centred, bias = centre_on_demonstrations(config, trained)
@@ -86,16 +89,6 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
     meta = {"stage": "reward", "bias": bias}
     save_model(target, model, centred.params, centred.tokenizer, meta)
     return target
-
-
-def _evaluation(config: Config, measure: Callable) -> dict[str, Any]:
-    """Options of `fit`: measures on the way, where asked for."""
-    if config.evaluate_every is None:
-        return {}
-    return {
-        "evaluate": lambda params, step: metrics_of(measure(params)),
-        "evaluate_every": config.evaluate_every,
-    }
 
 
 def _require_room(config: Config, start: LoadedModel) -> None:
