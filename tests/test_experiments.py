@@ -1,11 +1,17 @@
 """Every experiment that ships can be planned, on a laptop, without its data."""
 
+import importlib.util
+import json
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
+from rlhf_jax.simulation import make_world
+from rlhf_jax.simulation.candidates import write_response
+from rlhf_jax.simulation.dataset import prompt_set
+from rlhf_jax.simulation.dice import Dice
 from rlhf_jax.stages.experiment import load_experiment
 from rlhf_jax.stages.plan import describe, plans
 
@@ -68,3 +74,37 @@ def test_a_wrong_override_is_one_message_and_exit_code_2():
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "kl_coeff" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    """What the table over seeds reads of two finished runs of the demo."""
+    root = tmp_path_factory.mktemp("seeds")
+    config = {"baseline": "SFT", "labelers": "simulated:held_out", "world_seed": 0}
+    prompts = prompt_set(make_world(0), "prompts", 8, set())
+    for run in ("quickstart-0", "quickstart-1"):
+        for folder in ("world", "report"):
+            (root / run / folder).mkdir(parents=True)
+        lines = [prompt.model_dump_json() for prompt in prompts]
+        (root / run / "world" / "prompts.test.jsonl").write_text("\n".join(lines))
+        (root / run / "report" / "config.json").write_text(json.dumps(config))
+        rows = []
+        for number, prompt in enumerate(prompts):
+            ideal = write_response(prompt, "ideal", Dice(run, number))
+            # the second run's PPO writes nothing at all
+            said = {"SFT": "", "PPO": ideal if run.endswith("0") else ""}
+            rows.append(json.dumps({"id": prompt.id, "responses": said}))
+        (root / run / "report" / "samples.jsonl").write_text("\n".join(rows))
+    return sorted(root.iterdir())
+
+
+def test_seeds_are_judged_together(two_runs):
+    spec = importlib.util.spec_from_file_location(
+        "quickstart_seeds", FOLDER / "quickstart_seeds.py"
+    )
+    seeds = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(seeds)
+    row = "PPO against SFT, gold utility"
+    assert seeds.pooled(two_runs[:1])[row][0] == 1.0
+    assert seeds.pooled(two_runs[1:])[row][0] == 0.5  # all are ties
+    assert seeds.pooled(two_runs)[row][0] == 0.75

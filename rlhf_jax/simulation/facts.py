@@ -76,8 +76,10 @@ class World:
         """The myth about a fact where there is one, else another value in use."""
         if (subject, name) in self.myths:
             return self.myths[subject, name]
-        used = sorted({v for (_, n), v in self.facts.items() if n == name})
-        return dice.pick([v for v in used if v != self.facts[subject, name]])
+        truth = self.facts[subject, name]
+        used = {v for (_, n), v in self.facts.items() if n == name} - {truth}
+        # where all subjects share one value, the others of the relation are left
+        return dice.pick(sorted(used or set(RELATIONS[name].domain) - {truth}))
 
 
 SUBJECTS = {

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from rlhf_jax.simulation import make_world
@@ -14,6 +16,14 @@ def test_every_subject_has_every_relation_of_its_kind(world):
     assert set(world.facts) == wanted
     for (_, name), value in world.facts.items():
         assert value in RELATIONS[name].domain
+
+
+def test_a_false_value_is_found_where_all_subjects_share_the_true_one(world):
+    name = "direction"
+    shared = {key: "north" if key[1] == name else v for key, v in world.facts.items()}
+    flat = dataclasses.replace(world, facts=shared, myths={})
+    (town, _) = next(key for key in shared if key[1] == name)
+    assert flat.false_value(Dice("flat"), town, name) in {"south", "east", "west"}
 
 
 def test_every_myth_is_false(world):
