@@ -60,7 +60,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         prompts=(f"{WORLD}/prompts.train.jsonl",),
         texts=(f"{WORLD}/pretraining.train.jsonl",),
         ptx_coef=ptx_coef,
-        ptx_per_episode=1,
+        ptx_per_episode=1,  # the paper: 8
         ptx_window=WINDOW // 2,
         episodes=128 * 25,
         batch_size=128,
@@ -69,6 +69,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         optimizer=adam(1e-4, schedule="constant"),
         value_optimizer=adam(5e-4, schedule="constant"),
         clip_norm=1.0,
+        # the paper: 0.02; at 0.05 this reward model was over-optimised (docs/log.md)
         kl=ppo.KLControl(kl_coef=0.15),
         warmup_iterations=5,
         value_warmup_iterations=3,
@@ -146,7 +147,7 @@ def get_config():
             **LENGTHS,
         ),
         "ppo": ppo_config(0.0),
-        "ppo_ptx": ppo_config(2.0),
+        "ppo_ptx": ppo_config(2.0),  # 0.3 leaves the text where PPO leaves it
         "best_of_n": best_of_n.Config(
             policy="@ppo_init/model",
             reward="@reward/model",
