@@ -38,7 +38,7 @@ chaos: $(STAMP)      ## 100 kills per kind
 	$(PY) -m pytest -q -m chaos
 
 demo: $(RUN)         ## all of InstructGPT on the embedded world, then report.html
-	$(VENV)/bin/rlhf-jax run experiments/quickstart.py --workdir runs/quickstart
+	$(VENV)/bin/rlhf-jax run experiments/quickstart.py --workdir runs/quickstart --jobs 2
 
 demo-seeds: $(RUN)   ## the demo with seeds 0, 1, 2, and one table of their claims
 	for s in 0 1 2; do $(VENV)/bin/rlhf-jax run experiments/quickstart.py \

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import pathlib
+import sys
 
 from rlhf_jax.errors import InputError
 
@@ -21,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the plan (parameters, memory, steps) and stop",
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="on CPU: up to N stages that do not need each other at a time",
+    )
+    parser.add_argument("--no-report", action="store_true", help=argparse.SUPPRESS)
     parser.epilog = "--config.STAGE.FIELD=VALUE, any number of times, overrides"
 
 
@@ -44,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from rlhf_jax.parallel import keep_freed_memory, start_distributed
     from rlhf_jax.stages.experiment import kind_of, load_experiment
     from rlhf_jax.stages.pipeline import run_experiment
+    from rlhf_jax.stages.side_by_side import run_side_by_side
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -59,9 +69,33 @@ def run(args: argparse.Namespace) -> int:
     if only is not None and not all(only):
         raise InputError("--stages: expected names separated by commas")
     workdir = pathlib.Path(args.workdir or f"runs/{experiment.name}")
-    run_experiment(experiment, workdir, only=only, overrides=overrides)
-    if only is None or any(
+    if args.jobs == 1:
+        run_experiment(experiment, workdir, only=only, overrides=overrides)
+    else:
+        run_side_by_side(
+            experiment,
+            workdir,
+            lambda name: _command(args, workdir, name),
+            jobs=args.jobs,
+            only=only,
+            overrides=overrides,
+        )
+    reported = only is None or any(
         kind_of(experiment.stages[name]) in _REPORTED for name in only
-    ):
+    )
+    if reported and not args.no_report:
         make_reports(workdir)
     return 0
+
+
+def _command(args: argparse.Namespace, workdir: pathlib.Path, name: str) -> list[str]:
+    """The words that run one stage of the same experiment."""
+    words = [
+        sys.executable,
+        "-m",
+        "rlhf_jax.cli",
+        "run",
+        args.experiment,
+        "--no-report",
+    ]
+    return [*words, "--workdir", str(workdir), "--stages", name, *args.overrides]

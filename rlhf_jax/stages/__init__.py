@@ -25,6 +25,7 @@ A stage is a loss and a stream of batches; a checkpoint joins one stage to the n
     hand_over   model directories
     experiment  named stages, references, overrides
     pipeline    stages in order, each exactly once
+    side_by_side  stages that do not need each other, in processes of their own
     ensemble    several reward models that score as one
     rounds      new candidates, rankings, reward model and policy, again
     plan        parameters, memory and steps without allocating a model

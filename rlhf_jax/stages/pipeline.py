@@ -10,16 +10,20 @@ the hashes of the stages it refers to. Where a directory holds another hash, it 
 aside under a name with that hash, never overwritten.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import importlib
 import json
 import logging
+import os
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import xxhash
 
 from rlhf_jax.errors import InputError
@@ -28,7 +32,7 @@ from rlhf_jax.stages.experiment import KINDS, Experiment, kind_of, references
 from rlhf_jax.stages.schema import resolved_json
 from rlhf_jax.tracking import RunDirectory
 
-__all__ = ["content_hashes", "run_experiment"]
+__all__ = ["begin", "content_hashes", "done_hash", "run_experiment", "run_stage"]
 
 logger = logging.getLogger("rlhf_jax.stages")
 
@@ -57,37 +61,69 @@ def run_experiment(
       InputError: an unknown stage, or one that refers to something not done.
     """
     workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    begin(experiment, workdir, only, overrides)
+    hashes: dict[str, str] = {}
+    for name, config in experiment.stages.items():
+        hashes[name] = content_hash(config, hashes)
+        if only is None or name in only:
+            run_stage(experiment, name, hashes, workdir, overrides=overrides, say=say)
+    return {name: workdir / name for name in experiment.stages}
+
+
+def begin(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    only: Sequence[str] | None,
+    overrides: dict[str, Any] | None,
+) -> None:
+    """Makes the run directory and writes what is to be run.
+
+    Raises:
+      InputError: `only` names a stage that is not in the experiment.
+    """
     if unknown := set(only or ()) - set(experiment.stages):
         raise InputError(
             f"--stages {', '.join(sorted(unknown))}: not in this experiment; "
             f"there are {', '.join(experiment.stages)}"
         )
+    workdir.mkdir(parents=True, exist_ok=True)
     _write_json(workdir / "experiment.json", json.loads(resolved_json(experiment)))
     _write_json(workdir / "overrides.json", overrides or {})
-    changed = [f"{key}={value}" for key, value in (overrides or {}).items()]
-    hashes: dict[str, str] = {}
-    for name, config in experiment.stages.items():
-        hashes[name] = content_hash(config, hashes)
-        if only is not None and name not in only:
-            continue
-        _run_stage(experiment, name, hashes, workdir, changed, say)
-    return {name: workdir / name for name in experiment.stages}
 
 
-def _run_stage(
+def run_stage(
     experiment: Experiment,
     name: str,
     hashes: dict[str, str],
     workdir: pathlib.Path,
-    overrides: Sequence[str],
-    say: Callable[[str], None],
+    *,
+    overrides: dict[str, Any] | None = None,
+    say: Callable[[str], None] = print,
 ) -> None:
+    """Runs one stage to its end, unless it is done.
+
+    Args:
+      experiment: what it is part of.
+      name: of the stage.
+      hashes: content hashes of the stage and of those before it.
+      workdir: of the experiment.
+      overrides: stored with the run.
+      say: tells a person what happens.
+
+    Raises:
+      InputError: it refers to something not done, or another process runs it.
+    """
     config, folder, wanted = experiment.stages[name], workdir / name, hashes[name]
     if done_hash(folder) == wanted:
         say(f"{name}: done before, skipped ({wanted[:8]})")
         return
     _require_inputs(name, config, hashes, workdir)
+    with sole_runner(folder):
+        _run_open_stage(experiment, name, hashes, workdir, overrides, say)
+
+
+def _run_open_stage(experiment, name, hashes, workdir, overrides, say):
+    config, folder, wanted = experiment.stages[name], workdir / name, hashes[name]
     _set_aside_other(folder, wanted, say)
     folder.mkdir(exist_ok=True)
     description = {"kind": kind_of(config), "hash": wanted}
@@ -98,7 +134,7 @@ def _run_stage(
     _write_json(folder / "stage.json", description)
     RunDirectory(folder).begin(
         description["config"],
-        overrides=overrides,
+        overrides=[f"{key}={value}" for key, value in (overrides or {}).items()],
         data={path: path for path in sorted(_files(config))},
         parents=description["inputs"],
     )
@@ -115,6 +151,39 @@ def _run_stage(
     }
     _write_json(folder / "done.json", done)
     say(f"{name}: done in {done['seconds']:.0f} s, {done['cpu_seconds']:.0f} s of CPU")
+
+
+@contextlib.contextmanager
+def sole_runner(folder: pathlib.Path) -> Iterator[None]:
+    """Holds a lock on a stage, so that no second process writes to it.
+
+    The lock (`.locks/<stage>` of the run directory) goes with the process, however it
+    ends; the file stays. Processes of one distributed run share a stage: the first of
+    them holds it. A file system without locks goes without.
+
+    Raises:
+      InputError: another process holds it.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    path = folder.parent / ".locks" / folder.name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            held.seek(0)
+            raise InputError(
+                f"{folder}: process {held.read().strip() or '(unknown)'} is running "
+                "this stage; wait for it, or end it and run again"
+            ) from error
+        except OSError:
+            logger.debug("%s: no locks on this file system", folder)
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        yield
 
 
 def _require_inputs(
@@ -218,6 +287,6 @@ def resolved(value: Any, workdir: pathlib.Path) -> Any:
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     partial.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
     partial.rename(path)
