@@ -52,6 +52,21 @@ def adam(learning_rate: float, **changes) -> OptimizerConfig:
     return OptimizerConfig(name="adam", learning_rate=learning_rate, **changes)
 
 
+def candidates_config(policy: str, half: int) -> candidates.Config:
+    """K = 6 to 9 responses of a policy to each of 1,650 prompts, ranked."""
+    return candidates.Config(
+        policies=(policy,),
+        prompts=(f"{WORLD}/rankings.train.jsonl",),
+        labelers="simulated:training",
+        round=half,  # the second goes on where the first ended
+        max_prompts=1650,
+        min_k=6,
+        max_k=9,
+        batch_size=32,
+        **LENGTHS,
+    )
+
+
 def ppo_config(ptx_coef: float) -> ppo.Config:
     """PPO as in appendix C.4, scaled down: batches of 128, 64 per update."""
     return ppo.Config(
@@ -121,20 +136,14 @@ def get_config():
             clip_norm=1.0,
             **LENGTHS,
         ),
-        "candidates": candidates.Config(
-            policies=("@sft/model", "@ppo_init/model"),
-            prompts=(f"{WORLD}/rankings.train.jsonl",),
-            labelers="simulated:training",
-            max_prompts=3300,
-            min_k=6,
-            max_k=9,
-            batch_size=128,
-            **LENGTHS,
-        ),
+        # half of the prompts each, so that SFT's are written while PPO init trains
+        "candidates_sft": candidates_config("@sft/model", half=1),
+        "candidates_init": candidates_config("@ppo_init/model", half=2),
         "reward": reward.Config(
             init="@ppo_init/model",
             rankings=(
-                "@candidates/rankings.jsonl",
+                "@candidates_sft/rankings.jsonl",
+                "@candidates_init/rankings.jsonl",
                 f"{WORLD}/rankings.train.jsonl",
             ),
             valid_rankings=(f"{WORLD}/rankings.valid.jsonl",),

@@ -24,15 +24,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.stages.experiment import Experiment
 from rlhf_jax.stages.rounds import rounds
 
-KEPT = (
-    "world",
-    "pretrain",
-    "sft",
-    "ppo_init",
-    "candidates",
-    "reward",
-    "ppo_ptx",
-)
+KEPT = ("world", "pretrain", "sft", "ppo_init")
 
 
 def get_config(words: str | None = None):
@@ -48,7 +40,7 @@ def get_config(words: str | None = None):
     if not number.isdigit():
         raise InputError(f"rounds: {number!r} is not a number of rounds")
     whole = Experiment.from_config(quickstart.get_config())
-    stages = {name: whole.stages[name] for name in KEPT}
+    stages = {name: whole.stages[name] for name in KEPT} | _feedback(whole.stages)
     count = int(number)
     stages = rounds(stages, count, ppo=("ppo_ptx",), labelers=labelers or None)
     last = {n: f"@ppo_ptx_{n}" for n in range(2, count + 1)}
@@ -71,3 +63,17 @@ def get_config(words: str | None = None):
         best_of_n=None,
     )
     return Experiment("rounds", stages, whole.settings).to_config()
+
+
+def _feedback(stages: dict) -> dict:
+    """One stage of candidates by both policies, as each further round has one."""
+    both = dataclasses.replace(
+        stages["candidates_sft"],
+        policies=("@sft/model", "@ppo_init/model"),
+        max_prompts=2 * stages["candidates_sft"].max_prompts,
+    )
+    world = stages["reward"].rankings[-1]
+    reward = dataclasses.replace(
+        stages["reward"], rankings=("@candidates/rankings.jsonl", world)
+    )
+    return {"candidates": both, "reward": reward, "ppo_ptx": stages["ppo_ptx"]}

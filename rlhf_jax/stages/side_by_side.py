@@ -46,7 +46,8 @@ def run_side_by_side(
       experiment: what.
       workdir: where.
       command: stage name -> words of a command that runs it there.
-      jobs: most stages at a time; each gets an equal part of this process's cores.
+      jobs: most stages at a time, and no more than this process has cores, which they
+        share equally; on an accelerator or in a distributed run: one.
       only: names of stages to run.
       overrides: stored with the run.
       say: tells a person what happens.
@@ -55,11 +56,11 @@ def run_side_by_side(
       stage name -> its directory.
 
     Raises:
-      InputError: not on CPU, or more jobs than cores; else as `run_experiment`.
+      InputError: no positive number of jobs; else as `run_experiment`.
       Preempted: a signal came; the stages that were running have saved their state.
       RunError: a stage failed, with its exit code; the others have saved theirs.
     """
-    _check(jobs)
+    jobs = _share(jobs, say)
     workdir = pathlib.Path(workdir)
     begin(experiment, workdir, only, overrides)
     hashes = content_hashes(experiment)
@@ -78,7 +79,7 @@ def run_side_by_side(
         # what is done is told so; what can never begin raises its error
         first = next((n for n in waiting if done(n)), None)
         able = ready(waiting)
-        if first is not None or len(able) < 2:
+        if first is not None or len(able) < 2 or jobs == 1:
             name = first or (able or waiting)[0]
             run_stage(experiment, name, hashes, workdir, overrides=overrides, say=say)
             waiting.remove(name)
@@ -87,17 +88,16 @@ def run_side_by_side(
     return {name: workdir / name for name in experiment.stages}
 
 
-def _check(jobs: int) -> None:
-    cores = len(_cores())
-    if not 1 <= jobs <= cores:
-        raise InputError(
-            f"--jobs {jobs}: expected 1 to {cores}, the cores of this process"
-        )
+def _share(jobs: int, say: Callable[[str], None]) -> int:
+    """How many stages can really run at a time; says why when fewer than asked."""
+    if jobs < 1:
+        raise InputError(f"--jobs {jobs}: expected 1 or more")
     if jobs > 1 and (jax.default_backend() != "cpu" or jax.process_count() > 1):
-        raise InputError(
-            f"--jobs {jobs}: stages run side by side on the CPU of one machine only; "
-            "an accelerator serves one process at a time"
-        )
+        say("--jobs: one stage at a time; an accelerator serves one process at a time")
+        return 1
+    if jobs > len(_cores()):
+        say(f"--jobs: {len(_cores())} at a time, as many as cores")
+    return min(jobs, len(_cores()))
 
 
 def _cores() -> list[int]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 
+import jax
 import pytest
 import tiny_experiment
 from test_stage_kills import bits, lines
@@ -98,14 +99,9 @@ def commands(experiment, workdir, waits=None, modes=None):
 
 def run_it(workdir, waits=None, modes=None, **options):
     made = diamond()
-    return run_side_by_side(
-        made,
-        workdir,
-        commands(made, workdir, waits, modes),
-        jobs=2,
-        say=lambda _: None,
-        **options,
-    )
+    command = commands(made, workdir, waits, modes)
+    options = {"jobs": 2, "say": lambda _: None, **options}
+    return run_side_by_side(made, workdir, command, **options)
 
 
 def test_independent_stages_run_at_the_same_time_and_single_ones_in_this_process(
@@ -165,10 +161,21 @@ def test_a_stage_whose_inputs_are_not_done_raises_its_own_error(tmp_path):
         run_it(tmp_path, only=["left", "right"])
 
 
-@pytest.mark.parametrize("jobs", [0, 3])
-def test_more_jobs_than_cores_are_refused(tmp_path, jobs):
-    with pytest.raises(InputError, match="expected 1 to 2, the cores"):
-        run_side_by_side(diamond(), tmp_path, lambda name: [], jobs=jobs)
+def test_jobs_are_positive_and_no_more_than_cores(tmp_path):
+    with pytest.raises(InputError, match="expected 1 or more"):
+        run_it(tmp_path, jobs=0)
+    told = []
+    run_it(tmp_path, jobs=3, say=told.append)
+    assert "--jobs: 2 at a time, as many as cores" in told
+    assert (tmp_path / "third/done.json").exists()
+
+
+def test_on_an_accelerator_one_stage_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    told = []
+    run_it(tmp_path, say=told.append)
+    assert any("one stage at a time" in line for line in told)
+    assert len(list(tmp_path.glob("*/alone"))) == 5
 
 
 def test_a_stage_that_another_process_runs_is_refused(tmp_path):
