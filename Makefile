@@ -42,7 +42,7 @@ demo: $(RUN)         ## all of InstructGPT on the embedded world, then report.ht
 
 demo-seeds: $(RUN)   ## the demo with seeds 0, 1, 2, and one table of their claims
 	for s in 0 1 2; do $(VENV)/bin/rlhf-jax run experiments/quickstart.py \
-	  --config.seed=$$s --workdir runs/quickstart-$$s || exit 1; done
+	  --config.seed=$$s --workdir runs/quickstart-$$s --jobs 2 || exit 1; done
 	$(PY) experiments/quickstart_seeds.py runs/quickstart-*
 
 lint: $(STAMP)

@@ -4,6 +4,7 @@
     <workdir>/<stage>/provenance.json   versions, git revision, overrides, data hashes
     <workdir>/<stage>/done.json     written last, when the stage has finished; with the
                                     time taken since the last interruption
+    <workdir>/.locks/<stage>        held by the process that runs the stage
 
 The content hash of a stage covers its config, the contents of the files it names and
 the hashes of the stages it refers to. Where a directory holds another hash, it is set

@@ -124,7 +124,7 @@ def _run_together(
     parts = [cores[i::jobs] for i in range(jobs)]
     children: dict[str, _Child] = {}
     ended = threading.Semaphore(0)
-    with _forwarded(children) as stopped:
+    with _forwarded(children) as stopped, _none_left(children):
         while True:
             able = [] if stopped else ready(waiting, children)
             if not children and len(able) < 2:
@@ -139,17 +139,22 @@ def _run_together(
             child = children.pop(name)
             parts.append(child.cores)
             if child.code != 0 and not stopped:
-                _end_all(children)
                 raise _failure(name, child.code)
     if stopped:
         raise Preempted(f"signal {stopped[0]}: the stages have saved their state")
 
 
-def _end_all(children: dict[str, "_Child"]) -> None:
-    for child in children.values():
-        child.process.send_signal(signal.SIGTERM)
-    for child in children.values():
-        child.process.wait()
+@contextlib.contextmanager
+def _none_left(children: dict[str, "_Child"]) -> Iterator[None]:
+    """On an error, ends the children that are still running, and waits for them."""
+    try:
+        yield
+    except BaseException:
+        for child in children.values():
+            child.process.send_signal(signal.SIGTERM)
+        for child in children.values():
+            child.process.wait()
+        raise
 
 
 def _failure(name: str, code: int) -> RunError:

@@ -148,6 +148,15 @@ def test_a_failure_ends_the_others_and_has_its_exit_code(tmp_path, mode, code):
     assert not (tmp_path / "last").exists()
 
 
+def test_a_stage_that_cannot_be_started_leaves_none_running(tmp_path):
+    made = diamond()
+    command = commands(made, tmp_path, {"left": "never"})
+    commands_of = lambda n: ["/no/such/program"] if n == "right" else command(n)  # noqa: E731
+    with pytest.raises(FileNotFoundError):
+        run_side_by_side(made, tmp_path, commands_of, jobs=2, say=lambda _: None)
+    assert not (tmp_path / "left/done.json").exists()
+
+
 def test_a_signal_ends_the_stages_and_nothing_begins_after_it(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Preempted, match="signal 15"):
