@@ -113,9 +113,10 @@ def test_kill_9_at_a_hundred_random_instants(tmp_path, uncut):
     for run in range(1000):
         workdir = tmp_path / str(run)
         while True:
-            process = start(workdir)
+            process, began = start(workdir), time.monotonic()
             try:
                 process.communicate(timeout=rng.uniform(0.4, 1.1) * life)
+                life = min(life, time.monotonic() - began)  # the machine's speed drifts
                 break
             except subprocess.TimeoutExpired:
                 process.kill()
@@ -124,5 +125,6 @@ def test_kill_9_at_a_hundred_random_instants(tmp_path, uncut):
         assert process.returncode == 0
         assert outcome(workdir) == uncut
         if kills >= 100:
+            print(f"{kills} kills in {run + 1} runs")
             return
     pytest.fail(f"only {kills} kills")
