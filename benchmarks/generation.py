@@ -73,7 +73,7 @@ def make_rollout(workload: str, dtype: str, engine: str, batch: int, uneven: boo
     limits = rng.integers(1, NEW + 1, batch) if uneven else np.full(batch, NEW)
     limits = limits.astype(np.int32)
     valid, row_ids = np.ones((batch, PROMPT), bool), np.arange(batch, dtype=np.int32)
-    slots = min(batch // jax.device_count(), 32)
+    slots = min(max(batch // jax.device_count(), 1), 32)
     options = {"slots": slots} if engine == "continuous" else {}
 
     def rollout(seed: int):
@@ -106,7 +106,7 @@ def seconds(call, runs: int) -> tuple[float, list[float]]:
 
 
 def bandwidth_bound(workload: str, dtype: str, batch: int) -> float | None:
-    """Tokens per second if a step cost only its memory traffic; None on a CPU."""
+    """Tokens/s if a step cost only memory traffic, rows shared; None on a CPU."""
     kind = jax.devices()[0].device_kind
     rate = next((r for name, r in BANDWIDTH.items() if name in kind), None)
     if rate is None:
@@ -115,7 +115,7 @@ def bandwidth_bound(workload: str, dtype: str, batch: int) -> float | None:
     item = 2 if dtype == "bfloat16" else 4
     weights = 12 * c.num_layers * c.embed_dim**2 + c.vocab_size * c.embed_dim
     cached = 2 * c.num_layers * batch * (PROMPT + NEW / 2) * c.embed_dim
-    return batch * rate / (item * (weights + cached))
+    return batch * rate / (item * (weights + cached / jax.device_count()))
 
 
 def measured(workload, dtype, engine, batch, runs, *, uneven=False) -> dict:

@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import pathlib
-import sys
-import types
 
 import pytest
+from fake_stage import install
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages import experiment as experiments
 from rlhf_jax.stages.experiment import Experiment, load_experiment
 from rlhf_jax.stages.pipeline import content_hashes, run_experiment
 
@@ -35,10 +33,7 @@ def run(config, workdir, settings):
 
 @pytest.fixture(autouse=True)
 def fake_stage(monkeypatch):
-    module = types.ModuleType(MODULE)
-    module.Config, module.run = Config, run
-    monkeypatch.setitem(sys.modules, MODULE, module)
-    monkeypatch.setitem(experiments.KINDS, "fake", MODULE)
+    install(monkeypatch, Config, run)
     ran.clear()
 
 

@@ -8,15 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import types
 
 import jax
 import pytest
 import tiny_experiment
+from fake_stage import install
 from test_stage_kills import bits, lines
 
 from rlhf_jax.errors import InputError, Preempted, RunError
-from rlhf_jax.stages import experiment as experiments
 from rlhf_jax.stages import side_by_side
 from rlhf_jax.stages.experiment import Experiment
 from rlhf_jax.stages.pipeline import content_hashes, run_experiment
@@ -66,10 +65,7 @@ def run(config, workdir, settings):
 
 @pytest.fixture(autouse=True)
 def fake_stage(monkeypatch):
-    module = types.ModuleType(MODULE)
-    module.Config, module.run = Config, run
-    monkeypatch.setitem(sys.modules, MODULE, module)
-    monkeypatch.setitem(experiments.KINDS, "fake", MODULE)
+    install(monkeypatch, Config, run)
     monkeypatch.setattr(side_by_side, "_cores", lambda: [0, 1])
 
 
@@ -189,8 +185,8 @@ def test_on_an_accelerator_one_stage_at_a_time(tmp_path, monkeypatch):
 
 def test_a_stage_that_another_process_runs_is_refused(tmp_path):
     holder = (
-        "import sys, time; from rlhf_jax.stages.pipeline import sole_runner\n"
-        f"with sole_runner(__import__('pathlib').Path({str(tmp_path / 'first')!r})):\n"
+        "import pathlib, sys; from rlhf_jax.stages.pipeline import sole_runner\n"
+        f"with sole_runner(pathlib.Path({str(tmp_path / 'first')!r})):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
     child = subprocess.Popen(
