@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlhf_jax.layouts import columns_product
 from rlhf_jax.losses.arguments import spread_as
 
 __all__ = ["Projection", "Weights", "over_chunks"]
@@ -89,12 +90,9 @@ def _chunk_gradient(
             one.unembedding.astype(hidden.dtype),
             preferred_element_type=jnp.float32,
         )
-        into_unembedding = jnp.einsum(
-            "...d,...v->dv", hidden, low, preferred_element_type=jnp.float32
+        into_unembedding = columns_product(
+            low.reshape(-1, low.shape[-1]), hidden.reshape(-1, hidden.shape[-1])
         )
-        if jax.default_backend() == "cpu":  # else it copies `low` transposed for [V, D]
-            into_unembedding = jax.lax.optimization_barrier(into_unembedding)
-        into_unembedding = into_unembedding.T
         axes = tuple(range(gradient.ndim - 1))
         into_bias = None if one.bias is None else jnp.sum(gradient, axis=axes)
         by_hidden.append(into_hidden.astype(hidden.dtype))

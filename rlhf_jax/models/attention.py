@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
+from rlhf_jax.layouts import apart, transposed
+
 # Slots per block. Up to this many blocks of queries are unrolled.
 BLOCK, MOST_BLOCKS = 128, 8
 NO_TOKEN = -1  # segment of a slot that holds none: equal to no query's
@@ -154,7 +156,7 @@ def _attend_backward(rule, saved, cotangents):
     """
     query, key, value, queries, keys, window, out, log_z = saved
     dout, dlog_z = cotangents
-    delta = (dout * out.astype(jnp.float32)).sum(axis=-1) - dlog_z
+    delta = apart(dout * out.astype(jnp.float32)).sum(axis=-1) - dlog_z
     dout = dout.astype(query.dtype)
     dquery = jnp.zeros(query.shape, jnp.float32)
     dkeys, dvalues = [], []
@@ -195,11 +197,8 @@ def _backward_block(rule, wide, rows, narrow, mask):
     weights, dscores = weights.astype(query.dtype), dscores.astype(query.dtype)
     dvalue = product("bnst,bnth->bnsh", weights, dout)
     dkey = product("bnst,bnth->bnsh", dscores, query)
-    dquery = product("bnhs,bnst->bnht", key.swapaxes(2, 3), dscores)
-    if (
-        jax.default_backend() == "cpu"
-    ):  # else it multiplies by transposed scores, slowly
-        dquery = jax.lax.optimization_barrier(dquery)
+    # by columns: rows would need the scores the other way round
+    dquery = apart(product("bnhs,bnst->bnht", transposed(key), dscores))
     dquery = dquery.swapaxes(2, 3)
     return dquery.reshape(*key.shape[:2], groups, length, -1), dkey, dvalue
 

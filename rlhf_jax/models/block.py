@@ -81,14 +81,14 @@ class Block(nn.Module):
 
 
 def activated(x: Array, config: TrunkConfig) -> Array:
-    """The nonlinearity that the config names."""
+    """The nonlinearity that the config names, computed in float32."""
     functions = {
         "gelu": lambda x: jax.nn.gelu(x, approximate=False),
         "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
         "silu": jax.nn.silu,
         "relu": jax.nn.relu,
     }
-    return functions[config.activation](x)
+    return functions[config.activation](x.astype(jnp.float32)).astype(x.dtype)
 
 
 def _dense(config, features, use_bias, name, residual=False):

@@ -8,6 +8,8 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from rlhf_jax.layouts import columns_product
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product(
@@ -47,11 +49,7 @@ def _backward(dtype, saved, dout):
     )
     inputs = inputs.reshape(-1, inputs.shape[-1])
     dout = dout.reshape(-1, dout.shape[-1])
-    columns = inputs.T
-    if dtype == "bfloat16" and jax.default_backend() == "cpu":
-        # there it contracts two leading axes slowly, but not in float32
-        columns = jax.lax.optimization_barrier(columns)
-    dkernel = jnp.einsum("ir,ro->io", columns, dout, preferred_element_type="float32")
+    dkernel = columns_product(inputs, dout)
     return dinputs.astype(like.dtype), dkernel.astype(kernel.dtype)
 
 
