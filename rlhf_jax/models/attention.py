@@ -156,7 +156,7 @@ def _attend_backward(rule, saved, cotangents):
     """
     query, key, value, queries, keys, window, out, log_z = saved
     dout, dlog_z = cotangents
-    delta = apart(dout * out.astype(jnp.float32)).sum(axis=-1) - dlog_z
+    delta = (dout * out.astype(jnp.float32)).sum(axis=-1) - dlog_z
     dout = dout.astype(query.dtype)
     dquery = jnp.zeros(query.shape, jnp.float32)
     dkeys, dvalues = [], []
