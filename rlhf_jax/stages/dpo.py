@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from rlhf_jax.losses import chunked_logprobs, dpo_loss, weighted_sum
 from rlhf_jax.models import shared_prefix_hidden
 from rlhf_jax.stages.hand_over import load_model, save_model
-from rlhf_jax.stages.inputs import batch_ids, ranking_stream
-from rlhf_jax.stages.session import RunSettings, fit, open_session
+from rlhf_jax.stages.inputs import ranking_stream
+from rlhf_jax.stages.session import RunSettings, fit
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config", "make_loss", "run"]
@@ -146,25 +146,16 @@ def run(
         seed=config.seed,
     )
     steps = config.epochs * stream.steps_per_epoch
-    with open_session(
+    params = fit(
+        config,
         workdir,
-        settings or RunSettings(),
-        identity=config,
-        batch_ids=batch_ids(stream),
-        steps=steps,
-    ) as session:
-        state = fit(
-            session,
-            make_loss(start.model, start.params, config.beta),
-            start.params,
-            stream.batch,
-            steps,
-            optimizer=config.optimizer,
-            seed=config.seed,
-            microbatches=config.microbatches,
-            clip_norm=config.clip_norm,
-        )
+        settings,
+        make_loss(start.model, start.params, config.beta),
+        start.params,
+        stream,
+        steps,
+    )
     target = workdir / "model"
     meta = {"stage": "dpo", "beta": config.beta}
-    save_model(target, start.model, state.params, start.tokenizer, meta)
+    save_model(target, start.model, params, start.tokenizer, meta)
     return target

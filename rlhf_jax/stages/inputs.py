@@ -1,7 +1,7 @@
 """Files -> streams: the data side of every stage's wiring."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 
 __all__ = [
-    "batch_ids",
     "demonstration_stream",
     "encode_prompts",
     "numeric",
@@ -70,11 +69,6 @@ def read_prompts(files: Sequence[str]) -> list[Prompt]:
 def one_epoch(stream: Stream) -> Iterator[dict]:
     """The batches that hold each row once."""
     return (stream.batch(step) for step in range(stream.steps_per_epoch))
-
-
-def batch_ids(stream: Stream) -> Callable[[int], list[int]]:
-    """step -> row numbers of its batch, for the note on a bad one."""
-    return lambda step: np.asarray(stream.batch(step)["row"]).tolist()
 
 
 def numeric(batch: dict) -> dict:

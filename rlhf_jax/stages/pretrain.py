@@ -12,9 +12,9 @@ import jax
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
-from rlhf_jax.stages.inputs import batch_ids, one_epoch, text_stream
+from rlhf_jax.stages.inputs import one_epoch, text_stream
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
-from rlhf_jax.stages.session import RunSettings, fit, open_session
+from rlhf_jax.stages.session import RunSettings, fit
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config", "make_loss", "run"]
@@ -82,31 +82,19 @@ def run(
         found = perplexity(params, one_epoch(held_out))
         return {"valid/nats_per_token": found["nats_per_token"]}
 
-    steps = config.steps
-    with open_session(
+    params = fit(
+        config,
         workdir,
-        settings or RunSettings(),
-        identity=config,
-        batch_ids=batch_ids(stream),
-        steps=steps,
-    ) as session:
-        state = fit(
-            session,
-            make_loss(start.model),
-            start.params,
-            stream.batch,
-            steps,
-            optimizer=config.optimizer,
-            seed=config.seed,
-            microbatches=config.microbatches,
-            clip_norm=config.clip_norm,
-            evaluate=evaluate if config.valid_texts else None,
-            evaluate_every=config.evaluate_every,
-        )
-    target = workdir / "model"
-    save_model(
-        target, start.model, state.params, start.tokenizer, {"stage": "pretrain"}
+        settings,
+        make_loss(start.model),
+        start.params,
+        stream,
+        config.steps,
+        evaluate=evaluate if config.valid_texts else None,
+        evaluate_every=config.evaluate_every,
     )
+    target = workdir / "model"
+    save_model(target, start.model, params, start.tokenizer, {"stage": "pretrain"})
     return target
 
 

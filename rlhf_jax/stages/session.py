@@ -5,12 +5,14 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from rlhf_jax.checkpoints import CheckpointStore
+from rlhf_jax.data import Stream
 from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
 from rlhf_jax.stages.schema import resolved_json
 from rlhf_jax.tracking import RunTracker
@@ -158,56 +160,81 @@ def open_session(
         yield Session(workdir, settings, mesh, store, tracker, guards)
 
 
-def fit(
-    session: Session,
-    loss_fn: Callable,
-    params: Any,
-    batch_at: Callable[[int], dict],
-    steps: int,
-    *,
-    optimizer: OptimizerConfig,
-    seed: int,
-    microbatches: int = 1,
-    clip_norm: float | None = None,
-    evaluate: Callable[[Any, int], dict] | None = None,
-    evaluate_every: int | None = None,
-) -> Any:
-    """Trains `params` on a stream of batches: pretraining, SFT, the reward model, DPO.
+class Training(Protocol):
+    """What the config of a stage says that trains on a stream of batches.
 
-    Args:
-      session: an open session.
-      loss_fn: see `make_update`.
-      params: the first params.
-      batch_at: step -> batch of numpy arrays; a pure function.
-      steps: updates.
+    Attributes:
       optimizer: which, and its schedule.
       seed: root of the run's randomness (dropout).
       microbatches: parts that a batch is trained in, one after the other.
       clip_norm: largest gradient norm.
+    """
+
+    optimizer: OptimizerConfig
+    seed: int
+    microbatches: int
+    clip_norm: float | None
+
+
+def fit(
+    config: Training,
+    workdir: str | pathlib.Path,
+    settings: RunSettings | None,
+    loss_fn: Callable,
+    params: Any,
+    stream: Stream,
+    steps: int,
+    *,
+    evaluate: Callable[[Any, int], dict] | None = None,
+    evaluate_every: int | None = None,
+) -> Any:
+    """Trains on a stream of batches: pretraining, SFT, the reward model, DPO.
+
+    Args:
+      config: of the stage.
+      workdir: of the stage; run again with the same one to continue.
+      settings: how to run; None: as `RunSettings` says.
+      loss_fn: see `make_update`.
+      params: the first params.
+      stream: batches by step.
+      steps: updates.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
 
     Returns:
-      The last `TrainState`.
+      The last params.
     """
-    tx = make_optimizer(optimizer, steps)
-    update = compile_update(
-        make_update(loss_fn, tx, microbatches=microbatches, clip_norm=clip_norm),
-        session.mesh,
-    )
-
-    def init(params: Any, rng: Any) -> Any:
-        return init_state(params, tx, rng)
-
-    def step_fn(state: Any, step: int) -> tuple[Any, dict]:
-        return update(state, batch_at(step))
-
+    tx = make_optimizer(config.optimizer, steps)
     options = {}
     if evaluate is not None:
         options = {
             "evaluate": lambda state, step: evaluate(state.params, step),
             "evaluate_every": evaluate_every,
         }
-    return session.loop(
-        step_fn, init, params, jax.random.key(seed), steps=steps, **options
-    )
+
+    def init(params: Any, rng: Any) -> Any:
+        return init_state(params, tx, rng)
+
+    def step_fn(state: Any, step: int) -> tuple[Any, dict]:
+        return update(state, stream.batch(step))
+
+    with open_session(
+        workdir,
+        settings or RunSettings(),
+        identity=config,
+        batch_ids=lambda step: np.asarray(stream.batch(step)["row"]).tolist(),
+        steps=steps,
+    ) as session:
+        update = compile_update(
+            make_update(
+                loss_fn,
+                tx,
+                microbatches=config.microbatches,
+                clip_norm=config.clip_norm,
+            ),
+            session.mesh,
+        )
+        state = session.loop(
+            step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
+        )
+    return state.params

@@ -19,15 +19,10 @@ import numpy as np
 
 from rlhf_jax.stages.ensemble import load_reward
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
-from rlhf_jax.stages.inputs import (
-    batch_ids,
-    demonstration_stream,
-    one_epoch,
-    prompt_stream,
-)
+from rlhf_jax.stages.inputs import demonstration_stream, one_epoch, prompt_stream
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
 from rlhf_jax.stages.scoring import make_policy_score
-from rlhf_jax.stages.session import RunSettings, fit, open_session
+from rlhf_jax.stages.session import RunSettings, fit
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config", "make_loss", "ppo_init", "run"]
@@ -136,27 +131,18 @@ def run(
     )
     selection = Selection(config, start, workdir)
     steps = config.epochs * stream.steps_per_epoch
-    with open_session(
+    params = fit(
+        config,
         workdir,
-        settings or RunSettings(),
-        identity=config,
-        batch_ids=batch_ids(stream),
-        steps=steps,
-    ) as session:
-        state = fit(
-            session,
-            make_loss(start.model),
-            start.params,
-            stream.batch,
-            steps,
-            optimizer=config.optimizer,
-            seed=config.seed,
-            microbatches=config.microbatches,
-            clip_norm=config.clip_norm,
-            evaluate=selection.evaluate,
-            evaluate_every=stream.steps_per_epoch,
-        )
-    return selection.finish(state.params)
+        settings,
+        make_loss(start.model),
+        start.params,
+        stream,
+        steps,
+        evaluate=selection.evaluate,
+        evaluate_every=stream.steps_per_epoch,
+    )
+    return selection.finish(params)
 
 
 class Selection:

@@ -10,7 +10,7 @@ import jax
 from rlhf_jax.errors import InputError
 from rlhf_jax.stages.ensemble import load_reward, save_ensemble
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, reward_from, save_model
-from rlhf_jax.stages.inputs import batch_ids, ranking_stream
+from rlhf_jax.stages.inputs import ranking_stream
 from rlhf_jax.stages.randomness import named_key
 from rlhf_jax.stages.reward.config import Config
 from rlhf_jax.stages.reward.measure import (
@@ -19,7 +19,7 @@ from rlhf_jax.stages.reward.measure import (
     metrics_of,
 )
 from rlhf_jax.stages.reward.objective import make_loss
-from rlhf_jax.stages.session import RunSettings, fit, open_session
+from rlhf_jax.stages.session import RunSettings, fit
 
 __all__ = ["run"]
 
@@ -57,30 +57,21 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
     stream = _stream(config, start)
     measure = make_measure(config, start)
     steps = config.epochs * stream.steps_per_epoch
-    with open_session(
+    params = fit(
+        config,
         workdir,
         settings,
-        identity=config,
-        batch_ids=batch_ids(stream),
-        steps=steps,
-    ) as session:
-        state = fit(
-            session,
-            make_loss(start.model),
-            start.params,
-            stream.batch,
-            steps,
-            optimizer=config.optimizer,
-            seed=config.seed,
-            microbatches=config.microbatches,
-            clip_norm=config.clip_norm,
-            # the report has the end
-            evaluate=(lambda params, _: metrics_of(measure(params)))
-            if config.evaluate_every
-            else None,
-            evaluate_every=config.evaluate_every,
-        )
-    trained = dataclasses.replace(start, params=state.params)
+        make_loss(start.model),
+        start.params,
+        stream,
+        steps,
+        # the report has the end
+        evaluate=(lambda params, _: metrics_of(measure(params)))
+        if config.evaluate_every
+        else None,
+        evaluate_every=config.evaluate_every,
+    )
+    trained = dataclasses.replace(start, params=params)
     centred, bias = centre_on_demonstrations(config, trained)
     report = measure(centred.params) | {"bias": bias}
     _write_report(workdir, report)
