@@ -1,6 +1,7 @@
 """One save at a time in the background: arrays, manifest, name, retention."""
 
 import atexit
+import contextlib
 import errno
 import logging
 import threading
@@ -28,7 +29,7 @@ class Saver:
 
     The order: arrays under another name; the manifest; the step's name; and only then
     are old steps deleted. What fails, or is killed, leaves a name that no reader takes
-    for a step, and the next save removes it.
+    for a step, and `tidy` or the next save removes it.
     """
 
     def __init__(
@@ -97,6 +98,14 @@ class Saver:
             elsewhere = RuntimeError("it failed on another process")
             self._failure = self._failure or (-1, 0, elsewhere)
             self._tell()
+
+    def tidy(self) -> None:
+        """Removes what killed saves left; see `CheckpointStore.tidy`."""
+        if jax.process_index() == 0:
+            # a directory that cannot be written to is the next save's to tell
+            with contextlib.suppress(OSError):
+                names.remove_leftovers(self.directory)
+        any_process(False)  # nobody looks before it is done
 
     def _make_room(self) -> None:
         """The directory is there, and nothing of earlier saves is in the way."""

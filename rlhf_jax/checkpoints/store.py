@@ -134,6 +134,15 @@ class CheckpointStore:
         """
         self._saver.wait()
 
+    def tidy(self) -> None:
+        """Removes what killed saves left behind, so that its space comes back.
+
+        For the one run that saves here, before it goes on: another run's save in
+        flight would be taken for a leftover. A save does the same; a run that was
+        killed after its last one makes no more.
+        """
+        self._saver.tidy()
+
     def close(self) -> None:
         """Waits for the save in flight; raises what it met."""
         try:

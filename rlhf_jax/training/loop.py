@@ -45,6 +45,9 @@ class Store(Protocol):
     def restore(self, template_state: Any, *, step: int | None = None):
         """The state of a step (None: the newest) and its meta."""
 
+    def tidy(self) -> None:
+        """Removes what a killed run left half done."""
+
     def latest_step(self) -> int | None:
         """The newest step that can be restored, None without any."""
 
@@ -88,7 +91,10 @@ def resume_or_init(
       CheckpointError: there are checkpoints, but none that may be used.
     """
     mesh = mesh or make_mesh(devices=jax.local_devices()[:1])
-    latest = None if store is None else store.latest_step()
+    latest = None
+    if store is not None:
+        store.tidy()
+        latest = store.latest_step()
     if latest is None:
         logger.info("no checkpoint: a fresh start")
         state, step = init_sharded(init, *args, mesh=mesh, rules=rules), 0

@@ -24,6 +24,7 @@ def main(directory, steps):
     state = {"w": zeros, "m": zeros, "rng": jax.random.key(0), "step": jnp.int32(0)}
     store = CheckpointStore(f"{directory}/checkpoints", keep_last=2)
     tracker = RunTracker(directory, tensorboard=False)
+    store.tidy()
     start = store.latest_step() or 0
     if start:
         state, meta = store.restore(state)

@@ -173,20 +173,41 @@ def test_a_directory_with_foreign_steps_only_is_refused(tmp_path):
         CheckpointStore(tmp_path).latest_step()
 
 
-def test_leftovers_of_killed_saves_are_removed_by_the_next_save_only(directory):
+def save_again(store):
+    store.save(4, states.small(4))
+    return {"4"}
+
+
+def tidy(store):
+    store.tidy()
+    return set()
+
+
+@pytest.mark.parametrize("act", [save_again, tidy])
+def test_leftovers_of_killed_saves_are_removed_by_whoever_saves(directory, act):
     for name in ("4.writing", "5.writing.orbax-checkpoint-tmp", "0.deleted"):
         (directory / name).mkdir()
         (directory / name / "junk").write_bytes(b"0" * 1000)
     (directory / "notes.writing").mkdir()  # not a name of ours
     store = CheckpointStore(directory, keep_last=9)
     assert store.latest_step() == 3 and (directory / "4.writing").is_dir()
-    store.save(4, states.small(4))
+    added = act(store)
     store.close()
     left = {path.name for path in directory.iterdir()}
-    assert left == {"1", "2", "3", "4", "notes.writing"}
+    assert left == {"1", "2", "3", "notes.writing"} | added
+
+
+def test_tidying_no_directory_makes_none(tmp_path):
+    CheckpointStore(tmp_path / "none").tidy()
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_kill_between_the_renames_of_a_replacement_loses_nothing(directory):
+    os.rename(directory / "3", directory / "3.replaced")
+    store = CheckpointStore(directory, keep_last=9)
+    assert store.latest_step() == 2
+    store.tidy()
+    assert store.latest_step() == 3
     os.rename(directory / "3", directory / "3.replaced")
     store = CheckpointStore(directory, keep_last=9)
     store.save(4, states.small(4))

@@ -29,6 +29,9 @@ class MemoryStore:
 
         return jax.tree.map(device, state, template), meta
 
+    def tidy(self):
+        pass
+
     def latest_step(self):
         return max(self.saved, default=None)
 
