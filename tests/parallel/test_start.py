@@ -86,13 +86,21 @@ def test_an_unknown_mode_is_refused():
 
 def test_the_allocator_says_whether_it_took_effect(monkeypatch):
     class Glibc:
-        settings = []
+        settings, trimmed = [], []
 
         def mallopt(self, name, value):
             self.settings.append((name, value))
             return 1
 
+        def malloc_trim(self, pad):
+            self.trimmed.append(pad)
+
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: Glibc())
     assert keep_freed_memory() is True and len(Glibc.settings) == 4
+    program = jax.jit(lambda x: x + 1)
+    program(jax.numpy.ones(7))
+    after_one = len(Glibc.trimmed)
+    program(jax.numpy.ones(7))
+    assert after_one > 0 and len(Glibc.trimmed) == after_one
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
     assert keep_freed_memory() is False

