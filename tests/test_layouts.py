@@ -22,10 +22,13 @@ def normal(seed, shape, dtype="float32"):
 
 @pytest.mark.parametrize("widths", [(WIDE, NARROW), (NARROW, WIDE), (WIDE, WIDE)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_columns_product(widths, dtype):
-    left, right = (normal(i, (ROWS, width), dtype) for i, width in enumerate(widths))
-    out = jax.jit(columns_product)(left, right)
-    exact = np.asarray(left, np.float64).T @ np.asarray(right, np.float64)
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_columns_product(monkeypatch, widths, dtype, backend):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    left, right = (normal(i, (4, 64, width), dtype) for i, width in enumerate(widths))
+    out = jax.jit(lambda *sides: columns_product(*sides))(left, right)
+    sides = (np.asarray(side, np.float64) for side in (left, right))
+    exact = np.einsum("abi,abo->io", *sides)
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, exact, rtol=0, atol=1e-4)
 

@@ -90,9 +90,7 @@ def _chunk_gradient(
             one.unembedding.astype(hidden.dtype),
             preferred_element_type=jnp.float32,
         )
-        into_unembedding = columns_product(
-            low.reshape(-1, low.shape[-1]), hidden.reshape(-1, hidden.shape[-1])
-        )
+        into_unembedding = columns_product(low, hidden)
         axes = tuple(range(gradient.ndim - 1))
         into_bias = None if one.bias is None else jnp.sum(gradient, axis=axes)
         by_hidden.append(into_hidden.astype(hidden.dtype))

@@ -47,8 +47,6 @@ def _backward(dtype, saved, dout):
     dinputs = jnp.einsum(
         "...o,io->...i", dout, kernel.astype(dtype), preferred_element_type="float32"
     )
-    inputs = inputs.reshape(-1, inputs.shape[-1])
-    dout = dout.reshape(-1, dout.shape[-1])
     dkernel = columns_product(inputs, dout)
     return dinputs.astype(like.dtype), dkernel.astype(kernel.dtype)
 
