@@ -72,7 +72,7 @@ def test_greedy_takes_a_token_that_the_training_forward_finds_largest(
 def test_both_engines_write_the_same(run, slots, refill):
     static = run()
     continuous = run(engine="continuous", slots=slots, refill=refill)
-    for name in ("tokens", "mask", "finished"):
+    for name in ("tokens", "mask", "finished", "lengths"):
         np.testing.assert_array_equal(getattr(continuous, name), getattr(static, name))
     # equal shapes give equal bits; a product of fewer rows may add in another order
     limit = 0 if (slots, refill) == (ROWS, ROWS) else 1e-5

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_memory import MemoryStore, MemoryTracker
 
+from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.errors import NumericsError, Preempted
 from rlhf_jax.training import (
     Guards,
@@ -158,6 +159,24 @@ def test_a_finished_run_does_nothing_again():
     store = MemoryStore()
     assert run_loop(counted, 3, 3, start_step=3, store=store) == 3
     assert store.saved == {}
+
+
+def test_what_a_killed_save_left_goes_even_if_the_run_saves_no_more(tmp_path):
+    def count(state, step):
+        return {"n": state["n"] + 1}, {"loss": float(step)}
+
+    def resumed():
+        store = CheckpointStore(tmp_path)
+        state, start = resume_or_init(lambda: {"n": jnp.int32(0)}, store=store)
+        run_loop(count, state, 2, start_step=start, store=store)
+        store.close()
+        return start
+
+    assert resumed() == 0
+    for name in ("1.deleted", "2.writing"):
+        (tmp_path / name).mkdir()
+    assert resumed() == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
 def test_evaluations_join_the_line_of_their_step():
