@@ -174,12 +174,32 @@ def load_experiment(path: str, overrides: list[str]) -> tuple[Experiment, dict]:
         values(words)
         config = values.config
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: {_one_line(error)}") from error
+        text = _unknown_key(error, overrides) or _one_line(error)
+        raise InputError(f"{path}: {text}") from error
     finally:
         sys.path.remove(folder)
     return Experiment.from_config(config), config_flags.get_override_values(
         values["config"]
     )
+
+
+def _unknown_key(error: Exception, overrides: list[str]) -> str | None:
+    """The override that names no setting, and which may be meant; None: it is not that.
+
+    ml_collections tells the key only, in a KeyError or in one within another error.
+    """
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    if not isinstance(error, KeyError) or not error.args:
+        return None
+    first, *advice = str(error.args[0]).splitlines()
+    key = first.strip("'")
+    for word in overrides:
+        _, *parts = word.lstrip("-").split("=")[0].split(".")
+        if key in parts:
+            owner = ".".join(parts[: parts.index(key)]) or "the experiment"
+            return " ".join([f"{word}: {owner} has no {key!r}.", *advice])
+    return None
 
 
 def _one_line(error: Exception) -> str:

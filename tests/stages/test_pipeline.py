@@ -113,8 +113,12 @@ def test_overrides_reach_the_stage_and_mistakes_name_the_key(tmp_path):
     found, overrides = load_experiment(str(file), ["--config.one.text=hi"])
     assert found.stages["one"].text == "hi"
     assert overrides == {"one.text": "hi"}
-    with pytest.raises(InputError, match="Did you mean"):
+    with pytest.raises(InputError, match="one.txt=hi: one has no 'txt'. Did you mean"):
         load_experiment(str(file), ["--config.one.txt=hi"])
+    with pytest.raises(InputError, match="one.zzz=1: one has no 'zzz'"):
+        load_experiment(str(file), ["--config.one.text=hi", "--config.one.zzz=1"])
+    with pytest.raises(InputError, match="one2.zzz=1: the experiment has no 'one2'"):
+        load_experiment(str(file), ["--config.one2.zzz=1"])
     with pytest.raises(InputError, match="no such experiment"):
         load_experiment(str(tmp_path / "y.py"), [])
 
