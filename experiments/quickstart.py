@@ -150,7 +150,7 @@ def get_config():
             held_out_rankings=(f"{WORLD}/held_out_rankings.jsonl",),
             demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
             batch_size=8,
-            packed=((32, 128), (64, 192)),  # the rest: one wider program
+            packed=(96, 144, 208),  # the rest: one wider program
             optimizer=adam(7e-4, warmup_steps=20),
             clip_norm=1.0,
             **LENGTHS,

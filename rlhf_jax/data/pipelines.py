@@ -119,7 +119,7 @@ def ranking_stream(
     max_response: int = 1024,
     max_k: int | None = None,
     k_buckets: Sequence[int] = (),
-    packed: Sequence[tuple[int, int]] | None = None,
+    packed: Sequence[int] | None = None,
     chat: bool = False,
     seed: int = 0,
     shard: Shard = (0, 1),
@@ -136,17 +136,18 @@ def ranking_stream(
       max_k: K; the largest that occurs when None.
       k_buckets: rising numbers of responses below K; a batch then holds rankings of
         one bucket, and its K is the bucket's. Empty: K is the same in every batch.
-      packed: the responses of a ranking share one row; in rising shapes (P, T), for
-        rankings that fit them, and as wide as the data for the others. None: every
-        response has its own row.
+      packed: a ranking is one row, its prompt and then its responses; rising lengths
+        T for the batches of rankings that fit them, and as wide as the data for the
+        others. None: every response has its own row.
       chat, seed, shard, cache: as in `demonstration_stream`.
 
     Returns:
       A stream of "prompts", "prompt_valid" [B, P]; "responses", "response_valid"
       [B, K, R]; "ranks" [B, K]; "present" [B, K], True for a real response; "mask"
-      [B], True where at least one pair is not tied; "row" [B]. With `packed`,
-      "responses" and "response_valid" are [B, T], and there are "segments" [B, T],
-      which response a token is of, and "ends" [B, K], the slot of its last token.
+      [B], True where at least one pair is not tied; "row" [B]. With `packed`, the
+      first four are "tokens", "valid" [B, T]; "common" [B, T], True where the prompt
+      is; "segments" [B, T], which response a token is of; "ends" [B, K], the slot of
+      a response's last token.
     """
     counts: Counter = Counter()
     encoded = encode_rankings(
@@ -157,11 +158,10 @@ def ranking_stream(
     rows = RankingRows.collect(encoded, shape, tokenizer.pad_token, path)
     settings = {"seed": seed, "name": "rankings", "shard": shard, "counts": counts}
     if packed is not None:
-        together = PackedRankingRows(rows, (max_prompt, max_response))
-        widest = int(together.lengths[:, 1].max(initial=1))
-        together = together.narrowed((max_prompt, widest))
-        buckets = together.buckets(packed)
-        return ShapeBuckets(together, *buckets, batch_size, **settings)
+        lengths = PackedRankingRows(rows, 0).lengths
+        edges = _edges(packed, int(lengths.max(initial=1)))
+        together = PackedRankingRows(rows, edges[-1])
+        return _length_buckets(together, edges, lengths, batch_size, settings)
     if not k_buckets:
         return RowStream(rows, batch_size, **settings)
     prompt, widest, response = rows.shape
@@ -208,9 +208,8 @@ def prompt_stream(
     }
     if not buckets:
         return RowStream(rows, batch_size, **settings)
-    edges = [*(edge for edge in buckets if edge < max_prompt), max_prompt]
-    assigned = bucket_of(rows.tokens.lengths, edges)
-    return ShapeBuckets(rows, [(e,) for e in edges], assigned, batch_size, **settings)
+    edges = _edges(buckets, max_prompt)
+    return _length_buckets(rows, edges, rows.tokens.lengths, batch_size, settings)
 
 
 def text_stream(
@@ -257,6 +256,16 @@ def mixed_stream(
     sizes = mixed_sizes(batch_size, weights)
     parts = [make(size) for make, size in zip(makers, sizes, strict=True)]
     return MixedStream(parts, shard)
+
+
+def _edges(lengths: Sequence[int], widest: int) -> list[int]:
+    """The lengths below the widest, and that."""
+    return [*(length for length in lengths if length < widest), widest]
+
+
+def _length_buckets(rows, edges, lengths, batch_size, settings) -> ShapeBuckets:
+    shapes = [(edge,) for edge in edges]
+    return ShapeBuckets(rows, shapes, bucket_of(lengths, edges), batch_size, **settings)
 
 
 def _file(cache: Folder, name: str) -> pathlib.Path | None:

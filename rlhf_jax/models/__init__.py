@@ -34,7 +34,6 @@ from rlhf_jax.models.heads import (
     last_values,
 )
 from rlhf_jax.models.prefix import (
-    packed_prefix_values,
     shared_prefix_hidden,
     shared_prefix_values,
 )
@@ -80,7 +79,6 @@ __all__ = [
     "response_scores",
     "save_pretrained",
     "shared_prefix_hidden",
-    "packed_prefix_values",
     "shared_prefix_values",
     "stack_layers",
     "unstack_layers",

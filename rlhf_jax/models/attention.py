@@ -15,13 +15,14 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.layouts import apart, transposed
 
 # Slots per block. Up to this many blocks of queries are unrolled.
 BLOCK, MOST_BLOCKS = 128, 8
 NO_TOKEN = -1  # segment of a slot that holds none: equal to no query's
+COMMON = -2  # segment of tokens that all segments of their row see
 EMPTY = -1e30  # log z where nothing is visible; finite, so differences are
 
 
@@ -32,7 +33,8 @@ class Places:
 
     Attributes:
       positions: of each token in its sequence.
-      segments: equal for tokens that may see each other; `NO_TOKEN` in empty slots.
+      segments: equal for tokens that may see each other; `NO_TOKEN` in empty slots,
+        `COMMON` where all that comes later in the row may look.
     """
 
     positions: Int[Array, "B T"]
@@ -50,18 +52,29 @@ class Rule:
       soft_cap: c of c tanh(s / c); None: none.
       ordered: keys are the queries' own slots and a later slot is never seen, so
         whole blocks are skipped.
+      common: some keys may be `COMMON`.
     """
 
     soft_cap: float | None = None
     ordered: bool = False
+    common: bool = False
 
 
 def visible(
-    queries: Places, keys: Places, window: Int[Array, ""] | None
-) -> Float[Array, "B T S"]:
-    """Whether a query sees a key: same segment, not later, within the window."""
+    queries: Places,
+    keys: Places,
+    window: Int[Array, ""] | None,
+    *,
+    common: bool = False,
+) -> Bool[Array, "B T S"]:
+    """Whether a query sees a key: same segment, not later, within the window.
+
+    With `common`, keys of the segment `COMMON` are of every segment.
+    """
     q, k = queries.positions[:, :, None], keys.positions[:, None, :]
-    seen = (queries.segments[:, :, None] == keys.segments[:, None, :]) & (k <= q)
+    theirs = keys.segments[:, None, :]
+    same = queries.segments[:, :, None] == theirs
+    seen = (same | (theirs == COMMON) if common else same) & (k <= q)
     return seen if window is None else seen & (q - k < window)
 
 
@@ -111,7 +124,7 @@ def _forward(rule, query, key, value, queries, keys, window):
             query[:, :, :, start:end],
             key[:, :, seen],
             value[:, :, seen],
-            visible(queries[start:end], keys[seen], window),
+            visible(queries[start:end], keys[seen], window, common=rule.common),
         )
         outs.append(out)
         logs.append(log_z)
@@ -167,7 +180,7 @@ def _attend_backward(rule, saved, cotangents):
             (query[:, :, :, first:], dout[:, :, :, first:]),
             (log_z[:, :, :, first:], delta[:, :, :, first:]),
             (key[:, :, start:end], value[:, :, start:end]),
-            visible(queries[first:], keys[start:end], window),
+            visible(queries[first:], keys[start:end], window, common=rule.common),
         )
         dquery = dquery.at[:, :, :, first:].add(part)
         dkeys.append(dkey)

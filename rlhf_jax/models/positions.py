@@ -10,16 +10,22 @@ from rlhf_jax.models.config import RopeScaling, TrunkConfig
 
 
 def token_positions(
-    valid: Bool[Array, "B T"], segments: Int[Array, "B T"] | None = None
+    valid: Bool[Array, "B T"],
+    segments: Int[Array, "B T"] | None = None,
+    common: Bool[Array, "B T"] | None = None,
 ) -> Int[Array, "B T"]:
     """The index of each token among the valid ones before it, from 0.
 
     Padding on either side and holes do not count; with `segments` the count restarts
-    where the segment changes. Slots without a token carry the position of the token
-    before them (0 at the start), which nothing reads.
+    where the segment changes, and behind the tokens of `common`, which come first, it
+    goes on from theirs. Slots without a token carry the position of the token before
+    them (0 at the start), which nothing reads.
 
     >>> token_positions(jnp.array([[False, True, True, False, True]]))
     Array([[0, 0, 1, 1, 2]], dtype=int32)
+    >>> token_positions(jnp.ones((1, 5), bool), jnp.array([[-2, -2, 0, 0, 1]]),
+    ...                 jnp.array([[True, True, False, False, False]]))
+    Array([[0, 1, 2, 3, 2]], dtype=int32)
     """
     count = jnp.cumsum(valid, axis=1, dtype=jnp.int32)
     if segments is not None:
@@ -27,6 +33,9 @@ def token_positions(
         starts = jnp.diff(segments, axis=1, prepend=segments[:, :1] - 1) != 0
         base = jax.lax.cummax(jnp.where(starts, before, 0), axis=1)
         count = count - base
+    if common is not None:
+        shared = (common & valid).sum(axis=1, dtype=jnp.int32)
+        count = count + jnp.where(common, 0, shared[:, None])
     return jnp.maximum(count - 1, 0)
 
 

@@ -43,37 +43,6 @@ def shared_prefix_values(
     return values.reshape(responses.shape)
 
 
-def packed_prefix_values(
-    model: ScalarModel,
-    params: dict,
-    prompts: Int[Array, "B P"],
-    prompt_valid: Bool[Array, "B P"],
-    responses: Int[Array, "B T"],
-    response_valid: Bool[Array, "B T"],
-    segments: Int[Array, "B T"],
-    **kwargs,
-) -> Float[Array, "B T"]:
-    """`shared_prefix_values` with the responses of a prompt in one row.
-
-    Args:
-      model: reward model or value function.
-      params: its parameters.
-      prompts: token ids.
-      prompt_valid: true at real tokens; padding anywhere.
-      responses: one behind the other, T tokens in all.
-      response_valid: true at real tokens.
-      segments: which response a token is of; equal for a response's own tokens.
-      **kwargs: `deterministic`, `rngs`, as for `model.apply`.
-
-    Returns:
-      Values, float32, each as if its response followed the prompt alone.
-    """
-    kwargs["segments"] = segments
-    return _both(
-        model, params, prompts, prompt_valid, responses, response_valid, None, kwargs
-    )[1]
-
-
 def shared_prefix_hidden(
     model: LanguageModel,
     params: dict,
@@ -117,7 +86,6 @@ def _both(
 ):
     """Outputs at the prompt [B, P, ..] and at the responses [B K, R, ..]."""
     kwargs = dict(kwargs)
-    segments = kwargs.pop("segments", None)
     rngs = kwargs.pop("rngs", None) or {}
     sides = [
         {name: jax.random.fold_in(key, i) for name, key in rngs.items()} or None
@@ -140,7 +108,6 @@ def _both(
         {"params": params},
         responses.reshape(-1, width),
         response_valid.reshape(-1, width),
-        segments=segments,
         prefix=prefix,
         method=method,
         rngs=sides[1],

@@ -1,7 +1,8 @@
 """Who sees whom in one call: masks come from positions and validity, never from slots.
 
-A query sees a key that holds a real token, of its own segment, not later than itself
-and within the layer's window. The keys are the call's own, a cache's, or a prefix's.
+A query sees a key that holds a real token, of its own segment or common to all of its
+row, not later than itself and within the layer's window. The keys are the call's own,
+a cache's, or a prefix's.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from rlhf_jax.models.attention import NO_TOKEN, Places, Rule, attend, merged
+from rlhf_jax.models.attention import COMMON, NO_TOKEN, Places, Rule, attend, merged
 from rlhf_jax.models.cache import KVCache, written
 from rlhf_jax.models.config import TrunkConfig
 from rlhf_jax.models.kernels import kernel_attention
@@ -26,6 +27,7 @@ class Sight:
       queries: places of this call's tokens.
       keys: the same, empty slots marked.
       ordered: positions were counted, so a later slot is never seen.
+      common: some tokens are seen by all segments of their row.
       cache: with this call's places written; its keys and values still are the old.
       cache_index: first slot written.
       prefix: read before; one row for K rows of this call.
@@ -35,6 +37,7 @@ class Sight:
     queries: Places
     keys: Places
     ordered: bool
+    common: bool
     cache: KVCache | None
     cache_index: Int[Array, ""] | Int[Array, "B"] | int | None
     prefix: KVCache | None
@@ -52,7 +55,8 @@ class Sight:
         """
 
         def mix(query, key, value):
-            if self.cache is None and prefix is None and self.ordered:
+            alone = self.cache is None and prefix is None and not self.common
+            if alone and self.ordered:
                 fast = kernel_attention(
                     self.config, query, key, value, self.queries, self.keys, window
                 )
@@ -61,7 +65,7 @@ class Sight:
             query, key, value = grouped(query, key), rows(key), rows(value)
             if memory is not None:
                 return self._from_cache(query, (key, value), memory, window)
-            rule = Rule(self.config.attention_soft_cap, self.ordered)
+            rule = Rule(self.config.attention_soft_cap, self.ordered, self.common)
             own = attend(rule, query, key, value, self.queries, self.keys, window)
             if prefix is None:
                 return ungrouped(own[0], self.config), None
@@ -117,14 +121,19 @@ def sight(
     *,
     positions: Int[Array, "B T"] | None,
     segments: Int[Array, "B T"] | None,
+    common: Bool[Array, "B T"] | None,
     cache: KVCache | None,
     cache_index: Int[Array, ""] | Int[Array, "B"] | int | None,
     prefix: KVCache | None,
 ) -> Sight:
     """Places of a call's tokens; the arguments are those of `Trunk`."""
+    if common is not None:
+        if segments is None or cache is not None or prefix is not None:
+            raise ValueError("common needs segments, and neither cache nor prefix")
+        segments = jnp.where(common, COMMON, segments)
     ordered = positions is None
     if positions is None:
-        positions = token_positions(valid, segments)
+        positions = token_positions(valid, segments, common)
         for past in (cache, prefix):
             if past is not None:
                 count = past.valid.sum(axis=1, dtype=jnp.int32)
@@ -139,6 +148,7 @@ def sight(
         queries=Places(positions, segments),
         keys=Places(positions, jnp.where(valid, segments, NO_TOKEN)),
         ordered=ordered,
+        common=common is not None,
         cache=cache,
         cache_index=cache_index,
         prefix=prefix,

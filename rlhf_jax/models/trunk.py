@@ -62,6 +62,7 @@ class Trunk(nn.Module):
         *,
         positions: Int[Array, "B T"] | None = None,
         segments: Int[Array, "B T"] | None = None,
+        common: Bool[Array, "B T"] | None = None,
         cache: KVCache | None = None,
         cache_index: Int[Array, ""] | Int[Array, "B"] | int | None = None,
         prefix: KVCache | None = None,
@@ -76,6 +77,8 @@ class Trunk(nn.Module):
             the tokens of the cache or prefix. (Counted positions are faster: the
             order of slots is then known.)
           segments: equal for tokens of one packed sequence; None: one per row.
+          common: the first tokens of a row, which all its segments see and go on
+            from: K responses behind one prompt. Needs `segments`; None: none.
           cache: tokens read before, which these see; these are written to it.
           cache_index: the slot of the first of these tokens; scalar or per row.
           prefix: tokens read before, [B / K] rows for K neighbouring rows here; read,
@@ -87,7 +90,8 @@ class Trunk(nn.Module):
           tokens in it.
 
         Raises:
-          ValueError: more tokens than learned positions.
+          ValueError: more tokens than learned positions; `common` without segments,
+            or with a cache or prefix.
         """
         if valid is None:
             valid = jnp.ones(tokens.shape, bool)
@@ -96,12 +100,12 @@ class Trunk(nn.Module):
             valid,
             positions=positions,
             segments=segments,
+            common=common,
             cache=cache,
             cache_index=cache_index,
             prefix=prefix,
         )
-        packed = segments is not None and prefix is not None
-        x = self._embedded(jnp.where(valid, tokens, 0), seen.queries.positions, packed)
+        x = self._embedded(jnp.where(valid, tokens, 0), seen)
         x = self.dropout(x, deterministic=deterministic)
         x, memory = self._through_layers(x, seen, deterministic)
         x = self.final_norm(x)
@@ -110,20 +114,21 @@ class Trunk(nn.Module):
         keys, values = memory
         return x, dataclasses.replace(seen.cache, keys=keys, values=values)
 
-    def _embedded(self, tokens, positions, packed):
+    def _embedded(self, tokens, seen: Sight):
         c = self.config
         x = jnp.take(self.token_embed.embedding, tokens, axis=0, fill_value=jnp.nan)
         x = x.astype(c.dtype)
         if c.embed_scale != 1.0:
             x = x * jnp.asarray(c.embed_scale, c.dtype)
         if c.positions == "learned":
-            # responses packed behind a prefix are shorter than their row
-            if not packed and tokens.shape[1] > c.context_length:
+            # segments that go on from common tokens are shorter than their row
+            if not seen.common and tokens.shape[1] > c.context_length:
                 raise ValueError(
                     f"{tokens.shape[1]} tokens, but the context is {c.context_length}"
                 )
             table = self.position_embed.embedding
-            x = x + jnp.take(table, positions, axis=0, mode="clip").astype(c.dtype)
+            places = seen.queries.positions
+            x = x + jnp.take(table, places, axis=0, mode="clip").astype(c.dtype)
         return x
 
     def _through_layers(self, x, seen: Sight, deterministic):

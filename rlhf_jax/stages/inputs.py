@@ -174,7 +174,7 @@ def ranking_stream(
     batch_size: int,
     seed: int,
     k_buckets: Sequence[int] = (),
-    packed: Sequence[tuple[int, int]] | None = None,
+    packed: Sequence[int] | None = None,
 ) -> Stream:
     """Prompts with their K ranked responses; `data.ranking_stream` tells the rest."""
     return data.ranking_stream(

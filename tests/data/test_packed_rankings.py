@@ -1,4 +1,4 @@
-"""The responses of a ranking in one row: the same tokens, less filler."""
+"""A ranking in one row: the same tokens, less filler."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def stream(lengths, packed=(), **settings):
 
 @given(lengths=lengths_of)
 def test_every_ranking_is_there_whole_and_its_responses_can_be_told_apart(lengths):
-    ours, plain = stream(lengths, ((4, 12), (9, 20))), stream(lengths, None)
+    ours, plain = stream(lengths, (12, 24)), stream(lengths, None)
     assert ours.steps_per_epoch == plain.steps_per_epoch
     padded = {}
     for step in range(plain.steps_per_epoch):
@@ -46,32 +46,33 @@ def test_every_ranking_is_there_whole_and_its_responses_can_be_told_apart(length
         for i, row in enumerate(batch["row"]):
             if row < 0:
                 assert not batch["present"][i].any()
-                assert not batch["response_valid"][i].any()
+                assert not batch["valid"][i].any()
                 continue
             seen.append(row)
             one = padded[row]
             for key in ("ranks", "present", "mask"):
                 np.testing.assert_array_equal(batch[key][i], one[key])
-            prompt = batch["prompts"][i][batch["prompt_valid"][i]]
+            assert not (batch["common"][i] & ~batch["valid"][i]).any()
+            prompt = batch["tokens"][i][batch["common"][i]]
             np.testing.assert_array_equal(prompt, one["prompts"][one["prompt_valid"]])
             for k in np.flatnonzero(one["present"]):
-                mine = batch["response_valid"][i] & (batch["segments"][i] == k)
+                mine = batch["valid"][i] & ~batch["common"][i]
+                mine &= batch["segments"][i] == k
                 want = one["responses"][k][one["response_valid"][k]]
-                np.testing.assert_array_equal(batch["responses"][i][mine], want)
+                np.testing.assert_array_equal(batch["tokens"][i][mine], want)
                 assert batch["ends"][i, k] == np.flatnonzero(mine)[-1]
     assert sorted(seen) == list(range(len(lengths)))
 
 
-def test_a_batch_has_the_least_shape_that_holds_it():
+def test_a_batch_has_the_least_length_that_holds_it():
     lengths = [(3, [1, 1]), (3, [2, 2]), (3, [1, 2]), (9, [7, 7, 7]), (2, [1, 1])]
-    ours = stream(lengths, ((4, 12),), batch_size=2)
-    shapes = sorted(
-        (ours.batch(i)["prompts"].shape[1], ours.batch(i)["responses"].shape[1])
-        for i in range(ours.steps_per_epoch)
-    )
-    assert shapes == [(4, 12), (4, 12), (9, 24)]
+    ours = stream(lengths, (14,), batch_size=2)
+    steps = range(ours.steps_per_epoch)
+    widths = sorted(ours.batch(i)["tokens"].shape[1] for i in steps)
+    # 9 tokens of the prompt and its start, three responses of 7 and their ends
+    assert widths == [14, 14, widths[-1]] and widths[-1] >= 33
 
 
-def test_shapes_that_do_not_rise_are_an_error():
+def test_lengths_that_do_not_rise_are_an_error():
     with pytest.raises(InputError, match="rising"):
-        stream([(9, [7, 7])], ((4, 12), (8, 10)))
+        stream([(9, [7, 7])], (14, 12))

@@ -10,7 +10,6 @@ from rlhf_jax.models import (
     LanguageModel,
     ScalarModel,
     last_values,
-    packed_prefix_values,
     response_scores,
     shared_prefix_hidden,
     shared_prefix_values,
@@ -62,23 +61,34 @@ def test_shared_values_and_gradients_are_those_of_separate_sequences(family):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "qwen2", "gemma2"])
-def test_packed_responses_have_the_values_and_gradients_of_padded_ones(family):
+def test_a_ranking_in_one_row_has_the_values_and_gradients_of_padded_ones(family):
     model = ScalarModel(config_of(family))
     params = loud_params(model)
-    flat = RESPONSES.reshape(B, K * R)
-    there = RESPONSE_VALID.reshape(B, K * R)
-    # the valid tokens first, each response's behind those of the one before it
-    order = jnp.argsort(~there, axis=1, stable=True)
-    segments = jnp.repeat(jnp.arange(K), R)[order]
-    moved = [jnp.take_along_axis(x, order, axis=1) for x in (flat, there)]
+    # the prompt, then the valid tokens of one response behind those of the other
+    order = jnp.argsort(~RESPONSE_VALID.reshape(B, K * R), axis=1, stable=True)
+    behind = [
+        jnp.take_along_axis(x, order, axis=1)
+        for x in (
+            RESPONSES.reshape(B, K * R),
+            RESPONSE_VALID.reshape(B, K * R),
+            jnp.broadcast_to(jnp.repeat(jnp.arange(K), R), (B, K * R)),
+        )
+    ]
+    before = (PROMPTS, PROMPT_VALID, jnp.zeros_like(PROMPTS))
+    tokens, valid, segments = map(
+        lambda *both: jnp.concatenate(both, axis=1), before, behind
+    )
+    common = jnp.broadcast_to(jnp.arange(P + K * R) < P, valid.shape)
 
     def packed(params):
-        values = packed_prefix_values(model, params, *ROWS[:2], *moved, segments)
-        return jnp.where(moved[1], values, 0.0)
+        values = model.apply(
+            {"params": params}, tokens, valid, segments=segments, common=common
+        )
+        return jnp.where(behind[1], values[:, P:], 0.0)
 
     def padded(params):
         values = shared_prefix_values(model, params, *ROWS).reshape(B, K * R)
-        return jnp.where(moved[1], jnp.take_along_axis(values, order, axis=1), 0.0)
+        return jnp.where(behind[1], jnp.take_along_axis(values, order, axis=1), 0.0)
 
     @jax.jit
     def gradients(params):

@@ -185,3 +185,30 @@ def test_more_tokens_than_positions_are_refused():
             lambda p: model.apply({"params": p}, TOKENS, segments=one),
             loud_params(model),
         )
+
+
+def test_common_tokens_need_segments_and_no_cache():
+    model, params = model_of("gpt2")
+    first = jnp.zeros(TOKENS.shape, bool).at[:, 0].set(True)
+    for more in ({}, {"segments": jnp.zeros(TOKENS.shape, jnp.int32)}):
+        if more:
+            more |= {"cache": init_cache(model.config, B, 16), "cache_index": 0}
+        with pytest.raises(ValueError, match="common needs segments"):
+            jax.eval_shape(
+                lambda p, more=more: model.apply(
+                    {"params": p}, TOKENS, common=first, **more
+                ),
+                params,
+            )
+
+
+def test_responses_behind_common_tokens_may_fill_more_than_the_context():
+    """Positions count: 3 common tokens and segments of 3 fit a context of 8."""
+    model = LanguageModel(TrunkConfig(40, 8, 16, 1, 2))
+    params = loud_params(model)
+    segments = jnp.broadcast_to(jnp.array([0, 0, 0, 0, 0, 0, 1, 1, 1]), TOKENS.shape)
+    common = jnp.broadcast_to(jnp.arange(T) < 3, TOKENS.shape)
+    apply = jax.jit(lambda p, tokens, **k: model.apply({"params": p}, tokens, **k))
+    found = apply(params, TOKENS, segments=segments, common=common)
+    alone = apply(params, jnp.concatenate([TOKENS[:, :3], TOKENS[:, 6:]], axis=1))
+    assert_same(found[:, 6:], alone[:, 3:])

@@ -64,6 +64,6 @@ def test_prompts_and_responses_have_a_thousand_tokens_each():
 def test_buckets_that_do_not_rise_are_told_before_anything_runs():
     config = dataclasses.replace(PPO, prompt_buckets=(64, 32))
     assert any("prompt_buckets" in problem for problem in config.problems())
-    config = dataclasses.replace(REWARD, packed=((64, 64), (32, 128)))
+    config = dataclasses.replace(REWARD, packed=(128, 64))
     assert any("packed" in problem for problem in config.problems())
-    assert not list(dataclasses.replace(REWARD, packed=((32, 64),)).problems())
+    assert not list(dataclasses.replace(REWARD, packed=(64, 128)).problems())

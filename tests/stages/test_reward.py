@@ -114,15 +114,27 @@ def test_packed_responses_have_the_loss_and_gradient_of_padded_ones(params):
     batch = batch_of()
     flat = batch["response_valid"].reshape(ROWS, -1)
     order = jnp.argsort(~flat, axis=1, stable=True)
-    segments = jnp.repeat(jnp.arange(K), RESPONSE)[order]
-    together = batch | {
-        "responses": jnp.take_along_axis(
-            batch["responses"].reshape(ROWS, -1), order, axis=1
-        ),
-        "response_valid": jnp.take_along_axis(flat, order, axis=1),
-        "segments": segments,
-        "ends": jnp.cumsum(batch["response_valid"].sum(-1), axis=1) - 1,
+    moved = [
+        jnp.take_along_axis(x, order, axis=1)
+        for x in (
+            batch["responses"].reshape(ROWS, -1),
+            flat,
+            jnp.broadcast_to(jnp.repeat(jnp.arange(K), RESPONSE), flat.shape),
+        )
+    ]
+    width = batch["prompts"].shape[1]
+    before = batch["prompts"], batch["prompt_valid"], jnp.zeros_like(batch["prompts"])
+    names = "tokens", "valid", "segments"
+    together = {name: batch[name] for name in ("ranks", "present", "mask", "weights")}
+    together |= {
+        name: jnp.concatenate(both, axis=1)
+        for name, *both in zip(names, before, moved, strict=True)
     }
+    together["common"] = jnp.broadcast_to(
+        jnp.arange(width + flat.shape[1]) < width, together["valid"].shape
+    )
+    lengths = batch["response_valid"].sum(-1)
+    together["ends"] = width + jnp.cumsum(lengths, axis=1) - 1
     there = np.asarray(PRESENT)
     loss = jax.jit(jax.value_and_grad(shared))
     (one, padded), (two, packed) = loss(params, batch), loss(params, together)

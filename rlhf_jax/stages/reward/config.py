@@ -39,10 +39,10 @@ class Config:
     # bucket and is only as wide as it, which saves padding where most rankings have
     # K = 2; the step compiles once per bucket. Empty: every batch is max_k wide
     k_buckets: tuple[int, ...] = ()
-    # the responses of a ranking share one row instead of being padded to
-    # max_k x max_response each: rising (prompt tokens, tokens of all responses) of the
-    # batches; a last one, as wide as the data, comes by itself. None: not packed
-    packed: tuple[tuple[int, int], ...] | None = None
+    # a ranking is one row, its prompt and then its responses, instead of being padded
+    # to max_k x max_response: rising lengths in tokens of the batches; a last one, as
+    # wide as the data, comes by itself. None: not packed
+    packed: tuple[int, ...] | None = None
     # C.2: 9e-6, cosine to 10 %; ±50 % made little difference
     optimizer: OptimizerConfig = dataclasses.field(
         default_factory=lambda: OptimizerConfig(name="adam", learning_rate=9e-6)
@@ -75,9 +75,10 @@ class Config:
             )
         if self.packed is not None and self.k_buckets:
             yield "packed: has buckets of its own; leave k_buckets empty"
-        for smaller, larger in itertools.pairwise(self.packed or ()):
-            if smaller[0] > larger[0] or smaller[1] > larger[1]:
-                yield f"packed: {larger} is smaller than {smaller} before it"
+        for smaller, larger in itertools.pairwise((0, *(self.packed or ()))):
+            if smaller >= larger:
+                yield f"packed: {self.packed} does not rise"
+                break
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: {self.seeds} names a member twice"
 

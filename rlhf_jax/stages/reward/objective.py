@@ -12,7 +12,7 @@ from rlhf_jax.losses import (
     terminal_index,
     weighted_sum,
 )
-from rlhf_jax.models import packed_prefix_values, shared_prefix_values
+from rlhf_jax.models import shared_prefix_values
 
 __all__ = ["make_loss", "ranking_scores"]
 
@@ -25,24 +25,28 @@ def ranking_scores(
     Args:
       model: `ScalarModel`.
       params: its params.
-      batch: `prompts [B,P]`, `prompt_valid`, `responses [B,K,R]`, `response_valid`.
+      batch: `prompts [B,P]`, `prompt_valid`, `responses [B,K,R]`, `response_valid`;
+        or, packed, `tokens [B,T]`, `valid`, `common`, `segments`, `ends [B,K]`.
       **apply_options: such as `deterministic` and `rngs`.
-
-        or, packed, `responses [B,T]`, `response_valid`, `segments [B,T]`, `ends [B,K]`.
 
     Returns:
       [B, K] float32: the value at the last real token of each response. Where a
       response is absent the number means nothing; `present` masks it.
     """
+    if "ends" in batch:
+        values = model.apply(
+            {"params": params},
+            batch["tokens"],
+            batch["valid"],
+            segments=batch["segments"],
+            common=batch["common"],
+            **apply_options,
+        )
+        return jnp.take_along_axis(values, batch["ends"], axis=1)
     given = [
         batch[name]
         for name in ("prompts", "prompt_valid", "responses", "response_valid")
     ]
-    if "segments" in batch:
-        values = packed_prefix_values(
-            model, params, *given, batch["segments"], **apply_options
-        )
-        return jnp.take_along_axis(values, batch["ends"], axis=1)
     values = shared_prefix_values(model, params, *given, **apply_options)
     rows, count, length = values.shape
     last = terminal_index(batch["response_valid"].reshape(rows * count, length))
