@@ -67,7 +67,7 @@ def candidates_config(policy: str, half: int) -> candidates.Config:
     )
 
 
-def ppo_config(ptx_coef: float) -> ppo.Config:
+def ppo_config(ptx_coef: float, learning_rate: float) -> ppo.Config:
     """PPO as in appendix C.4, scaled down: batches of 128, 64 per update."""
     return ppo.Config(
         init="@ppo_init/model",
@@ -77,19 +77,19 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         ptx_coef=ptx_coef,
         ptx_per_episode=1,  # the paper: 8
         ptx_window=WINDOW // 2,
-        episodes=128 * 25,
+        episodes=128 * 40,
         batch_size=128,
         minibatch_size=64,
         prompt_buckets=(32,),  # three prompts of four are shorter
-        optimizer=adam(1e-4, schedule="constant"),
+        optimizer=adam(learning_rate, schedule="constant"),
         value_optimizer=adam(5e-4, schedule="constant"),
         clip_norm=1.0,
         # the paper: 0.02; at 0.05 this reward model was over-optimised (docs/log.md)
         kl=ppo.KLControl(kl_coef=0.15),
         warmup_iterations=5,
         value_warmup_iterations=3,
-        # 0.992 averages over more updates than these 50
-        ema_decay=0.95,
+        # 0.992 averages over more updates than these 80
+        ema_decay=0.9,
         snapshot_every=5,
         **LENGTHS,
     )
@@ -98,7 +98,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
 def get_config():
     """The experiment as a `ConfigDict`."""
     stages = {
-        "world": simulate.Config(sizes={"demonstrations": 6000, "rankings": 9000}),
+        "world": simulate.Config(sizes={"demonstrations": 6000, "rankings": 16000}),
         "pretrain": pretrain.Config(
             texts=(f"{WORLD}/pretraining.train.jsonl",),
             valid_texts=(f"{WORLD}/pretraining.valid.jsonl",),
@@ -155,8 +155,9 @@ def get_config():
             clip_norm=1.0,
             **LENGTHS,
         ),
-        "ppo": ppo_config(0.0),
-        "ppo_ptx": ppo_config(2.0),  # 0.3 leaves the text where PPO leaves it
+        # without ptx lower rates are needed, as in E.9
+        "ppo": ppo_config(0.0, 1e-4),
+        "ppo_ptx": ppo_config(1.0, 2e-4),  # 0.3 leaves the text where PPO leaves it
         "best_of_n": best_of_n.Config(
             policy="@ppo_init/model",
             reward="@reward/model",
