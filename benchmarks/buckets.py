@@ -1,11 +1,16 @@
-"""Reward-model training on rankings of mixed K, with and without buckets of K.
+"""Reward-model training on rankings of mixed K and length, in three layouts.
 
-    python benchmarks/buckets.py
-    python benchmarks/buckets.py --share 0.95 --rankings 128
+    python benchmarks/buckets.py                            mostly K = 2, full length
+    python benchmarks/buckets.py --share 0 --shortest 0.2   K = 3 to 9, mixed lengths
+
+padded   every ranking takes max_k responses of the full length
+buckets  buckets of K (`k_buckets`)
+packed   a ranking is one row (`packed`)
 
 One JSON line: rankings/s over whole epochs of the stage's own stream and update, the
-two layouts in turn in one process (their ratio drifts less than the figures), and the
-share of responses that are real. Rankings have K = 2 but for a share that has 3 to 9.
+layouts in turn in one process (their ratios to "padded" drift less than the figures),
+and the share of token slots that hold a token. A share of the rankings has K = 2, the
+rest 3 to 9.
 """
 
 import argparse
@@ -24,19 +29,24 @@ def parse(argv=None):
     parser.add_argument("--rankings", type=int, default=160)
     parser.add_argument("--batch", type=int, default=16, help="rankings per step")
     parser.add_argument("--buckets", type=int, nargs="+", default=[2, 4, 6])
+    parser.add_argument("--packed", type=int, nargs="+", default=[192, 256, 384])
+    parser.add_argument(
+        "--shortest", type=float, default=1.0, help="least length, of the full one"
+    )
     parser.add_argument("--epochs", type=int, default=3, help="timed, after one more")
     return parser.parse_args(argv)
 
 
-def rankings(count, share):
-    """Random bytes; every prompt and response of the full length."""
+def rankings(count, share, shortest):
+    """Random bytes; lengths are drawn from `shortest` of the full one up to it."""
     import numpy as np
 
     from rlhf_jax.data import Ranking
 
     rng = np.random.default_rng(0)
 
-    def text(length):
+    def text(full):
+        length = int(rng.integers(max(1, round(shortest * full)), full + 1))
         return bytes(rng.integers(97, 123, length).tolist()).decode()
 
     for i in range(count):
@@ -52,7 +62,7 @@ def rankings(count, share):
 class Layout:
     """One way to batch the rankings, and its compiled update."""
 
-    def __init__(self, args, buckets):
+    def __init__(self, args, **layout):
         import jax
 
         from rlhf_jax import parallel, training
@@ -62,13 +72,13 @@ class Layout:
 
         tokenizer = ByteTokenizer()
         self.stream = ranking_stream(
-            rankings(args.rankings, args.share),
+            rankings(args.rankings, args.share, args.shortest),
             tokenizer,
             batch_size=args.batch,
             max_prompt=PROMPT,
             max_response=RESPONSE,
             max_k=MAX_K,
-            k_buckets=buckets,
+            **layout,
         )
         model = ScalarModel(TrunkConfig(tokenizer.vocab_size, 256, 128, 4, 4))
         tx = training.make_optimizer(
@@ -100,9 +110,11 @@ class Layout:
         return time.perf_counter() - began
 
     def real(self):
-        """The share of response slots of an epoch that hold a response."""
-        present = [self.stream.batch(i)["present"] for i in range(len(self))]
-        return sum(p.sum() for p in present) / sum(p.size for p in present)
+        """The share of an epoch's token slots that hold a token."""
+        names = ("valid", "prompt_valid", "response_valid")
+        batches = [self.stream.batch(i) for i in range(len(self))]
+        there = [batch[name] for batch in batches for name in names if name in batch]
+        return sum(t.sum() for t in there) / sum(t.size for t in there)
 
     def __len__(self):
         return self.stream.steps_per_epoch
@@ -115,24 +127,34 @@ def main():
     keep_freed_memory()
     import jax
 
-    layouts = {"max_k": Layout(args, ()), "buckets": Layout(args, tuple(args.buckets))}
+    layouts = {
+        "padded": Layout(args),
+        "buckets": Layout(args, k_buckets=tuple(args.buckets)),
+        "packed": Layout(args, packed=tuple(args.packed)),
+    }
     seconds = {name: [] for name in layouts}
     for epoch in range(args.epochs + 1):
         for name, layout in layouts.items():
             seconds[name].append(layout.epoch(epoch))
-    ratios = [a / b for a, b in zip(*(s[1:] for s in seconds.values()), strict=True)]
-    middle = {name: statistics.median(some[1:]) for name, some in seconds.items()}
+    timed = {name: some[1:] for name, some in seconds.items()}
+    ratios = {
+        name: [round(a / b, 2) for a, b in zip(timed["padded"], some, strict=True)]
+        for name, some in timed.items()
+        if name != "padded"
+    }
+    speeds = {n: args.rankings / statistics.median(some) for n, some in timed.items()}
     row = {
-        "benchmark": "ranking buckets",
-        "value": round(args.rankings / middle["buckets"], 2),
+        "benchmark": "ranking layouts",
+        "value": {name: round(speed, 2) for name, speed in speeds.items()},
         "unit": "rankings/s",
-        "max_k": round(args.rankings / middle["max_k"], 2),
-        "ratio": round(statistics.median(ratios), 2),
-        "ratios": [round(ratio, 2) for ratio in ratios],
-        "real_responses": {n: round(float(o.real()), 3) for n, o in layouts.items()},
+        "ratio": {name: statistics.median(some) for name, some in ratios.items()},
+        "ratios": ratios,
+        "real_tokens": {n: round(float(o.real()), 3) for n, o in layouts.items()},
         "programs": {n: o.update.compilations for n, o in layouts.items()},
         "share": args.share,
+        "shortest": args.shortest,
         "buckets": args.buckets,
+        "packed": args.packed,
         "batch": args.batch,
         "tokens": [PROMPT, RESPONSE],
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

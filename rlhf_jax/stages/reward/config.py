@@ -41,7 +41,8 @@ class Config:
     k_buckets: tuple[int, ...] = ()
     # a ranking is one row, its prompt and then its responses, instead of being padded
     # to max_k x max_response: rising lengths in tokens of the batches; a last one, as
-    # wide as the data, comes by itself. None: not packed
+    # wide as the data, comes by itself. Attention is over whole rows, so this is for
+    # responses that are short. None: not packed
     packed: tuple[int, ...] | None = None
     # C.2: 9e-6, cosine to 10 %; ±50 % made little difference
     optimizer: OptimizerConfig = dataclasses.field(
