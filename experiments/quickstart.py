@@ -98,7 +98,7 @@ def ppo_config(ptx_coef: float, learning_rate: float) -> ppo.Config:
 def get_config():
     """The experiment as a `ConfigDict`."""
     stages = {
-        "world": simulate.Config(sizes={"demonstrations": 6000, "rankings": 16000}),
+        "world": simulate.Config(sizes={"demonstrations": 6000, "rankings": 24000}),
         "pretrain": pretrain.Config(
             texts=(f"{WORLD}/pretraining.train.jsonl",),
             valid_texts=(f"{WORLD}/pretraining.valid.jsonl",),
