@@ -10,13 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlhf_jax.data import Ranking
+from rlhf_jax import data
+from rlhf_jax.data import ByteTokenizer, Ranking
 from rlhf_jax.errors import InputError
 from rlhf_jax.losses import normalize, ranking_accuracy
 from rlhf_jax.models import ScalarModel, TrunkConfig, init_params
 from rlhf_jax.stages import reward
 from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import demonstration_stream, one_epoch, ranking_stream
+from rlhf_jax.stages.inputs import (
+    demonstration_stream,
+    numeric,
+    one_epoch,
+    ranking_stream,
+)
 from rlhf_jax.stages.reward import ranking_report, ranking_scores
 from rlhf_jax.stages.scoring import make_text_reward
 
@@ -144,6 +150,35 @@ def test_packed_responses_have_the_loss_and_gradient_of_padded_ones(params):
     scores = jax.jit(lambda p, b: ranking_scores(MODEL, p, b))
     both = [np.asarray(scores(params, b))[there] for b in (batch, together)]
     np.testing.assert_allclose(*both, atol=1e-5)
+
+
+def test_a_stream_of_rankings_in_one_row_has_the_scores_of_a_padded_one():
+    tokenizer = ByteTokenizer()
+    model = ScalarModel(TrunkConfig(tokenizer.vocab_size, 32, 16, 1, 2))
+    params = init_params(model, jax.random.key(0))
+    rankings = [
+        Ranking(id=str(i), prompt="p" * (3 * i), responses=said, ranks=ranks)
+        for i, (said, ranks) in enumerate(
+            [(["a", "bcd", "ef"], [1, 2, 2]), (["gh", "i"], [2, 1])]
+        )
+    ]
+    found = []
+    for packed in (None, ()):
+        stream = data.ranking_stream(
+            rankings,
+            tokenizer,
+            batch_size=2,
+            max_prompt=8,
+            max_response=5,
+            packed=packed,
+        )
+        batch = stream.batch(0)
+        order = np.argsort(batch["row"])
+        scores = ranking_scores(model, params, numeric(batch))[order]
+        present = batch["present"][order]
+        found.append((present, np.where(present, scores, 0.0)))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
 
 
 def test_the_bias_does_not_move_the_loss_and_moves_every_score(params):
