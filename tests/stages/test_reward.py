@@ -157,7 +157,7 @@ def test_a_stream_of_rankings_in_one_row_has_the_scores_of_a_padded_one():
     model = ScalarModel(TrunkConfig(tokenizer.vocab_size, 32, 16, 1, 2))
     params = init_params(model, jax.random.key(0))
     rankings = [
-        Ranking(id=str(i), prompt="p" * (3 * i), responses=said, ranks=ranks)
+        Ranking(id=str(i), prompt="p" * (3 * i + 1), responses=said, ranks=ranks)
         for i, (said, ranks) in enumerate(
             [(["a", "bcd", "ef"], [1, 2, 2]), (["gh", "i"], [2, 1])]
         )
