@@ -92,7 +92,8 @@ def two_runs(tmp_path_factory):
         for number, prompt in enumerate(prompts):
             ideal = write_response(prompt, "ideal", Dice(run, number))
             # the second run's PPO writes nothing at all
-            said = {"SFT": "", "PPO": ideal if run.endswith("0") else ""}
+            best = ideal if run.endswith("0") else ""
+            said = {"SFT": "", "PPO init": "", "PPO": best}
             rows.append(json.dumps({"id": prompt.id, "responses": said}))
         (root / run / "report" / "samples.jsonl").write_text("\n".join(rows))
     return sorted(root.iterdir())
@@ -107,4 +108,9 @@ def test_seeds_are_judged_together(two_runs):
     row = "PPO against SFT, gold utility"
     assert seeds.pooled(two_runs[:1])[row][0] == 1.0
     assert seeds.pooled(two_runs[1:])[row][0] == 0.5  # all are ties
-    assert seeds.pooled(two_runs)[row][0] == 0.75
+    together = seeds.pooled(two_runs)
+    assert together[row][0] == 0.75
+    assert together["PPO against PPO init, gold utility"][0] == 0.75
+    # an ideal answer is worth 1, an empty one -0.6
+    gained, low, high = together["gold utility of PPO over PPO init"]
+    assert gained == pytest.approx(0.8) and low <= gained <= high
