@@ -146,7 +146,7 @@ def test_packed_responses_have_the_loss_and_gradient_of_padded_ones(params):
     (one, padded), (two, packed) = loss(params, batch), loss(params, together)
     np.testing.assert_allclose(one, two, rtol=1e-5)
     for x, y in zip(*map(jax.tree.leaves, (padded, packed)), strict=True):
-        np.testing.assert_allclose(x, y, atol=1e-6, rtol=1e-4)
+        np.testing.assert_allclose(x, y, atol=1e-5, rtol=1e-4)  # gradients reach 15
     scores = jax.jit(lambda p, b: ranking_scores(MODEL, p, b))
     both = [np.asarray(scores(params, b))[there] for b in (batch, together)]
     np.testing.assert_allclose(*both, atol=1e-5)
