@@ -147,7 +147,7 @@ def main():
         "benchmark": "ranking layouts",
         "value": {name: round(speed, 2) for name, speed in speeds.items()},
         "unit": "rankings/s",
-        "ratio": {name: statistics.median(some) for name, some in ratios.items()},
+        "ratio": {n: round(statistics.median(some), 2) for n, some in ratios.items()},
         "ratios": ratios,
         "real_tokens": {n: round(float(o.real()), 3) for n, o in layouts.items()},
         "programs": {n: o.update.compilations for n, o in layouts.items()},
