@@ -7,8 +7,9 @@
           that are no multiple of 128 are padded
 
 The kernels serve the full forward, training and scoring, whose positions are counted.
-Decoding, prefixes and explicit positions go through "xla" on every device. There is
-no silent fallback: a kernel that the device or the config cannot have is an error.
+Decoding, prefixes, common tokens and explicit positions go through "xla" on every
+device. There is no silent fallback: a kernel that the device or the config cannot have
+is an error.
 """
 
 import functools
