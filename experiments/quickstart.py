@@ -53,13 +53,17 @@ def adam(learning_rate: float, **changes) -> OptimizerConfig:
 
 
 def candidates_config(policy: str, half: int) -> candidates.Config:
-    """K = 6 to 9 responses of a policy to each of 1,650 prompts, ranked."""
+    """K = 6 to 9 responses of a policy to each of 4,000 prompts, ranked.
+
+    A reward model that has seen few of these chooses badly among what the policy
+    writes, however many other rankings it has seen (docs/log.md, 2026-11-26).
+    """
     return candidates.Config(
         policies=(policy,),
         prompts=(f"{WORLD}/rankings.train.jsonl",),
         labelers="simulated:training",
         round=half,  # the second goes on where the first ended
-        max_prompts=1650,
+        max_prompts=4000,
         min_k=6,
         max_k=9,
         batch_size=32,
@@ -77,7 +81,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         ptx_coef=ptx_coef,
         ptx_per_episode=1,  # the paper: 8
         ptx_window=WINDOW // 2,
-        episodes=128 * 40,
+        episodes=128 * 50,
         batch_size=128,
         minibatch_size=64,
         prompt_buckets=(32,),  # three prompts of four are shorter
@@ -88,7 +92,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
         kl=ppo.KLControl(kl_coef=0.15),
         warmup_iterations=5,
         value_warmup_iterations=3,
-        # 0.992 averages over more updates than these 80
+        # 0.992 averages over more updates than these 100
         ema_decay=0.9,
         snapshot_every=5,
         **LENGTHS,
@@ -98,7 +102,7 @@ def ppo_config(ptx_coef: float) -> ppo.Config:
 def get_config():
     """The experiment as a `ConfigDict`."""
     stages = {
-        "world": simulate.Config(sizes={"demonstrations": 6000, "rankings": 24000}),
+        "world": simulate.Config(sizes={"demonstrations": 6000, "rankings": 16000}),
         "pretrain": pretrain.Config(
             texts=(f"{WORLD}/pretraining.train.jsonl",),
             valid_texts=(f"{WORLD}/pretraining.valid.jsonl",),
@@ -151,7 +155,7 @@ def get_config():
             demonstrations=(f"{WORLD}/demonstrations.train.jsonl",),
             batch_size=8,
             packed=(96, 144, 208),  # the rest: one wider program
-            optimizer=adam(7e-4, warmup_steps=20),
+            optimizer=adam(2.5e-4, warmup_steps=50),
             clip_norm=1.0,
             **LENGTHS,
         ),
