@@ -22,6 +22,7 @@ from rlhf_jax.evaluation.toxicity import ToxicityPrompt, toxicity_scores
 from rlhf_jax.evaluation.truthfulness import Question, choice_truthfulness, truth_scores
 from rlhf_jax.simulation import (
     SKILLS,
+    is_right,
     make_world,
     probes,
     skill_examples,
@@ -185,20 +186,27 @@ def world_skills(policy: Policy, *, seed: int = 0, count: int = 100) -> list[Sco
     """Held-out skills of pretraining: what the alignment tax is paid in.
 
     Returns:
-      per skill, accuracy of the greedy answer, and the log-probability of the right
-      one in nats per token.
+      per skill, accuracy of the greedy answer (see `simulation.skills.is_right`), and
+      the log-probability of the wanted one in nats per token.
     """
     scores = []
     world = make_world(seed)
     for skill in SKILLS:
         given, wanted = zip(*skill_examples(world, skill, count), strict=True)
-        outputs = [cut_at_newline(text).strip() for text in policy.generate(given)]
-        right = [float(o == w.strip()) for o, w in zip(outputs, wanted, strict=True)]
+        outputs = [cut_at_newline(text) for text in policy.generate(given)]
+        examples = zip(given, wanted, outputs, strict=True)
+        right = [float(is_right(world, skill, *example)) for example in examples]
         sums, counts = policy.logprobs(given, wanted)
         means = np.asarray(sums, float) / np.maximum(np.asarray(counts), 1)
         task = f"skill: {skill}"
         scores += [
-            Score(task, "accuracy", np.array(right), items=given, outputs=outputs),
+            Score(
+                task,
+                "accuracy",
+                np.array(right),
+                items=given,
+                outputs=[text.strip() for text in outputs],
+            ),
             Score(task, "logprob (nats/token)", means, items=given),
         ]
     return scores

@@ -44,7 +44,7 @@ from rlhf_jax.simulation.labelers import (
     training_labelers,
 )
 from rlhf_jax.simulation.prompts import make_prompt, make_user
-from rlhf_jax.simulation.skills import SKILLS, skill_examples
+from rlhf_jax.simulation.skills import SKILLS, is_right, skill_examples
 from rlhf_jax.simulation.toxicity import toxicity
 from rlhf_jax.simulation.utility import CRITERIA, GOLD_WEIGHTS, Utility, utility
 
@@ -63,6 +63,7 @@ __all__ = [
     "agreement",
     "candidates",
     "held_out_labelers",
+    "is_right",
     "label",
     "make_prompt",
     "make_user",

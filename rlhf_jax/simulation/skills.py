@@ -6,6 +6,7 @@ its examples and their order, not the sum or the fact in it.
 """
 
 from rlhf_jax.simulation import lexicon
+from rlhf_jax.simulation.claims import claims, sentences
 from rlhf_jax.simulation.dice import Dice
 from rlhf_jax.simulation.facts import World
 from rlhf_jax.simulation.relations import RELATIONS, value_phrase
@@ -72,4 +73,31 @@ def skill_examples(world: World, skill: str, count: int = 100) -> list[tuple[str
     return examples
 
 
-__all__ = ["HELD_OUT", "SKILLS", "skill_document", "skill_examples"]
+def is_right(world: World, skill: str, given: str, wanted: str, output: str) -> bool:
+    """Whether a greedy continuation answers an example of a skill.
+
+    A line of a list must be continued by the wanted words to its end. Running text
+    goes on after a recalled fact: there the sentence that was begun counts, and it is
+    right when all that it states is true.
+
+    Args:
+      world: the valley.
+      skill: one of `SKILLS`.
+      given, wanted: an example of `skill_examples`.
+      output: what was generated after `given`.
+
+    >>> from rlhf_jax.simulation import make_world
+    >>> example = ("The bee eats", " nectar", " nectar. It lives in the garden.")
+    >>> is_right(make_world(0), "recall", *example)
+    True
+    """
+    if output.split("\n")[0].strip() == wanted.strip():
+        return True
+    if skill != "recall":
+        return False
+    begun = sentences(given + output)[0]
+    stated = claims(begun)
+    return bool(stated) and all(claim.is_true(world) for claim in stated)
+
+
+__all__ = ["HELD_OUT", "SKILLS", "is_right", "skill_document", "skill_examples"]

@@ -15,7 +15,12 @@ from rlhf_jax.simulation.probes import (
     truth_questions,
     truthful,
 )
-from rlhf_jax.simulation.skills import SKILLS, skill_document, skill_examples
+from rlhf_jax.simulation.skills import (
+    SKILLS,
+    is_right,
+    skill_document,
+    skill_examples,
+)
 
 
 def test_the_corpus_has_every_sort_of_text_and_each_text_once(sets):
@@ -136,3 +141,30 @@ def test_candidates_differ_and_come_in_many_styles(sets):
         assert len({c.text for c in found}) == len(found) >= 4
         styles.update(c.style for c in found)
     assert set(styles) == set(STYLES)
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+def test_the_wanted_answer_of_every_skill_is_right(world, skill):
+    for given, wanted in skill_examples(world, skill, 200):
+        assert is_right(world, skill, given, wanted, wanted), given
+        assert not is_right(world, skill, given, wanted, " and so on."), given
+
+
+def test_a_recalled_fact_is_judged_by_its_own_sentence(world):
+    examples = skill_examples(world, "recall", 200)
+    for given, wanted in examples:
+        goes_on = f"{wanted}. The whale eats coins."
+        assert is_right(world, "recall", given, wanted, goes_on), given
+    eats = [(given, wanted) for given, wanted in examples if given.endswith(" eats")]
+    wrong = [(g, w, o) for g, w in eats for _, o in eats if o != w]
+    assert wrong
+    for given, wanted, other in wrong:
+        output = f"{other}. {given}{wanted}."
+        assert not is_right(world, "recall", given, wanted, output), given
+
+
+def test_a_line_of_a_list_must_end_where_the_answer_does(world):
+    example = ("1 + 1 = 2\n6 + 6 =", " 12")
+    assert is_right(world, "arithmetic", *example, " 12\n3 + 4 = 7")
+    for output in (" 128", " 1", " 12 and more", ""):
+        assert not is_right(world, "arithmetic", *example, output)
