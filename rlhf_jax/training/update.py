@@ -1,5 +1,6 @@
 """One optimizer update as a pure function, the same for every stage and mesh."""
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +29,7 @@ def make_update(
     microbatches: int = 1,
     clip_norm: float | Mapping[str, float] | None = None,
     ema_decay: float | None = None,
+    switches: Mapping[str, str] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Turns a loss and an optimizer into a step of training.
 
@@ -46,6 +48,8 @@ def make_update(
       microbatches: parts of the batch run one after the other to save memory.
       clip_norm: largest global norm of the gradient (of each partition, or by name).
       ema_decay: decay of the moving average per update; 0.992 in InstructGPT.
+      switches: partition -> key of the batch. Where the number there is 0 the
+        partition rests: its parameters, moments and schedule's count keep every bit.
 
     Returns:
       `update(state, batch, *, axis_name=None) -> (state, metrics)`, not compiled; see
@@ -60,8 +64,11 @@ def make_update(
     does, the loop stops the run instead.
     """
     terms = dict(loss_fn) if isinstance(loss_fn, Mapping) else {"loss": loss_fn}
-    if isinstance(tx, Mapping) and (both := set(terms) & set(tx)):
+    partitions = set(tx) if isinstance(tx, Mapping) else set()
+    if both := set(terms) & partitions:
         raise ValueError(f"{sorted(both)} name a term and a partition")
+    if unknown := set(switches or ()) - partitions:
+        raise ValueError(f"switches: {sorted(unknown)} are no partitions")
 
     def update(
         state: TrainState, batch: Any, *, axis_name: str | None = None
@@ -88,7 +95,8 @@ def make_update(
         grads, norms = _clipped(grads, clip_norm, partitioned=isinstance(tx, Mapping))
         own |= norms
         finite = jnp.isfinite(own["loss"]) & jnp.isfinite(own["grad_norm"])
-        applied = _applied(state, grads, tx, ema_decay)
+        on = {name: batch[key] != 0 for name, key in (switches or {}).items()}
+        applied = _applied(state, grads, tx, ema_decay, on)
         state = _guarded(state, applied, finite)
         own |= _counters(state, finite, tx)
         if taken := set(own) & set(metrics):
@@ -140,17 +148,23 @@ def _scaled_to(grads: Any, norm: Float[Array, ""], limit: float | None) -> Any:
 
 
 def _applied(
-    state: TrainState, grads: Any, tx: Transformations, ema_decay: float | None
+    state: TrainState,
+    grads: Any,
+    tx: Transformations,
+    ema_decay: float | None,
+    on: Mapping[str, Bool[Array, ""]],
 ) -> TrainState:
-    """The state as if the gradients were finite."""
+    """The state as if the gradients were finite; partitions that are not on rest."""
     if isinstance(tx, Mapping):
         moved, opt_state = {}, {}
         for name, part in tx.items():
-            old = state.params[name]
-            steps, opt_state[name] = part.update(
-                grads[name], state.opt_state[name], old
-            )
-            moved[name] = optax.apply_updates(old, steps)
+            old = state.params[name], state.opt_state[name]
+            steps, moments = part.update(grads[name], old[1], old[0])
+            new = optax.apply_updates(old[0], steps), moments
+            if name in on:
+                keep = functools.partial(jnp.where, on[name])
+                new = jax.tree.map(keep, new, old)
+            moved[name], opt_state[name] = new
     else:
         steps, opt_state = tx.update(grads, state.opt_state, state.params)
         moved = optax.apply_updates(state.params, steps)

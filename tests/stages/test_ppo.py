@@ -179,7 +179,7 @@ def test_the_adaptive_price_follows_the_kl(harness):
     state.replace = lambda extra: types.SimpleNamespace(extra=extra)
     for kl, change in ((3.0, 1 + 0.2 * ROWS / 100), (0.1, 1 - 0.2 * ROWS / 100)):
         metrics = {"kl": jnp.float32(kl)}
-        adapted = iteration.adapt_kl(state, metrics).extra["kl_coef"]
+        adapted = iteration.adapt_kl(state, metrics, 0).extra["kl_coef"]
         assert float(adapted) == pytest.approx(0.1 * change, rel=1e-5)
         assert float(metrics["kl_coef"]) == pytest.approx(0.1)
 

@@ -111,9 +111,11 @@ class Config:
     ema_decay: float = 0.992
     # which weights become the result: "ema" or "last"; NOT STATED
     result: str = "ema"
-    # iterations trained on the value function alone, policy at rest; NOT STATED
+    # iterations trained on the value function alone, before the policy's warm-up; its
+    # parameters, moments and β rest; NOT STATED
     value_warmup_iterations: int = 0
-    # keep the policy of every n-th iteration for over-optimisation plots; None: none
+    # keep the policy after every n-th iteration but the last, for over-optimisation
+    # plots; None: none
     snapshot_every: int | None = None
     # compute dtype of the sampler; None: that of the model
     rollout_dtype: str | None = None
@@ -150,6 +152,11 @@ class Config:
             yield "texts: ptx_coef > 0 needs pretraining text"
         if self.result not in ("ema", "last"):
             yield f"result: {self.result!r} is not 'ema' or 'last'"
+        if self.optimizer.warmup_steps:
+            yield (
+                f"optimizer.warmup_steps: {self.optimizer.warmup_steps} is not used: "
+                "set warmup_iterations"
+            )
         if not self.prompts:
             yield "prompts: at least one file is needed"
         if list(self.prompt_buckets) != sorted({*self.prompt_buckets}):

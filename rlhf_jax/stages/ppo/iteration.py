@@ -97,7 +97,7 @@ class Iteration:
         fault("ppo.advantages")
         rollout, metrics = self.shape(assessed, state.extra["kl_coef"])
         state, updates = self.learn(state, rollout, iteration)
-        return self.adapt_kl(state, metrics), metrics | updates
+        return self.adapt_kl(state, metrics, iteration), metrics | updates
 
     def sample(self, state: Any, iteration: int) -> dict:
         """Prompts of this iteration and the policy's responses to them."""
@@ -142,14 +142,15 @@ class Iteration:
         host = jax.device_get(samples)
         ends = set(self.spec.end_tokens)
 
-        def texts(tokens: np.ndarray, mask: np.ndarray) -> list[str]:
+        def texts(tokens: np.ndarray, mask: np.ndarray, left_out=()) -> list[str]:
             return [
-                decode([int(t) for t in row[kept] if int(t) not in ends])
+                decode([int(t) for t in row[kept] if int(t) not in left_out])
                 for row, kept in zip(tokens, mask, strict=True)
             ]
 
         scores = self.players.reward_fn(
-            texts(host["prompts"], host["valid"]), texts(host["tokens"], host["mask"])
+            texts(host["prompts"], host["valid"]),
+            texts(host["tokens"], host["mask"], ends),
         )
         return jnp.asarray(np.asarray(scores, np.float32))
 
@@ -161,7 +162,7 @@ class Iteration:
     def learn(self, state: Any, rollout: dict, iteration: int) -> tuple[Any, dict]:
         """The updates of one rollout: every epoch in its own order of rows."""
         config, steps = self.config, []
-        policy_on = float(iteration >= config.value_warmup_iterations)
+        policy_on = float(not self.rests(iteration))
         for epoch in range(config.inner_epochs):
             order = jax.random.permutation(
                 named_key(state.rng, "shuffle", iteration, epoch), config.batch_size
@@ -181,11 +182,18 @@ class Iteration:
         fault("ppo.ema")
         return state, _over_updates(steps)
 
-    def adapt_kl(self, state: Any, metrics: dict) -> Any:
-        """β after this iteration; reports the β that was used."""
+    def rests(self, iteration: int) -> bool:
+        """Whether only the value function learns in this iteration."""
+        return iteration < self.config.value_warmup_iterations
+
+    def adapt_kl(self, state: Any, metrics: dict, iteration: int) -> Any:
+        """β after this iteration; reports the β that was used.
+
+        While the policy rests its KL of 0 says nothing about β.
+        """
         control = self.config.kl
         metrics["kl_coef"] = state.extra["kl_coef"]
-        if control.target is None:
+        if control.target is None or self.rests(iteration):
             metrics["kl_coef"] = metrics["kl_coef"] + 0.0  # a copy: state is donated
             return state
         adapted = adaptive_kl_coef(

@@ -101,10 +101,12 @@ def _train(
     session: Session, config: Config, players: Players, prompts: Any, texts: Any
 ) -> Any:
     updates = config.iterations * config.minibatches
+    resting = config.value_warmup_iterations * config.minibatches
     warmup = config.warmup_iterations * config.minibatches
     tx = {
         "policy": make_optimizer(
-            dataclasses.replace(config.optimizer, warmup_steps=warmup), updates
+            dataclasses.replace(config.optimizer, warmup_steps=warmup),
+            max(1, updates - resting),
         ),
         "value": make_optimizer(config.value_optimizer, updates),
     }
@@ -116,6 +118,7 @@ def _train(
             microbatches=config.microbatches,
             clip_norm=config.clip_norm,
             ema_decay=config.ema_decay,
+            switches={"policy": "policy_on"},
         ),
         session.mesh,
     )
@@ -144,20 +147,25 @@ def _train(
 
 
 def _with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
-    """Keeps the policy of every n-th iteration, for reward against KL."""
+    """Keeps the policy after every n-th iteration, for reward against KL.
+
+    Its KL is what the next rollout measures, which is the first that it writes.
+    """
 
     def step(state: Any, index: int) -> tuple[Any, dict]:
-        state, metrics = iteration(state, index)
         every = config.snapshot_every
-        if every and (index + 1) % every == 0:
-            policy = iteration.players.policy
-            save_model(
-                workdir / "snapshots" / f"{index + 1:06d}",
-                policy.model,
-                state.params["policy"],
-                policy.tokenizer,
-                {"stage": "ppo", "iteration": index + 1, "kl": float(metrics["kl"])},
-            )
+        if not every or not index or index % every:
+            return iteration(state, index)
+        written_by = jax.tree.map(jnp.copy, state.params["policy"])  # state is donated
+        state, metrics = iteration(state, index)
+        policy = iteration.players.policy
+        save_model(
+            workdir / "snapshots" / f"{index:06d}",
+            policy.model,
+            written_by,
+            policy.tokenizer,
+            {"stage": "ppo", "iteration": index, "kl": float(metrics["kl_exact"])},
+        )
         return state, metrics
 
     return step
