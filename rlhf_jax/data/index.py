@@ -9,7 +9,7 @@ import numpy as np
 from rlhf_jax.data.readers.formats import told
 from rlhf_jax.data.readers.own import KNOWN, record_of
 from rlhf_jax.data.records import Record
-from rlhf_jax.data.rows import RowError, as_dict, parsed
+from rlhf_jax.data.rows import Row, RowError, as_dict, parsed
 from rlhf_jax.errors import InputError
 
 __all__ = ["JsonlIndex"]
@@ -22,7 +22,8 @@ class JsonlIndex:
 
     Building reads the file once in blocks of 1 MiB; 8 bytes per row are kept, in a
     file if `cache` names one (memory-mapped, and used again as long as the JSONL has
-    the same size and time of change). Blank lines are no rows.
+    the same size and time of change). Blank lines are no rows. A row without an id has
+    the one that `read` gives it; the first such row costs another reading of the file.
 
     Args:
       path: an uncompressed JSONL file of records.
@@ -45,6 +46,7 @@ class JsonlIndex:
                 f"{path}: expected an unpacked file, for reading by number"
             )
         self._offsets = self._scanned() if cache is None else self._cached(cache)
+        self._lines: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self._offsets) - 2  # the first two numbers are the file's stamp
@@ -69,11 +71,29 @@ class JsonlIndex:
 
         try:
             value = as_dict(parsed(line.removeprefix(b"\xef\xbb\xbf")), "")
-            return record_of({k: v for k, v in value.items() if k in KNOWN})
+            known = {k: v for k, v in value.items() if k in KNOWN}
+            return record_of(known, "" if "id" in known else self._name(row))
         except (RowError, ValidationError) as error:
             error = told(error) if isinstance(error, ValidationError) else error
             place = f"{self.path}: row {row} (byte {at})"
             raise InputError(f"{place}: {error}") from error
+
+    def _name(self, row: int) -> str:
+        if self._lines is None:
+            self._lines = self._numbered()
+        return Row(str(self.path), int(self._lines[row]), None).name
+
+    def _numbered(self) -> np.ndarray:
+        """The line, counted from 1, on which each row stands."""
+        offsets = self._offsets[2:]
+        lines = np.ones(len(offsets), np.int64)
+        at, seen = 0, 0
+        while block := os.pread(self._file.fileno(), BLOCK, at):
+            ends = at + np.flatnonzero(np.frombuffer(block, np.uint8) == 10)
+            here = slice(*np.searchsorted(offsets, [at, at + len(block)]))
+            lines[here] += seen + np.searchsorted(ends, offsets[here])
+            at, seen = at + len(block), seen + len(ends)
+        return lines
 
     def _stamp(self) -> list[int]:
         status = os.fstat(self._file.fileno())

@@ -43,7 +43,7 @@ def array_rows(path: str | pathlib.Path, intake: Intake) -> Iterator[Row]:
     text = _whole(path)
     decoder = json.JSONDecoder(**STRICT)
     at, line = text.index("[") + 1, 1
-    counted = 0
+    counted, before, nth = 0, 0, 1
     while True:
         at = BETWEEN.match(text, at).end()
         line += text.count("\n", counted, at)
@@ -51,6 +51,7 @@ def array_rows(path: str | pathlib.Path, intake: Intake) -> Iterator[Row]:
         if text.startswith("]", at):
             return
         intake.rows += 1
+        nth, before = (nth + 1 if line == before else 1), line
         try:
             value, end = decoder.raw_decode(text, at)
             no_lone_surrogate(value)
@@ -62,7 +63,7 @@ def array_rows(path: str | pathlib.Path, intake: Intake) -> Iterator[Row]:
             intake.reject(Row(name, line, None), RowError("", why))
             return
         raw = text[at : min(end, at + 10_000)].encode("utf-8", "backslashreplace")
-        yield Row(name, line, value, raw)
+        yield Row(name, line, value, raw, nth)
         at = end
 
 

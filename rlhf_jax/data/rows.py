@@ -42,16 +42,22 @@ class Row:
     line: int
     value: Any
     raw: bytes = b""
+    nth: int = 1  # of the rows that begin on this line, which one
 
     @property
     def name(self) -> str:
-        """An id for rows that bring none: file name and line."""
-        return f"{pathlib.PurePath(self.file).name}:{self.line}"
+        """An id for rows that bring none: file name and line.
+
+        >>> Row("data/a.json", 7, {}).name, Row("data/a.json", 7, {}, nth=2).name
+        ('a.json:7', 'a.json:7.2')
+        """
+        nth = f".{self.nth}" if self.nth > 1 else ""
+        return f"{pathlib.PurePath(self.file).name}:{self.line}{nth}"
 
     def text(self, key: str) -> str:
         """The text under a key, which must be there."""
         if key not in self.value:
-            raise RowError(key, "missing")
+            raise RowError(key, "missing, expected text")
         return as_text(self.value[key], key)
 
     def optional_text(self, key: str) -> str | None:

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record
-from rlhf_jax.data.tokenizers import train_bpe
+from rlhf_jax.data.tokenizers import ByteTokenizer, train_bpe
 from rlhf_jax.errors import InputError
 from rlhf_jax.simulation.candidates import candidates, write_response
 from rlhf_jax.simulation.corpus import corpus
@@ -168,17 +168,24 @@ def write(
 
     Returns:
       Set name -> its file `<name>.jsonl`, and "tokenizer" -> its directory.
+
+    Raises:
+      InputError: an unknown set or an impossible `vocab_size`; nothing is written.
     """
+    least = ByteTokenizer.vocab_size
+    if vocab_size < least:
+        raise InputError(f"vocab_size: expected at least {least}, got {vocab_size}")
+    sets = simulate(seed, sizes)
+    tokenizer = train_tokenizer(sets, vocab_size)
     folder = pathlib.Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    sets = simulate(seed, sizes)
     paths = {}
     for name, records in sets.items():
         paths[name] = folder / f"{name}.jsonl"
         rows = (record.model_dump_json(exclude_none=True) for record in records)
         paths[name].write_text("".join(row + "\n" for row in rows), encoding="utf-8")
     paths["tokenizer"] = folder / "tokenizer"
-    train_tokenizer(sets, vocab_size).save(paths["tokenizer"])
+    tokenizer.save(paths["tokenizer"])
     return paths
 
 

@@ -1,5 +1,6 @@
 """Bad rows: what goes in, what is said, exit code 2, nothing half-written."""
 
+import csv
 import gzip
 import json
 
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_jax.cli import main
-from rlhf_jax.data import Ranking, rows
+from rlhf_jax.data import Demonstration, Prompt, Ranking, Text, rows
 from rlhf_jax.data.readers import FORMATS, read
+from rlhf_jax.data.readers.formats import REQUIRED
 from rlhf_jax.data.rows import Intake
 from rlhf_jax.errors import InputError
 
@@ -22,9 +24,18 @@ def row(**fields) -> bytes:
 
 
 BAD = {
-    "D1 missing field": (row(ranks="absent"), "ranks: missing"),
-    "D1 missing id": (row(id="absent"), "id: missing"),
-    "D1 no kind": (b'{"id": "1"}', "prompt: missing"),
+    "D1 missing field": (
+        row(ranks="absent"),
+        "ranks: missing, expected a list of whole numbers, one per response",
+    ),
+    "D1 no prompt": (row(prompt="absent"), "prompt: missing, expected a string"),
+    "D1 no prompt nor id": (
+        row(id="absent", prompt="absent", ranks=3),
+        "prompt: missing, expected a string; ranks: expected a valid list",
+    ),
+    "D1 many problems": (row(responses=[1] * 7), "; and 3 more"),
+    "D1 no kind": (b'{"id": "1"}', "prompt: missing, expected a string"),
+    "D1 null id": (row(id=None), "id: expected a valid string"),
     "D2 prompt int": (row(prompt=3), "prompt: expected a valid string"),
     "D2 ranks string": (row(ranks="1,2,3"), "ranks: expected a valid list"),
     "D2 ranks float": (row(ranks=[1.0, 2.0, 3.0]), "ranks.0: expected a valid integer"),
@@ -40,7 +51,10 @@ BAD = {
     "D6 Infinity": (b'{"id": "1", "x": -Infinity}', "-Infinity is no JSON number"),
     "D6 overflow": (b'{"id": "1", "x": 1e999}', "expected a finite number, got 1e999"),
     "D8 lengths": (row(ranks=[1, 2]), "ranks: expected 3 entries, one per response"),
-    "D9 K=1": (row(responses=["a"], ranks=[1]), "responses: "),
+    "D9 K=1": (
+        row(responses=["a"], ranks=[1]),
+        "responses: expected at least 2, got 1",
+    ),
     "D9 K=10": (
         row(responses=list("abcdefghij"), ranks=list(range(1, 11))),
         "responses: expected at most 9, got K = 10 (--max-k)",
@@ -67,6 +81,17 @@ def test_a_bad_row_is_told_by_file_line_and_field(name, tmp_path, capsys):
     assert f"{path}:2: " in said and why in said
     assert "Traceback" not in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.jsonl"]
+
+
+def test_every_field_that_must_be_there_has_words_for_when_it_is_not():
+    kinds = (Demonstration, Prompt, Ranking, Text)
+    needed = {
+        name
+        for kind in kinds
+        for name, field in kind.model_fields.items()
+        if field.is_required()
+    }
+    assert needed == set(REQUIRED)
 
 
 def test_quarantine_keeps_the_bad_row_with_its_reason(tmp_path):
@@ -237,6 +262,31 @@ def test_no_file_ends_in_a_traceback(format, data, tmp_path_factory):
         assert str(path) in str(error)
         return
     assert len(made) == intake.records
+    for record in made:
+        assert type(record).model_validate_json(record.model_dump_json()) == record
+
+
+cells = st.sampled_from(["", "a", "1", "[1, 2]", '["a", "b"]', "{}", "'=", "1e999"])
+columns = st.sampled_from(
+    "id prompt response responses ranks responses_1 responses_2 ranks_1 ranks_2 text "
+    "likert flags flags_1 meta seconds chosen rejected completion label colour".split()
+)
+
+
+@given(
+    st.lists(columns, min_size=1, max_size=6, unique=True),
+    st.lists(st.lists(cells | st.text(max_size=4), min_size=6, max_size=6), max_size=4),
+)
+def test_no_table_ends_in_a_traceback(tmp_path_factory, header, table):
+    path = tmp_path_factory.getbasetemp() / "fuzz.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *(cells[: len(header)] for cells in table)])
+    intake = Intake("skip")
+    try:
+        made = list(read(path, intake=intake))
+    except InputError as error:
+        assert str(path) in str(error)
+        return
     for record in made:
         assert type(record).model_validate_json(record.model_dump_json()) == record
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rlhf_jax.data import Prompt, index
 from rlhf_jax.data.index import JsonlIndex
+from rlhf_jax.data.readers import read
 from rlhf_jax.data.writers import write_jsonl
 from rlhf_jax.errors import InputError
 
@@ -25,6 +26,22 @@ def test_every_row_is_found_by_its_number(tmp_path, rows):
     assert found[-1] == rows[-1]
     with pytest.raises(IndexError):
         found[200]
+
+
+@given(
+    st.lists(st.sampled_from(["", " ", '{"prompt":"é","kind":"plain"}']), min_size=1),
+    st.integers(1, 60),
+)
+def test_a_row_without_an_id_has_that_of_the_reader(tmp_path_factory, lines, block):
+    path = tmp_path_factory.getbasetemp() / "unnamed.jsonl"
+    lines = [*lines, '{"id":"1","prompt":"p"}', '{"prompt":"q"}']
+    path.write_text("\n".join(lines), encoding="utf-8")
+    before, index.BLOCK = index.BLOCK, block
+    try:
+        assert list(JsonlIndex(path)) == list(read(path, "jsonl"))
+        assert JsonlIndex(path)[-1].id == f"unnamed.jsonl:{len(lines)}"
+    finally:
+        index.BLOCK = before
 
 
 LINES = st.sampled_from([b"", b"  ", b"\r", b'{"id":"1","prompt":"p"}'])

@@ -5,8 +5,11 @@ import json
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlhf_jax.data import Demonstration, Prompt, Ranking, Text
+from rlhf_jax.data.hygiene import split_by_user, split_leaks
 from rlhf_jax.data.readers import detect_format, read
 from rlhf_jax.data.readers.comparisons import shared_words
 from rlhf_jax.data.readers.dialogues import transcript
@@ -291,6 +294,145 @@ def test_the_format_is_found_by_name_and_first_row(tmp_path):
     assert detect_format(path) == "jsonl"
 
 
+OWN = [
+    ({"prompt": "p", "response": "r"}, Demonstration),
+    ({"prompt": "p", "responses": ["a", "b"], "ranks": [2, 1]}, Ranking),
+    ({"prompt": "p"}, Prompt),
+    ({"prompt": "p", "user": "u"}, Prompt),
+    ({"text": "t"}, Text),
+]
+
+
+@pytest.mark.parametrize("format", ["auto", "jsonl"])
+@pytest.mark.parametrize(("row", "kind"), OWN)
+def test_a_record_without_an_id_has_its_file_and_line(read_rows, row, kind, format):
+    first, second = read_rows(row, row, format=format)
+    assert type(first) is kind and first.id == "rows.jsonl:1"
+    assert second == first.model_copy(update={"id": "rows.jsonl:2"})
+    assert {name: getattr(first, name) for name in row} == row
+    (named,) = read_rows({**row, "id": "x"}, format="jsonl")
+    assert named.id == "x"
+
+
+def test_a_response_among_prompts_is_not_lost(read_rows):
+    rows = read_rows({"prompt": "p"}, OWN[0][0], OWN[1][0] | {"label": 1})
+    assert [type(row) for row in rows] == [Prompt, Demonstration, Ranking]
+
+
+def test_rankings_of_a_prompt_without_ids_are_of_one_split(read_rows):
+    rows = read_rows(
+        *(
+            {"prompt": text, "responses": ["a", str(i)], "ranks": [1, 2]}
+            for i in range(40)
+            for text in (f"Prompt {i % 8}", f"prompt  {i % 8} ")
+        )
+    )
+    assert len({row.id for row in rows}) == 80
+    assert split_leaks(split_by_user(rows, valid=0.3, test=0.3).records) == []
+    (held,) = read_rows(OWN[1][0] | {"user": "u"})
+    assert held.split_key == "u"
+
+
+TABLES = [
+    ("prompt,response", "p,r", Demonstration(id="t:2", prompt="p", response="r")),
+    ("response,prompt", "r,p", Demonstration(id="t:2", prompt="p", response="r")),
+    (
+        "prompt,responses,ranks",
+        'p,"[""a"", """", ""c""]","[1, 2, 2]"',
+        Ranking(id="t:2", prompt="p", responses=["a", "", "c"], ranks=[1, 2, 2]),
+    ),
+    (
+        "ranks_1,ranks_2,prompt,responses_2,responses_1",
+        "1,2,p,b,a",
+        Ranking(id="t:2", prompt="p", responses=["a", "b"], ranks=[1, 2]),
+    ),
+    ("prompt,user,split", "p,u,test", Prompt(id="t:2", prompt="p", user="u",
+                                             split="test")),
+    ("id,prompt", ",p", Prompt(id="t:2", prompt="p")),
+    ("prompt", "p", Prompt(id="t:2", prompt="p")),
+    ("prompt,subset", "p,qa", Prompt(id="t:2", prompt="p", use_case="qa")),
+    ("text", "words", Text(id="t:2", text="words")),
+    ("prompt,completion", "p,r", Demonstration(id="t:2", prompt="p", response="r")),
+    (
+        "id,prompt,chosen,rejected",
+        "1,p,a,b",
+        Ranking(id="1", prompt="p", responses=["a", "b"], ranks=[1, 2]),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize(("header", "cells", "expected"), TABLES)
+def test_the_columns_of_a_table_tell_its_records(
+    tmp_path, header, cells, expected, suffix
+):
+    path = tmp_path / f"t.{suffix}"
+    table = list(csv.reader([header + ",colour", cells + ",red"]))
+    with open(path, "w", newline="") as file:
+        if suffix == "csv":
+            csv.writer(file).writerows(table)
+        else:
+            file.write("".join("\t".join(row) + "\n" for row in table))
+    intake = Intake()
+    (found,) = read(path, intake=intake)
+    name = f"t.{suffix}:2" if expected.id == "t:2" else expected.id
+    assert found.model_copy(update={"group": None}) == expected.model_copy(
+        update={"id": name}
+    )
+    assert intake.first["unknown field 'colour'"] == f"{path}:2"
+    assert {name for name in intake.warnings if "unknown" in name} == {
+        "unknown field 'colour'"
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ("prompt,responses,ranks\np,a,1\n", "responses: expected a JSON list, got 'a'"),
+        ('id,prompt,ranks\n1,p,3\n', "ranks: expected a JSON list, got '3'"),
+        (
+            'prompt,responses,responses_1,ranks\np,"[""a""]",b,"[1, 2]"\n',
+            "responses: expected one cell or responses_1, ..., got both",
+        ),
+        (
+            'prompt,responses,ranks\np,"[""a"",""b"",""c""]","[1, 2]"\n',
+            "ranks: expected 3 entries, one per response, got 2",
+        ),
+        (
+            "prompt,responses_1,responses_2,responses_3,ranks_1,ranks_2,ranks_3\n"
+            "p,a,b,c,1,2,\n",
+            "ranks: expected 3 entries, one per response, got 2",
+        ),
+        (
+            "prompt,responses_1,responses_2,responses_3,ranks_1,ranks_2,ranks_3\n"
+            "p,a,b,,1,,2\n",
+            "ranks.1: expected a valid integer",
+        ),
+    ],
+)  # fmt: skip
+def test_a_table_whose_lists_do_not_fit_is_refused(tmp_path, table, why):
+    path = tmp_path / "a.csv"
+    path.write_text(table)
+    with pytest.raises(InputError) as caught:
+        list(read(path))
+    assert f"{path}:2: " in str(caught.value) and why in str(caught.value)
+
+
+@given(st.lists(st.sampled_from([" ", "\n", "\n\n"]), max_size=6))
+def test_ids_of_an_array_are_unique_however_it_is_laid_out(tmp_path_factory, gaps):
+    path = tmp_path_factory.getbasetemp() / "array.json"
+    rows = [json.dumps({"prompt": "p", "response": str(i)}) for i in range(7)]
+    between = [f",{gap}" for gap in [*gaps, *" " * 6][:6]]
+    text = "".join(x for pair in zip(rows, [*between, ""], strict=True) for x in pair)
+    path.write_text(f"[{text}]")
+    found = list(read(path))
+    assert [row.response for row in found] == list("0123456")
+    assert len({row.id for row in found}) == 7
+    lines = [1 + "".join(between[:i]).count("\n") for i in range(7)]
+    for row, line in zip(found, lines, strict=True):
+        assert row.id.split(".")[1] == f"json:{line}"
+
+
 def test_one_json_array_is_as_good_as_json_lines(tmp_path):
     rows = [
         {"instruction": f"Add {i}.", "input": "", "output": str(i)} for i in range(3)
@@ -344,6 +486,21 @@ def test_a_hub_dataset_is_read_by_name(monkeypatch):
     ]
     with pytest.raises(InputError, match="hf:nobody/set: no dataset"):
         list(read("hf:nobody/set"))
+
+
+class OwnHub:
+    """The same, with rows of ours."""
+
+    def load_dataset(self, name, config, *, split, streaming):
+        yield {"prompt": "p", "response": "r", "stars": 3, "user": None}
+
+
+def test_a_hub_dataset_may_have_our_columns_and_others(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", OwnHub())
+    intake = Intake()
+    (found,) = read("hf:owner/set", intake=intake)
+    assert found == Demonstration(id="set:1", prompt="p", response="r")
+    assert intake.first == {"unknown field 'stars'": "hf:owner/set:1"}
 
 
 def test_without_the_datasets_library_the_message_says_how_to_get_it(monkeypatch):

@@ -69,6 +69,17 @@ def test_files_hold_records_that_parse_back(tmp_path):
     assert utility(prompt, "Hello.").total == utility(prompt, "Hello.").total
 
 
+@pytest.mark.parametrize(
+    ("sizes", "vocab_size", "why"),
+    [(TINY, 257, "vocab_size: expected at least 258, got 257"),
+     ({"rows": 3}, 400, "unknown set 'rows'")],
+)  # fmt: skip
+def test_what_cannot_be_written_leaves_nothing(tmp_path, sizes, vocab_size, why):
+    with pytest.raises(InputError, match=why):
+        write(tmp_path / "new", 0, sizes, vocab_size=vocab_size)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_prompt_is_in_two_sets_or_twice_in_one(sets):
     texts = [row.prompt.lower() for name in ASKED for row in sets[name]]
     assert len(set(texts)) == len(texts)

@@ -38,6 +38,8 @@ class Format:
       group: puts rows together that make one record.
       keys: the fields by which a JSON row of this format is known.
       objects: every row must be an object.
+      uses: whether a field is used; others are left out and told as warnings. None:
+        `convert` takes the row as it is.
     """
 
     rows: RowReader
@@ -45,6 +47,7 @@ class Format:
     group: Callable[[Iterable[Row]], Iterator[Row]] = iter
     keys: frozenset[str] = frozenset()
     objects: bool = False
+    uses: Callable[[str], bool] | None = None
 
 
 def _json(convert, *keys: str, group=iter) -> Format:
@@ -53,7 +56,7 @@ def _json(convert, *keys: str, group=iter) -> Format:
 
 # A file is taken for the first format whose keys its first row has.
 FORMATS: dict[str, Format] = {
-    "jsonl": Format(own.own_rows, own.own_record),
+    "jsonl": Format(json_file_rows, own.own_record, uses=own.KNOWN.__contains__),
     "oasst": _json(trees.tree_rankings, "message_tree_id", "prompt"),
     "oasst-demonstrations": _json(trees.tree_demonstrations),
     "oasst-prompts": _json(trees.tree_prompts),
@@ -71,10 +74,10 @@ FORMATS: dict[str, Format] = {
     "lines": Format(documents.line_rows, documents.document),
     "gutenberg": Format(documents.file_rows, documents.book),
     "wikitext": Format(documents.article_rows, documents.document),
-    "csv": Format(tables.csv_rows, tables.table_record),
-    "csv-trl": Format(tables.csv_rows, trl.trl_record),
-    "tsv": Format(tables.tsv_rows, tables.table_record),
-    "tsv-trl": Format(tables.tsv_rows, trl.trl_record),
+    "csv": Format(tables.csv_rows, tables.table_record, uses=tables.is_known),
+    "csv-trl": Format(tables.csv_rows, trl.trl_record, uses=trl.KNOWN.__contains__),
+    "tsv": Format(tables.tsv_rows, tables.table_record, uses=tables.is_known),
+    "tsv-trl": Format(tables.tsv_rows, trl.trl_record, uses=trl.KNOWN.__contains__),
     "labelled": Format(
         tables.tsv_rows, comparisons.labelled, comparisons.labelled_groups
     ),
@@ -106,7 +109,10 @@ def read(
     intake = Intake() if intake is None else intake
     chosen = _format(path, format)
     before = intake.rows
-    for row in chosen.group(chosen.rows(path, intake)):
+    rows = chosen.rows(path, intake)
+    if chosen.uses is not None:
+        rows = _used_fields(rows, chosen.uses, intake)
+    for row in chosen.group(rows):
         try:
             if chosen.objects:
                 as_dict(row.value, "")
@@ -137,6 +143,18 @@ def _format(path: str | pathlib.Path, format: str) -> Format:
     return replace(chosen, rows=hub.hub_rows) if remote else chosen
 
 
+def _used_fields(
+    rows: Iterable[Row], uses: Callable[[str], bool], intake: Intake
+) -> Iterator[Row]:
+    """Rows without the fields that are not used; those are warnings."""
+    for row in rows:
+        if isinstance(row.value, dict):
+            for key in sorted(key for key in row.value if not uses(key)):
+                intake.warn(f"unknown field {key!r}", row.file, row.line)
+                del row.value[key]
+        yield row
+
+
 def _checked(record: Record, max_k: int) -> Record:
     if isinstance(record, Ranking) and len(record.responses) > max_k:
         raise RowError(
@@ -146,14 +164,37 @@ def _checked(record: Record, max_k: int) -> Record:
     return record
 
 
+# what is expected of the fields that a record cannot do without
+REQUIRED = {
+    "id": "a string",
+    "prompt": "a string",
+    "response": "a string",
+    "text": "a string",
+    "responses": "a list of strings",
+    "ranks": "a list of whole numbers, one per response",
+}
+SPELLED_OUT = 4  # problems of one row; of more there is only the number
+
+
 def told(error: ValidationError) -> RowError:
-    """The first problem that pydantic found, in our words."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    why = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        why = "missing"
-    elif first["type"] == "extra_forbidden":
+    """What pydantic found, in our words; the row's field is that of the first."""
+    found = error.errors(include_url=False, include_input=False)
+    first, *others = [_problem(item) for item in found[:SPELLED_OUT]]
+    why = "; ".join([first.why, *map(str, others)])
+    more = len(found) - SPELLED_OUT
+    return RowError(first.field, f"{why}; and {more} more" if more > 0 else why)
+
+
+def _problem(item: Any) -> RowError:
+    """One problem, as pydantic tells it, in our words."""
+    where = ".".join(str(part) for part in item["loc"])
+    why = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "missing":
+        why = f"missing, expected {REQUIRED[where]}"
+    elif item["type"] == "too_short":
+        least, got = item["ctx"]["min_length"], item["ctx"]["actual_length"]
+        why = f"expected at least {least}, got {got}"
+    elif item["type"] == "extra_forbidden":
         why = "unknown field"
     elif not where and ": " in why:  # our own validators name the field themselves
         where, why = why.split(": ", 1)
@@ -220,7 +261,10 @@ def _of_row(value: Any) -> str:
 
 
 def _of_table(first: Row | None, kind: str) -> str:
-    columns = set() if first is None else first.value.keys()
+    columns = set() if first is None else set(first.value)
     if {"sentence", "label"} <= columns:
         return "labelled" if kind == "tsv" else "labelled-csv"
-    return kind if "id" in columns else f"{kind}-trl"
+    if {"chosen", "rejected", "completion", "messages"} & columns:
+        return f"{kind}-trl"
+    ours = {name for name in columns if tables.is_known(name)} - trl.PLAIN
+    return kind if "id" in columns or ("prompt" in columns and ours) else f"{kind}-trl"

@@ -2,23 +2,19 @@
 
 from collections.abc import Iterator
 
-from rlhf_jax.data.json_arrays import json_file_rows
-from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
-from rlhf_jax.data.rows import Intake, Row, RowError, as_dict
+from rlhf_jax.data.records import (
+    Demonstration,
+    Prompt,
+    Ranking,
+    Record,
+    Text,
+    stable_id,
+)
+from rlhf_jax.data.rows import Row, RowError, as_dict
 
 KNOWN = {
     key for kind in (Demonstration, Prompt, Ranking, Text) for key in kind.model_fields
 }
-
-
-def own_rows(path, intake: Intake) -> Iterator[Row]:
-    """Rows of JSON without the fields that no record has; those are warnings."""
-    for row in json_file_rows(path, intake):
-        unknown = row.value.keys() - KNOWN if isinstance(row.value, dict) else ()
-        for key in sorted(unknown):
-            intake.warn(f"unknown field {key!r}", row.file, row.line)
-            del row.value[key]
-        yield row
 
 
 def own_record(row: Row) -> Iterator[Record]:
@@ -27,12 +23,26 @@ def own_record(row: Row) -> Iterator[Record]:
     Raises:
       RowError: no field tells the kind.
     """
-    yield record_of(as_dict(row.value, ""))
+    yield record_of(as_dict(row.value, ""), row.name)
 
 
-def record_of(value: dict) -> Record:
-    """The record of an object's fields."""
-    return kind_of(value).model_validate(value)
+def record_of(value: dict, name: str) -> Record:
+    """The record of an object's fields; `name` is the id of one that brings none.
+
+    Rankings of one prompt must not be torn apart by a split. Where they have no id, no
+    group and no user, nothing else holds them together, so the prompt is their group.
+    """
+    kind = kind_of(value)
+    prompt = value.get("prompt")
+    loose = {"id", "group", "user"}.isdisjoint(value)
+    if kind is Ranking and loose and isinstance(prompt, str):
+        value = {**value, "group": f"prompt/{_same(prompt)}"}
+    return kind.model_validate({"id": name, **value})
+
+
+def _same(prompt: str) -> str:
+    """A name that prompts share which differ in case or white space at most."""
+    return stable_id(" ".join(prompt.lower().split()))
 
 
 def kind_of(value: dict) -> type[Record]:
@@ -46,4 +56,6 @@ def kind_of(value: dict) -> type[Record]:
     ):
         if key in value:
             return kind
-    raise RowError("prompt", "missing (nor are there responses, response or text)")
+    raise RowError(
+        "prompt", "missing, expected a string (nor is there a response or text)"
+    )

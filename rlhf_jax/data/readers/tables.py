@@ -4,15 +4,17 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from rlhf_jax.data.readers.own import record_of
+from rlhf_jax.data.readers.own import KNOWN, record_of
 from rlhf_jax.data.records import Record
-from rlhf_jax.data.rows import Intake, Row, RowError, numbered_lines
+from rlhf_jax.data.rows import Intake, Row, RowError, numbered_lines, parsed
 from rlhf_jax.data.writers import FORMULA
 from rlhf_jax.errors import InputError
 
-LISTS = re.compile(r"^(responses|ranks|likert|flags|shown_order)_(\d+)$")
+LISTS = re.compile(r"^(responses|ranks|likert|flags|shown_order)_(\d{1,4})$")
 NUMBERS = {"ranks", "likert", "shown_order"}
+WHOLE = {"responses", *NUMBERS, "flags"}  # lists that may also stand in one cell
 
 
 def csv_rows(path, intake: Intake) -> Iterator[Row]:
@@ -73,33 +75,61 @@ def _text_lines(path, intake: Intake) -> Iterator[str]:
 
 
 def table_record(row: Row) -> Iterator[Record]:
-    """A row of `writers.write_csv`: numbered columns are lists, empty cells absent."""
+    """A row of a table: empty cells are absent.
+
+    A list stands in numbered columns (`responses_1`, `responses_2`, ...), as
+    `writers.write_csv` writes it, or as JSON in one cell (`responses`).
+    """
     value: dict = {}
+    numbered: dict[str, list[tuple[int, Any]]] = {}
     for column, cell in row.value.items():
-        if cell == "" and not column.startswith("responses_"):
+        place = LISTS.match(column)
+        if place:
+            name, number = place[1], int(place[2])
+            item = None if cell == "" and name != "responses" else _cell(name, cell)
+            numbered.setdefault(name, []).append((number, item))
+        elif cell == "":
             continue
-        numbered = LISTS.match(column)
-        if numbered:
-            value.setdefault(numbered[1], []).append(_cell(numbered[1], cell))
+        elif column in WHOLE:
+            value[column] = _json(column, cell, "a JSON list", list)
         else:
             value[column] = _cell(column, cell)
-    # An empty cell may be an empty response or none at all: the ranks tell.
-    responses = value.pop("responses", [])
-    if "ranks" in value:
-        value["responses"] = responses[: len(value["ranks"])]
-    elif any(responses):
-        value["responses"] = responses
-    yield record_of(value)
+    lists = {
+        name: [item for _, item in sorted(found, key=lambda pair: pair[0])]
+        for name, found in numbered.items()
+    }
+    for name in sorted(lists):  # ranks before responses
+        # An empty cell may be an empty response or none at all: the ranks tell.
+        places = len(value.get("ranks", [])) if name == "responses" else 0
+        found = lists[name]
+        while len(found) > places and found[-1] in (None, ""):
+            found.pop()
+        if found and name in value:
+            raise RowError(name, f"expected one cell or {name}_1, ..., got both")
+        if found:
+            value[name] = found
+    yield record_of(value, row.name)
+
+
+def is_known(column: str) -> bool:
+    """Whether a table of records may have this column."""
+    return column in KNOWN or LISTS.match(column) is not None
 
 
 def _cell(column: str, cell: str):
-    if column in NUMBERS or column in {"seconds", "meta", "flags"}:
-        try:
-            return json.loads(cell)
-        except (ValueError, RecursionError) as error:
-            expected = (
-                "a number" if column in NUMBERS or column == "seconds" else "JSON"
-            )
-            raise RowError(column, f"expected {expected}, got {cell[:40]!r}") from error
+    if column in NUMBERS or column == "seconds":
+        return _json(column, cell, "a number", int | float)
+    if column in {"meta", "flags"}:
+        return _json(column, cell, "a JSON object", dict)
     quoted = cell.startswith("'") and cell[1:].startswith(FORMULA)
     return cell[1:] if quoted else cell
+
+
+def _json(column: str, cell: str, expected: str, kind):
+    try:
+        value = parsed(cell.encode("utf-8"))
+    except RowError as error:
+        raise RowError(column, f"expected {expected}, got {cell[:40]!r}") from error
+    if not isinstance(value, kind):
+        raise RowError(column, f"expected {expected}, got {cell[:40]!r}")
+    return value

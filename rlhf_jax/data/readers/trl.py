@@ -7,15 +7,24 @@ rejected, or chosen + rejected with the prompt inside; text.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from rlhf_jax.data.readers import own
 from rlhf_jax.data.readers.dialogues import messages_of, transcript
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
 from rlhf_jax.data.rows import Row, RowError, as_dict, as_list
 
 PAIRS = "pairs of one ranking"  # the key under which `grouped_rows` joins rows
+PLAIN = {"prompt", "text", "source"}  # the fields that our records have too
+ANSWERS = {"response", "responses", "ranks"}  # and TRL's types have not
+KNOWN = PLAIN | ANSWERS | {"id", "subset", "completion", "label", "messages"}
+KNOWN |= {"chosen", "rejected", "ranking"}
+SAID = "text or a list of messages"
 
 
 def trl_record(row: Row) -> Iterator[Record]:
-    """The record of one row, whichever of TRL's types it has."""
+    """The record of one row, whichever of TRL's types it has.
+
+    A row of ours among them, told by its response or ranks, is read as one.
+    """
     value = as_dict(row.value, "")
     if PAIRS in value:
         yield _merged(row)
@@ -25,13 +34,19 @@ def trl_record(row: Row) -> Iterator[Record]:
         yield _spoken(row, messages_of(value["messages"], "messages"))
     elif "completion" in value:
         yield from _completion(row)
+    elif isinstance(value.get("prompt"), str) and ANSWERS & value.keys():
+        kept = {key: value[key] for key in value if key in own.KNOWN}
+        yield own.record_of(kept, row.name)
     elif "prompt" in value:
         prompt, meta = _prompt(value["prompt"])
         yield Prompt(prompt=prompt, meta=meta, **_origin(row))
     elif "text" in value:
         yield Text(text=row.text("text"), **_origin(row))
     else:
-        raise RowError("prompt", "missing (nor are there messages, chosen or text)")
+        raise RowError(
+            "prompt",
+            f"missing, expected {SAID} (nor is there any of messages, chosen, text)",
+        )
 
 
 def _origin(row: Row) -> dict[str, Any]:
@@ -56,7 +71,7 @@ def _prompt(value: Any) -> tuple[str, dict[str, Any]]:
 def _spoken_or_refused(value: Any, field: str) -> None:
     if not isinstance(value, list):
         got = type(value).__name__
-        raise RowError(field, f"expected text or a list of messages, got {got}")
+        raise RowError(field, f"expected {SAID}, got {got}")
 
 
 def _answer(value: Any, field: str) -> str:
@@ -91,7 +106,7 @@ def _spoken(row: Row, messages: list[dict[str, str]]) -> Record:
 def _completion(row: Row) -> Iterator[Demonstration]:
     """prompt + completion; where a `label` says that it is bad, no demonstration."""
     if "prompt" not in row.value:
-        raise RowError("prompt", "missing")
+        raise RowError("prompt", f"missing, expected {SAID}")
     prompt, meta = _prompt(row.value["prompt"])
     label = row.value.get("label", True)
     if not isinstance(label, bool):
@@ -104,7 +119,7 @@ def _completion(row: Row) -> Iterator[Demonstration]:
 def _pair(row: Row) -> Ranking:
     for key in ("chosen", "rejected"):
         if key not in row.value:
-            raise RowError(key, "missing")
+            raise RowError(key, f"missing, expected {SAID}")
     chosen, rejected = row.value["chosen"], row.value["rejected"]
     if "prompt" in row.value:
         prompt, meta = _prompt(row.value["prompt"])
