@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rlhf_jax.errors import InputError
 
@@ -14,7 +14,7 @@ it stands. At the `>` prompt: /new forgets the conversation, /quit (or Ctrl-D) e
 Without a terminal, all of stdin is one prompt and stdout gets the answer alone.
 
   rlhf-jax chat runs/ppo
-  rlhf-jax chat runs/ppo --samples 4 --reward runs/rm
+  rlhf-jax chat runs/ppo --samples 4 --reward runs/reward
   echo "Once upon a time" | rlhf-jax chat MODEL_DIR --temperature 0
 """
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    add("model", metavar="DIR", help="model directory, or a name on the hub")
+    add("model", metavar="DIR", help="of a stage or a model, or a name on the hub")
     add("--reward", metavar="DIR", help="reward model whose scores are shown")
     add("--samples", type=int, default=1, help="answers per prompt")
     add("--prompt", help="answer this and end")
@@ -54,15 +54,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def prompts(given: str | None) -> Iterator[str]:
-    """What is asked: the flag's text, the terminal's lines, or the whole of stdin."""
+    """What is asked: the flag's text, the terminal's lines, or the whole of stdin.
+
+    Raises:
+      InputError: it is not UTF-8.
+    """
     if given is not None:
-        yield given
+        yield _utf8(lambda: given, "--prompt")
     elif not sys.stdin.isatty():
-        yield sys.stdin.read().removesuffix("\n")
+        yield _utf8(sys.stdin.read, "stdin").removesuffix("\n")
     else:
         while True:
             try:
-                line = input("> ")
+                line = _utf8(lambda: input("> "), "stdin")
             except EOFError:
                 print()
                 return
@@ -72,14 +76,23 @@ def prompts(given: str | None) -> Iterator[str]:
                 yield line.strip() if line.strip() == "/new" else line
 
 
+def _utf8(read: Callable[[], str], where: str) -> str:
+    try:
+        text = read()
+        text.encode()  # some surroundings let bytes through as lone surrogates
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        place = f"found other bytes at position {error.start}"
+        raise InputError(f"{where}: expected UTF-8 text, {place}") from error
+    return text
+
+
 class Chat:
     """A model, how it is sampled, and what was said so far."""
 
     def __init__(self, args: argparse.Namespace):
-        from rlhf_jax.models import LanguageModel
         from rlhf_jax.sampling import SamplingSpec, decoding_params
 
-        loaded = _loaded(args.model, LanguageModel, "a policy", args.dtype)
+        loaded = _policy(args.model, args.dtype)
         self.args, self.tokenizer, self.model = args, loaded.tokenizer, loaded.model
         self.spec = SamplingSpec(
             args.max_new_tokens,
@@ -221,20 +234,20 @@ def _show(texts: list[str], scores, *, streamed: bool) -> None:
     console.print(Columns(boxes, padding=(0, 0)))
 
 
-def _loaded(name: str, kind: type, wanted: str, dtype: str | None):
-    from rlhf_jax.stages.hand_over import load_model
+def _policy(name: str, dtype: str | None):
+    from rlhf_jax.cli.loading import load_named
+    from rlhf_jax.models import LanguageModel
 
-    loaded = load_model(name, dtype=dtype)
-    if not isinstance(loaded.model, kind):
-        found = type(loaded.model).__name__
-        raise InputError(f"{name}: holds a {found}, expected {wanted}")
+    loaded = load_named(name, dtype=dtype)
+    if not isinstance(loaded.model, LanguageModel):
+        kind = type(loaded.model).__name__
+        raise InputError(f"{name}: holds {kind}, expected a policy")
     return loaded
 
 
 def _reward(name: str):
     """(prompts, responses) -> scores, by texts: its tokenizer may be another one."""
-    from rlhf_jax.evaluation.rewards import model_reward
-    from rlhf_jax.models import ScalarModel
+    from rlhf_jax.cli.loading import load_named
+    from rlhf_jax.evaluation.rewards import load_reward
 
-    loaded = _loaded(name, ScalarModel, "a reward model", None)
-    return model_reward(loaded.model, loaded.params, loaded.tokenizer)
+    return load_reward(name, load=load_named)

@@ -1,11 +1,21 @@
 """`rlhf-jax eval`: the paper's tables from checkpoints or from released outputs."""
 
 import argparse
+import pathlib
 import sys
 
 from rlhf_jax.errors import InputError
 
 HELP = "evaluate checkpoints, or score outputs that exist already"
+
+# evaluations that take no other --suite beside them
+_ALONE = {
+    "preference": "win rate against --baseline by --judge",
+    "reward-model": "accuracy, calibration, length; --data RANKINGS",
+    "labels": "Likert, flags, win rates by people; --data RANKINGS",
+    "hallucination": "rate per policy by people; --data LABELS",
+    "overoptimization": "reward against KL with fits; --data POINTS",
+}
 
 _EXAMPLES = """\
 examples:
@@ -13,7 +23,7 @@ examples:
   rlhf-jax eval MODEL_DIR --suite winogender --suite crows_pairs --data DATA_DIR
   rlhf-jax eval sft=runs/sft ppo=runs/ppo --suite preference --judge labelers \\
       --baseline sft
-  rlhf-jax eval runs/rm --suite reward-model --data held_out_rankings.jsonl
+  rlhf-jax eval runs/reward --suite reward-model --data held_out_rankings.jsonl
   rlhf-jax eval --samples squadv2_samples.csv.gz --suite squad
 """
 
@@ -53,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < (0 if name == "shots" else 1):
             raise InputError(f"--{name.replace('_', '-')}: {value} is too small")
+    _require_folder(args.out)
     special = {
         "preference": _preference,
         "reward-model": _reward_model,
@@ -67,19 +78,23 @@ def run(args: argparse.Namespace) -> int:
     return _suites(args)
 
 
+def _require_folder(out: str | None) -> None:
+    """Refuses, before anything is evaluated, what cannot become a folder."""
+    if out is None:
+        return
+    path = pathlib.Path(out)
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise InputError(f"--out {out}: {there} is a file, expected a folder")
+
+
 def _print_suites() -> int:
     from rlhf_jax.evaluation.suites import GROUPS, SUITES
     from rlhf_jax.reports import Table, print_table
 
     rows = [[name, suite.summary] for name, suite in SUITES.items()]
     rows += [[name, ", ".join(members)] for name, members in GROUPS.items()]
-    rows += [
-        ["preference", "win rate against --baseline by --judge"],
-        ["reward-model", "accuracy, calibration, length; --data RANKINGS"],
-        ["labels", "Likert, flags, win rates by people; --data RANKINGS"],
-        ["hallucination", "rate per policy by people; --data LABELS"],
-        ["overoptimization", "reward against KL with fits; --data POINTS"],
-    ]
+    rows += [[name, summary] for name, summary in _ALONE.items()]
     print_table(Table(["suite", "what it measures"], rows))
     return 0
 
@@ -109,11 +124,14 @@ def _samples(args) -> int:
 
     if len(args.suite) != 1 or args.checkpoints:
         raise InputError("--samples takes one --suite and no checkpoint")
-    scores = score_samples(args.samples, args.suite[0])
+    scores = score_samples(
+        args.samples, args.suite[0], limit=args.limit, seed=args.seed
+    )
     return _finish(args, f"{args.suite[0]}: {args.samples}", scores)
 
 
 def _policies(args, *, stop_at_newline: bool):
+    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.policy import load_policy
     from rlhf_jax.evaluation.runs import named_checkpoints
 
@@ -123,6 +141,7 @@ def _policies(args, *, stop_at_newline: bool):
         load_policy(
             directory,
             name,
+            load=load_named,
             max_new_tokens=args.max_new_tokens,
             batch_size=args.batch_size,
             stop_at_newline=stop_at_newline,
@@ -139,10 +158,11 @@ def _prompts(args):
 
 
 def _continuity(directory: str):
+    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.policy import load_policy
     from rlhf_jax.evaluation.toxicity import continuity_scorer
 
-    return continuity_scorer(load_policy(directory).logprobs)
+    return continuity_scorer(load_policy(directory, load=load_named).logprobs)
 
 
 def _data(args) -> str:
@@ -214,7 +234,7 @@ def _suites(args) -> int:
     from rlhf_jax.evaluation.runs import run_suites, scorer_named
     from rlhf_jax.evaluation.suites import Settings, suite_names
 
-    names = suite_names(args.suite)
+    names = suite_names(args.suite, alone=_ALONE)
     asks = {"world-gold", "world-hallucination"} & set(names)
     settings = Settings(
         data=args.data,
@@ -243,11 +263,12 @@ def _suites(args) -> int:
 
 
 def _preference(args) -> int:
+    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.preference import preference_score, preference_summary
     from rlhf_jax.evaluation.runs import judge_named, preference_results
     from rlhf_jax.reports import Section, interval_rows, print_table, win_rate_bars
 
-    judge = judge_named(args.judge, seed=args.seed)
+    judge = judge_named(args.judge, seed=args.seed, load=load_named)
     policies = _policies(args, stop_at_newline=False)
     found = preference_results(policies, _prompts(args), args.baseline, judge)
     summaries = {name: preference_summary(one) for name, one in found.items()}
@@ -264,6 +285,7 @@ def _preference(args) -> int:
 
 
 def _reward_model(args) -> int:
+    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation import reward_model as rm
     from rlhf_jax.evaluation.rewards import load_reward
     from rlhf_jax.evaluation.runs import named_checkpoints, read_rankings
@@ -272,7 +294,7 @@ def _reward_model(args) -> int:
     rankings = read_rankings(_data(args))[: args.limit]
     scores, sections = {}, []
     for name, directory in named_checkpoints(args.checkpoints).items():
-        reward = load_reward(directory, batch_size=args.batch_size)
+        reward = load_reward(directory, load=load_named, batch_size=args.batch_size)
         rewards = rm.score_rankings(reward, rankings)
         pairs = rm.pairs_of(rankings, rewards)
         gaps = rm.accuracy_by_rank_gap(pairs)

@@ -1,14 +1,19 @@
 """`rlhf-jax inspect`: the parameters of a checkpoint, leaf by leaf."""
 
 import argparse
+import dataclasses
 import math
+import pathlib
+from typing import Any
+
+from rlhf_jax.errors import InputError
 
 HELP = "list a model's parameters: path, shape, dtype, count, sharding"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
-    parser.add_argument("model", help="a directory with config.json, or a hub name")
+    parser.add_argument("model", help="directory of a stage or a model, or a hub name")
     parser.add_argument("--dtype", help="of the parameters once read (float32)")
     parser.add_argument(
         "--mesh",
@@ -24,7 +29,7 @@ def run(args: argparse.Namespace) -> int | None:
     """Prints one row per leaf and the total."""
     import jax
 
-    from rlhf_jax.models import leaf_paths, load_pretrained, pretrained_shapes
+    from rlhf_jax.models import leaf_paths
     from rlhf_jax.parallel import make_mesh, parse_mesh, shardings
 
     sizes = parse_mesh(args.mesh)
@@ -33,22 +38,57 @@ def run(args: argparse.Namespace) -> int | None:
         mesh = make_mesh(**sizes, devices=jax.devices()[:count])
     else:
         mesh = make_mesh(**sizes)
-    if args.read:
-        load_pretrained(args.model, dtype=args.dtype)
-    found = pretrained_shapes(args.model, dtype=args.dtype)
-    places = leaf_paths(shardings(found.params, mesh))
+    told, params, members = _described(args.model, args.dtype, read=args.read)
+    places = leaf_paths(shardings(params, mesh))
     rows = [
         (path, str(list(leaf.shape)), str(leaf.dtype), f"{leaf.size:,}")
         + (str(places[path].spec),)
-        for path, leaf in leaf_paths(found.params).items()
+        for path, leaf in leaf_paths(params).items()
     ]
-    print(f"{args.model}: {found.family}, {found.kind}, {found.config}\n")
+    print(f"{args.model}: {told}\n")
     _print_table([("path", "shape", "dtype", "count", "sharding"), *rows])
-    leaves = jax.tree.leaves(found.params)
+    leaves = jax.tree.leaves(params)
     total = sum(leaf.size for leaf in leaves)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    print(f"\n{total:,} parameters, {size / 2**20:,.1f} MiB")
+    each = f" in each of {members} members" if members > 1 else ""
+    print(f"\n{total:,} parameters, {size / 2**20:,.1f} MiB{each}")
     return None
+
+
+def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, int]:
+    """(what it is, shapes of the parameters, how many models of these shapes)."""
+    from rlhf_jax.cli.loading import load_named
+    from rlhf_jax.models import (
+        ScalarModel,
+        abstract_params,
+        load_pretrained,
+        pretrained_shapes,
+    )
+    from rlhf_jax.stages import ensemble, hand_over
+
+    path = pathlib.Path(hand_over.model_directory(name))
+    if (path / hand_over.ENSEMBLE).is_file():
+        loaded = load_named(name, dtype=dtype)
+        first = ensemble.first_member(loaded)
+        members = loaded.meta["members"]
+        told = f"ensemble of {members}, scalar, {first.model.config}"
+        return told, first.params, members
+    if (path / "model.json").is_file():
+        model, meta = hand_over.read_description(path)
+        if dtype is not None:
+            config = dataclasses.replace(model.config, dtype=dtype)
+            model = type(model)(config)
+        if read:
+            load_named(name, dtype=dtype)
+        kind = "scalar" if isinstance(model, ScalarModel) else "lm"
+        told = f"{meta.get('stage', 'model.json')}, {kind}, {model.config}"
+        return told, abstract_params(model, dtype or "float32"), 1
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise InputError(f"{name}: neither model.json nor config.json is there")
+    if read:
+        load_pretrained(name, dtype=dtype)
+    found = pretrained_shapes(name, dtype=dtype)
+    return f"{found.family}, {found.kind}, {found.config}", found.params, 1
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:

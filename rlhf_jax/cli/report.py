@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+from typing import Any
 
 from rlhf_jax.errors import InputError
 
@@ -16,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    if not make_reports(pathlib.Path(args.rundir)):
+    workdir = pathlib.Path(args.rundir)
+    if not workdir.is_dir():
+        raise InputError(f"{args.rundir}: no such directory, expected one of a run")
+    if not make_reports(workdir):
         raise InputError(f"{args.rundir}: no evaluate stage has finished here")
     return 0
 
@@ -24,25 +28,66 @@ def run(args: argparse.Namespace) -> int:
 def make_reports(workdir: pathlib.Path) -> int:
     """Reports of every finished evaluation under a run directory; how many.
 
-    What a changed setting set aside (`NAME.HASH`) is left as it was.
+    What a changed setting set aside (`NAME.HASH`) is left as it was, and so is what no
+    stage wrote, such as `rlhf-jax eval --out RUNDIR/NAME`.
+
+    Raises:
+      InputError: results that cannot be read, or that no stage wrote; all other reports
+        are written first.
     """
     from rlhf_jax.reports.tables import print_table
 
     found = sorted(workdir.glob("*/results.json"))
-    found = [path for path in found if "." not in path.parent.name]
+    found = [
+        path
+        for path in found
+        if "." not in path.parent.name and (path.parent / "stage.json").is_file()
+    ]
+    wrong = []
     for path in found:
-        results = json.loads(path.read_text())
-        write, table = _writer(results)
         target = workdir / f"{path.parent.name}.html"
-        write(path.parent, target, title=f"{workdir.name}: {path.parent.name}")
-        print_table(table(results))
+        try:
+            table = _write(path, target, f"{workdir.name}: {path.parent.name}")
+        except InputError as error:
+            wrong.append(str(error))
+            continue
+        print_table(table)
         print(f"report: {target}")
+    if wrong:
+        raise InputError("; ".join(wrong))
     return len(found)
 
 
-def _writer(results: dict):
-    """(writer of the page, main table) of what a stage's results.json holds."""
-    kind = results.get("report", "evaluate")
+def _write(path: pathlib.Path, target: pathlib.Path, title: str):
+    """Writes the page of a results.json; its main table.
+
+    Raises:
+      InputError: it is damaged, or holds something else.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON: {error}") from error
+    kind = results.get("report", "evaluate") if isinstance(results, dict) else None
+    write, table = _writer(kind, path)
+    try:
+        main = table(results)
+        write(path.parent, target, title=title)
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # the pages read deep into the results: what is not there shows on the way
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{path}: expected the results of a stage of kind {kind!r}: {what}"
+        ) from error
+    return main
+
+
+def _writer(kind: Any, path: pathlib.Path):
+    """(writer of the page, main table) of a kind of results."""
     if kind == "judge":
         from rlhf_jax.reports.judge_report import judge_table, write_judge_report
 
@@ -51,6 +96,10 @@ def _writer(results: dict):
         from rlhf_jax.reports import baselines_report as baselines
 
         return baselines.write_baselines_report, baselines.accuracy_table
+    if kind != "evaluate":
+        raise InputError(
+            f"{path}: expected the results of an evaluate, judge or baselines stage"
+        )
     from rlhf_jax.reports.run_report import headline_table, write_run_report
 
     return write_run_report, headline_table

@@ -1,7 +1,7 @@
 """Lets lm-evaluation-harness run any of its tasks on a policy (extra `harness`).
 
 from lm_eval import simple_evaluate
-simple_evaluate(model=harness_model(load_policy("runs/ppo")), tasks=["arc_easy"])
+simple_evaluate(model=harness_model(load_policy("MODEL_DIR")), tasks=["arc_easy"])
 """
 
 import re

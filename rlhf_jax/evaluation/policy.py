@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.loading import Load, load_checkpoint
 from rlhf_jax.evaluation.model_functions import ModelFunctions
+from rlhf_jax.models import LanguageModel
 
 __all__ = ["Policy", "load_policy", "model_policy"]
 
@@ -80,27 +82,33 @@ def model_policy(
     )
 
 
-def load_policy(directory: str | os.PathLike, name: str | None = None, **options):
-    """The policy of a transformers-compatible directory or hub name.
+def load_policy(
+    directory: str | os.PathLike,
+    name: str | None = None,
+    *,
+    load: Load = load_checkpoint,
+    **options,
+) -> Policy:
+    """The policy of a directory or hub name.
 
     Args:
-      directory: what `load_pretrained` reads.
+      directory: what `load` reads.
       name: its column; the directory's name when None.
+      load: gives model, params and tokenizer; reads transformers-compatible ones
+        unless told otherwise, `stages.load_model` those of `rlhf-jax run` as well.
       options: as for `model_policy`.
 
     Raises:
       InputError: there is a reward or value model, not a language model.
     """
-    from rlhf_jax.data import load_tokenizer
-    from rlhf_jax.models import load_pretrained
-
-    found = load_pretrained(directory)
-    if found.kind != "lm":
-        raise InputError(f"{directory}: holds a {found.kind} model, expected a policy")
+    found = load(directory)
+    if not isinstance(found.model, LanguageModel):
+        kind = type(found.model).__name__
+        raise InputError(f"{directory}: holds {kind}, expected a policy")
     return model_policy(
         name or os.path.basename(os.path.normpath(directory)),
         found.model,
         found.params,
-        load_tokenizer(found.path),
+        found.tokenizer,
         **options,
     )

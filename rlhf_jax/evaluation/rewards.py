@@ -9,7 +9,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.loading import Load, load_checkpoint
 from rlhf_jax.evaluation.model_functions import padded
+from rlhf_jax.models import LanguageModel, last_values
 
 __all__ = ["load_reward", "model_reward"]
 
@@ -20,8 +22,9 @@ def model_reward(
     """The reward of prompt and response: the value at the response's end token.
 
     Args:
-      model: a `ScalarModel`.
-      params: its parameters.
+      model: a `ScalarModel`, or an ensemble (`stages.ensemble.Ensemble`): a `member`,
+        a `ScalarModel`, and `combined`, from scores [E,B] to scores [B].
+      params: its parameters; of an ensemble the members', stacked to [E, ...].
       tokenizer: text to ids; `end_token` closes every response.
       batch_size: rows at once.
 
@@ -57,27 +60,35 @@ def model_reward(
 
 @functools.cache
 def reward_program(model):
-    """The jitted (params, tokens [B,T], valid [B,T]) -> [B], the last valid value."""
-
-    from rlhf_jax.models import last_values
+    """The jitted (params, tokens [B,T], valid [B,T]) -> [B], the last valid value;
+    of an ensemble, what its members' values combine to."""
+    together = hasattr(model, "combined")
+    single = model.member if together else model
 
     def score(params, tokens: Int[Array, "B T"], valid: Bool[Array, "B T"]):
-        return last_values(model.apply({"params": params}, tokens, valid), valid)
+        def one(params):
+            return last_values(single.apply({"params": params}, tokens, valid), valid)
+
+        return model.combined(jax.lax.map(one, params)) if together else one(params)
 
     return jax.jit(score)
 
 
-def load_reward(directory: str | os.PathLike, **options):
-    """The reward function of a saved reward model; options as for `model_reward`.
+def load_reward(
+    directory: str | os.PathLike, *, load: Load = load_checkpoint, **options
+):
+    """The reward function of a saved reward model.
+
+    Args:
+      directory: what `load` reads.
+      load: as for `load_policy`.
+      options: as for `model_reward`.
 
     Raises:
       InputError: there is a language model.
     """
-    from rlhf_jax.data import load_tokenizer
-    from rlhf_jax.models import load_pretrained
-
-    found = load_pretrained(directory)
-    if found.kind != "scalar":
-        raise InputError(f"{directory}: holds a {found.kind}, expected a reward model")
-    tokenizer = load_tokenizer(found.path)
-    return model_reward(found.model, found.params, tokenizer, **options)
+    found = load(directory)
+    if isinstance(found.model, LanguageModel):
+        kind = type(found.model).__name__
+        raise InputError(f"{directory}: holds {kind}, expected a reward model")
+    return model_reward(found.model, found.params, found.tokenizer, **options)

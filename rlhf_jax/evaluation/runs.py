@@ -10,6 +10,7 @@ from rlhf_jax.data.records import Prompt, Ranking
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.endpoint import EndpointJudge, perspective_scorer
 from rlhf_jax.evaluation.judges import judge_from_labels, judge_from_scores
+from rlhf_jax.evaluation.loading import Load, load_checkpoint
 from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.preference import Comparisons, Judge, compare
 from rlhf_jax.evaluation.rewards import load_reward
@@ -109,7 +110,7 @@ def preference_results(
     }
 
 
-def judge_named(spec: str, *, seed: int = 0) -> Judge:
+def judge_named(spec: str, *, seed: int = 0, load: Load = load_checkpoint) -> Judge:
     """A judge of records from its name on the command line.
 
     Args:
@@ -117,6 +118,7 @@ def judge_named(spec: str, *, seed: int = 0) -> Judge:
         "http(s)://...#MODEL", an OpenAI-compatible endpoint whose key, if it needs one,
         is in the environment variable RLHF_JAX_JUDGE_KEY.
       seed: of the held-out labelers.
+      load: reads the reward model of "reward:DIR"; as for `load_policy`.
 
     Raises:
       InputError: none of these.
@@ -131,7 +133,7 @@ def judge_named(spec: str, *, seed: int = 0) -> Judge:
     if kind == "labels":
         return _of_texts(judge_from_labels(rest))
     if kind == "reward":
-        return _of_texts(judge_from_scores(load_reward(rest)))
+        return _of_texts(judge_from_scores(load_reward(rest, load=load)))
     if kind in ("http", "https") and "#" in spec:
         url, _, model = spec.partition("#")
         key = "RLHF_JAX_JUDGE_KEY" if os.environ.get("RLHF_JAX_JUDGE_KEY") else None

@@ -19,6 +19,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.files import Row, read_rows
 from rlhf_jax.evaluation.reading import drop_em_f1, squad_em_f1
 from rlhf_jax.evaluation.scores import Score
+from rlhf_jax.evaluation.settings import Settings, limited
 from rlhf_jax.evaluation.summarization import summary_scores
 from rlhf_jax.evaluation.tasks import Item, generated_scores
 from rlhf_jax.evaluation.toxicity import TOXIC
@@ -41,12 +42,16 @@ _FAMILIES = ("gpt", "sft", "ppo-noptx", "ppo-ptx")
 PAPER_ORDER = tuple(f"{family}-{size}" for family in _FAMILIES for size in _SIZES)
 
 
-def score_samples(source: str | os.PathLike, suite: str) -> dict[str, list[Score]]:
+def score_samples(
+    source: str | os.PathLike, suite: str, *, limit: int | None = None, seed: int = 0
+) -> dict[str, list[Score]]:
     """policy -> scores of its outputs in a file.
 
     Args:
       source: .csv, .tsv or .jsonl, gzipped or not.
       suite: a key of `SAMPLE_SUITES`.
+      limit: at most so many items per condition, the same ones of every policy.
+      seed: of their choice.
 
     Returns:
       policies in the paper's order (GPT, SFT, PPO, PPO-ptx by size), others after them.
@@ -66,10 +71,25 @@ def score_samples(source: str | os.PathLike, suite: str) -> dict[str, list[Score
         condition = _CONDITIONS.get(prompt_type, prompt_type)
         cells.setdefault((row.text("model_type"), condition), []).append(row)
     found: dict[str, list[Score]] = {name: [] for name in _in_order(cells)}
+    settings = Settings(limit=limit, seed=seed)
     for condition in dict.fromkeys(condition for _, condition in cells):
+        some = {p: _numbered(cells.get((p, condition), []), columns[0]) for p in found}
+        items = dict.fromkeys(item for rows in some.values() for item in rows)
+        chosen = set(limited(list(items), settings))
         for policy in found:
-            some = cells.get((policy, condition))
-            found[policy] += score(some, condition) if some else []
+            kept = [row for item, row in some[policy].items() if item in chosen]
+            found[policy] += score(kept, condition) if kept else []
+    return found
+
+
+def _numbered(rows: Sequence[Row], column: str) -> dict[tuple[str, int], Row]:
+    """Item -> its row, where an item is a text and how often it came before."""
+    seen: dict[str, int] = {}
+    found = {}
+    for row in rows:
+        text = row.text(column)
+        seen[text] = seen.get(text, 0) + 1
+        found[text, seen[text]] = row
     return found
 
 

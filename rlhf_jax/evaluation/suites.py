@@ -140,19 +140,25 @@ GROUPS = {
 }
 
 
-def suite_names(asked: Sequence[str]) -> list[str]:
+def suite_names(asked: Sequence[str], *, alone: Sequence[str] = ()) -> list[str]:
     """Names of suites and groups, spelt out, each once.
 
+    Args:
+      asked: names of suites and groups.
+      alone: names of evaluations that exist but cannot join others.
+
     Raises:
-      InputError: an unknown name, with the nearest one.
+      InputError: an unknown name, with the nearest one, or one of `alone`.
     """
     names: list[str] = []
     for name in asked:
+        if name in alone:
+            raise InputError(f"suite {name!r} runs alone: expected no other --suite")
         if name not in SUITES and name not in GROUPS:
-            near = difflib.get_close_matches(name, [*SUITES, *GROUPS], 1)
+            known = [*SUITES, *GROUPS, *alone]
+            near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            known = ", ".join([*SUITES, *GROUPS])
-            raise InputError(f"no suite {name!r}{hint} (there are {known})")
+            raise InputError(f"no suite {name!r}{hint} (there are {', '.join(known)})")
         names += [n for n in GROUPS.get(name, (name,)) if n not in names]
     return names
 

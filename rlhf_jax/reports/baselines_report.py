@@ -1,7 +1,6 @@
 """The report of a `baselines` stage: a reward model beside simple baselines, and what
 the preparation of the data dropped and why."""
 
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from rlhf_jax.reports.run_report import (
     learning_sections,
     read_interval,
     read_results,
+    read_samples,
 )
 from rlhf_jax.reports.tables import Table
 
@@ -130,11 +130,9 @@ def _policies(results: dict) -> Table:
 
 
 def _samples(results: dict, folder: pathlib.Path, most: int = 16) -> str:
-    rows = []
-    with (folder / "samples.jsonl").open(encoding="utf-8") as file:
-        for line, _ in zip(file, range(most), strict=False):
-            row = json.loads(line)
-            rows.append(
-                [row["prompt"], *[row["responses"][n] for n in results["names"]]]
-            )
+    names = results["names"]
+    rows = [
+        [row["prompt"], *[row["responses"][name] for name in names]]
+        for row in read_samples(folder, names, most)
+    ]
     return side_by_side(["prompt", *results["names"]], rows)

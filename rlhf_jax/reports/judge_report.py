@@ -1,6 +1,5 @@
 """The report of a `judge` stage: quality, its price, and reward against √KL."""
 
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from rlhf_jax.reports.run_report import (
     learning_sections,
     read_interval,
     read_results,
+    read_samples,
 )
 from rlhf_jax.reports.tables import Table
 
@@ -109,15 +109,12 @@ def _only(point: FrontierPoint, which: str) -> FrontierPoint:
 
 
 def _samples(results: dict, folder: pathlib.Path, most: int = 20) -> str:
-    rows = []
-    with (folder / "samples.jsonl").open(encoding="utf-8") as file:
-        for line, _ in zip(file, range(most), strict=False):
-            row: dict[str, Any] = json.loads(line)
-            cells = [
-                f"{row['responses'][name]}\n[{row['judge'][name]:.2f}]"
-                for name in results["names"]
-            ]
-            rows.append([row["prompt"], *cells])
+    names, rows = results["names"], []
+    for row in read_samples(folder, names, most, fields=("responses", "judge")):
+        cells = [
+            f"{row['responses'][name]}\n[{row['judge'][name]:.2f}]" for name in names
+        ]
+        rows.append([row["prompt"], *cells])
     caption = "In brackets: the judge's probability"
     return side_by_side(["prompt", *results["names"]], rows, caption)
 

@@ -37,6 +37,7 @@ __all__ = [
     "learning_sections",
     "read_interval",
     "read_results",
+    "read_samples",
     "write_run_report",
 ]
 
@@ -82,11 +83,48 @@ def read_results(folder: pathlib.Path) -> dict:
         results = json.loads((folder / "results.json").read_text())
     except OSError as error:
         raise InputError(f"{folder}/results.json: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{folder}/results.json: expected JSON: {error}") from error
     for kind in ("stages", "runs"):
         for name, path in results.get(kind, {}).items():
             if not pathlib.Path(path).is_dir():
                 results[kind][name] = str(folder.parent / pathlib.Path(path).name)
     return results
+
+
+def read_samples(
+    folder: pathlib.Path,
+    names: list[str],
+    most: int,
+    fields: tuple[str, ...] = ("responses",),
+) -> list[dict]:
+    """The first rows of a stage's `samples.jsonl`.
+
+    Args:
+      folder: the stage's directory.
+      names: policies that every row must have in each of the fields.
+      most: at most so many rows.
+      fields: each holds policy -> something.
+
+    Raises:
+      InputError: no such file, or a line that is not such a row.
+    """
+    path = folder / "samples.jsonl"
+    rows: list[dict] = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line, _ in zip(file, range(most), strict=False):
+                row = json.loads(line)
+                _ = row["prompt"], [row[key][name] for key in fields for name in names]
+                rows.append(row)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path}:{len(rows) + 1}: expected a prompt and the {' and '.join(fields)} "
+            f"of {', '.join(names)}"
+        ) from error
+    return rows
 
 
 def headline_table(results: dict) -> Table:
@@ -204,7 +242,10 @@ def _reward_models(results: dict) -> Iterator[Any]:
         path = pathlib.Path(folder) / "report.json"
         if not path.is_file():
             continue
-        report = json.loads(path.read_text())
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: expected JSON: {error}") from error
         rows = []
         for labelers, entry in report.items():
             if not isinstance(entry, dict):
@@ -287,11 +328,9 @@ def _criteria(results: dict) -> Table:
 
 
 def _samples(results: dict, folder: pathlib.Path, most: int = 24) -> str:
-    rows = []
-    with (folder / "samples.jsonl").open(encoding="utf-8") as file:
-        for line, _ in zip(file, range(most), strict=False):
-            row = json.loads(line)
-            rows.append(
-                [row["prompt"], *[row["responses"][n] for n in results["names"]]]
-            )
+    names = results["names"]
+    rows = [
+        [row["prompt"], *[row["responses"][name] for name in names]]
+        for row in read_samples(folder, names, most)
+    ]
     return side_by_side(["prompt", *results["names"]], rows)

@@ -33,6 +33,9 @@ __all__ = [
     "ENSEMBLE",
     "LoadedModel",
     "load_model",
+    "model_directory",
+    "read_description",
+    "require_one_tokenizer",
     "reward_from",
     "save_model",
     "value_from",
@@ -135,28 +138,89 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         found = LoadedModel(
             model,
             _unbound(loaded.params),
-            load_tokenizer(str(name)),
+            load_tokenizer(loaded.path),
             {"source": str(name)},
         )
         return found if dtype is None else found.with_config(dtype=dtype)
-    try:
-        text = json.loads(marker.read_text())
-        config = from_config_dict(TrunkConfig, text["config"], str(marker))
-        model = _CLASSES[text["kind"]](config)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{marker}: not a model description: {error}") from error
+    model, meta = read_description(name)
     shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     store = CheckpointStore(marker.parent / "params", keep_last=1)
     state, _ = store.restore({"params": shapes})
     store.close()
     tokenizer = load_tokenizer(marker.parent / "tokenizer")
-    found = LoadedModel(model, _unbound(state["params"]), tokenizer, text["meta"])
+    found = LoadedModel(model, _unbound(state["params"]), tokenizer, meta)
     return found if dtype is None else found.with_config(dtype=dtype)
+
+
+def read_description(directory: str | pathlib.Path) -> tuple[Any, dict[str, Any]]:
+    """What `model.json` of a model directory tells: (model, meta); no parameters.
+
+    Raises:
+      InputError: it cannot be read, or describes no model.
+    """
+    marker = pathlib.Path(directory) / "model.json"
+    try:
+        text = json.loads(marker.read_text())
+        config = from_config_dict(TrunkConfig, text["config"], str(marker))
+        return _CLASSES[text["kind"]](config), text["meta"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{marker}: not a model description: {error}") from error
+
+
+def model_directory(name: str | pathlib.Path) -> str:
+    """Where the model of a name is: of a stage's directory, its `model` inside.
+
+    Args:
+      name: a stage's directory, or whatever `load_model` takes, given back as it is.
+
+    Raises:
+      InputError: a stage's directory without a model.
+    """
+
+    def has_model(folder: pathlib.Path) -> bool:
+        return any((folder / file).is_file() for file in ("model.json", ENSEMBLE))
+
+    path = pathlib.Path(name)
+    if has_model(path):
+        return str(name)
+    if has_model(path / "model"):
+        return str(path / "model")
+    if (path / "stage.json").is_file():
+        raise InputError(
+            f"{name}: the directory of a stage without a model: it is not finished, or "
+            "is of a kind that makes none"
+        )
+    return str(name)
 
 
 def _unbound(params: Any) -> Any:
     """Free to go to whichever mesh uses them: read arrays are bound to one device."""
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
+
+
+# text, spaces, capitals, digits, quotes, letters of other scripts: what tokenizers
+# cut in different places
+_PROBE = "The same ids? 1 2 3, 2024:\n\t'Don't' naïve 東京 x = {y};"
+
+
+def require_one_tokenizer(a: LoadedModel, b: LoadedModel, what: str) -> None:
+    """Refuses two models where the ids of one would be read by the other's rules.
+
+    Args:
+      a, b: the models.
+      what: names them in the message, as "ppo.reward: the policy and the reward model".
+
+    Raises:
+      InputError: their tokenizers cut, number or end texts differently.
+    """
+
+    def rules(model: LoadedModel) -> tuple:
+        tokenizer = model.tokenizer
+        ids = tuple(tokenizer.encode(_PROBE))
+        return ids, tokenizer.vocab_size, tokenizer.end_token
+
+    if rules(a) != rules(b):
+        raise InputError(f"{what} have different tokenizers")
 
 
 def reward_from(language_model: LoadedModel, key: Any) -> LoadedModel:

@@ -57,8 +57,9 @@ def test_several_answers_come_with_their_scores(checkpoints, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("reward",), "holds a ScalarModel, expected a policy"),
+        (("reward",), "holds ScalarModel, expected a policy"),
         (("policy", "--reward", "policy"), "expected a reward model"),
+        (("policy", "--prompt", "caf\udce9"), "--prompt: expected UTF-8"),
         (("policy", "--temperature", "-1"), "temperature"),
         (("policy", "--samples", "0"), "--samples"),
         (("policy", "--stop", ""), "--stop"),
@@ -70,6 +71,27 @@ def test_what_cannot_be_done_is_one_clear_line(
 ):
     code, _, err = chat(monkeypatch, capsys, *words)
     assert code == 2 and message in err
+
+
+def not_utf8(errors):
+    return io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), "utf-8", errors=errors)
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_stdin_that_is_not_utf8_is_one_clear_line(
+    checkpoints, monkeypatch, capsys, errors
+):
+    monkeypatch.setattr("sys.stdin", not_utf8(errors))
+    assert main(["chat", "policy"]) == 2
+    err = capsys.readouterr().err
+    assert "stdin: expected UTF-8 text" in err and err.count("\n") == 1
+
+
+def test_stages_and_an_ensemble_of_a_run_are_read(run_directory, monkeypatch, capsys):
+    words = ("--reward", str(run_directory / "reward"), "--prompt", "hello")
+    for policy in ("ppo", "ppo/model"):
+        code, out, _ = chat(monkeypatch, capsys, str(run_directory / policy), *words)
+        assert code == 0 and "[reward " in out
 
 
 def decode(ids):

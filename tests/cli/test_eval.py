@@ -48,6 +48,8 @@ def test_samples_become_a_table_and_a_folder(tmp_path, capsys):
         (["x", "--suite", "preference", "--judge", "me"], "--judge 'me'"),
         (["x", "--suite", "toxicity", "--toxicity", "me"], "--toxicity 'me'"),
         (["a/x", "b/x", "--suite", "bias"], "two checkpoints of this name"),
+        (["x", "--suite", "rewardmodel"], "did you mean 'reward-model'"),
+        (["x", "--suite", "squad", "--suite", "labels"], "'labels' runs alone"),
     ],
 )
 def test_mistakes_exit_with_2_and_say_what_to_do(words, told, capsys):
@@ -66,6 +68,39 @@ def test_the_suites_are_listed(capsys):
     assert main(["eval", "--list"]) == 0
     text = capsys.readouterr().out
     assert "winogender" in text and "world-skills" in text and "reward-model" in text
+
+
+def test_an_unknown_suite_is_answered_with_all_that_are_listed(capsys):
+    from rlhf_jax.cli.eval import _ALONE
+    from rlhf_jax.evaluation.suites import GROUPS, SUITES
+
+    assert main(["eval", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["eval", "x", "--suite", "nope"]) == 2
+    told = capsys.readouterr().err.split("there are ")[1].strip(" )\n").split(", ")
+    assert told == [*SUITES, *GROUPS, *_ALONE]
+    assert all(name in listed for name in told)
+
+
+@pytest.mark.parametrize("below", ["", "deeper/out"])
+def test_an_out_that_is_a_file_is_refused_before_anything_is_read(
+    tmp_path, capsys, below
+):
+    file = tmp_path / "out"
+    file.write_text("kept")
+    words = ["eval", "--samples", "none.csv", "--suite", "squad"]
+    assert main([*words, "--out", str(file / below)]) == 2
+    assert f"{file} is a file, expected a folder" in capsys.readouterr().err
+    assert file.read_text() == "kept"
+
+
+def test_the_limit_keeps_so_many_samples(tmp_path):
+    rows = [f"gpt-xl,fewshot,c{n},Paris,Paris" for n in range(10)]
+    words = ["eval", "--samples", samples(tmp_path, rows), "--suite", "squad"]
+    out = tmp_path / "out"
+    assert main([*words, "--limit", "3", "--out", str(out)]) == 0
+    items = [json.loads(line) for line in (out / "items.jsonl").open()]
+    assert len({item["item"] for item in items}) == 3
 
 
 def test_points_of_a_run_become_fits_and_a_plot(tmp_path, capsys):
@@ -158,3 +193,72 @@ def test_a_reward_model_is_judged_on_rankings(checkpoints, tmp_path, capsys):
     assert "accuracy %" in capsys.readouterr().out
     assert main(["eval", rm, "--suite", "world-truth"]) == 2
     assert "expected a policy" in capsys.readouterr().err
+
+
+def rankings_file(tmp_path):
+    path = tmp_path / "rankings.jsonl"
+    rows = [
+        {"id": str(n), "prompt": f"p{n}", "responses": ["a", "bb"], "ranks": [1, 2]}
+        for n in range(4)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_policies_of_a_run_are_read_from_stages_and_models(
+    run_directory, tmp_path, capsys
+):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"id": "0", "prompt": "hello"}\n')
+    words = ["eval", str(run_directory / "sft"), f"new={run_directory / 'ppo/model'}"]
+    words += ["--suite", "preference", "--baseline", "sft", "--max-new-tokens", "4"]
+    words += ["--judge", f"reward:{run_directory / 'reward'}"]
+    assert main([*words, "--prompts", str(prompts)]) == 0
+    assert "both orders agree" in capsys.readouterr().out
+
+
+def test_reward_models_and_ensembles_of_a_run_are_judged(
+    run_directory, tmp_path, capsys
+):
+    single = run_directory / "reward/seed_0"
+    words = ["eval", str(single), f"model={single / 'model'}"]
+    words += [f"stage={run_directory / 'reward'}"]
+    words += [f"ensemble={run_directory / 'reward/model'}"]
+    words += ["--suite", "reward-model", "--data", rankings_file(tmp_path)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    document = json.loads((tmp_path / "out/results.json").read_text())
+    assert document["policies"] == ["seed_0", "model", "stage", "ensemble"]
+    losses = document["rows"][-1]["cells"]
+    assert losses["seed_0"] == losses["model"]
+    assert losses["stage"] == losses["ensemble"] != losses["seed_0"]
+
+
+@pytest.mark.parametrize(
+    ("place", "suite", "told"),
+    [
+        ("sft", "reward-model", "holds LanguageModel, expected a reward model"),
+        ("reward/seed_0", "world-truth", "holds ScalarModel, expected a policy"),
+        ("reward", "world-truth", "holds Ensemble, expected a policy"),
+        ("world", "world-truth", "a stage without a model"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(
+    run_directory, tmp_path, capsys, place, suite, told
+):
+    words = ["--suite", suite, "--data", rankings_file(tmp_path)]
+    assert main(["eval", str(run_directory / place), *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_ensemble_scores_the_mean_of_its_members(run_directory):
+    import numpy as np
+
+    from rlhf_jax.cli.loading import load_named
+    from rlhf_jax.evaluation import load_reward
+
+    texts = ["p", "a longer prompt"], ["yes", "no, not at all"]
+    whole, *members = [
+        load_reward(run_directory / place, load=load_named)(*texts)
+        for place in ("reward", "reward/seed_0", "reward/seed_1")
+    ]
+    np.testing.assert_allclose(whole, np.mean(members, axis=0), atol=1e-6)

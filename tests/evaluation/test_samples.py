@@ -72,6 +72,22 @@ def written(tmp_path, rows, header):
     return path
 
 
+def test_a_limit_keeps_the_same_items_of_every_policy(tmp_path):
+    header = "model_type,prompt_type,context,ref_text,sample"
+    rows = [f"gpt-xl,zeroshot,c{n % 7},x,x" for n in range(8)]  # c0 comes twice
+    rows += [f"sft-xl,zeroshot,c{n},x,x" for n in reversed(range(7))]
+    path = written(tmp_path, rows, header)
+    whole = score_samples(path, "squad", limit=8)
+    assert [len(whole[p][0].items) for p in ("gpt-xl", "sft-xl")] == [8, 7]
+    some = score_samples(path, "squad", limit=4, seed=3)
+    kept = {policy: set(scores[0].items) for policy, scores in some.items()}
+    assert len(kept["gpt-xl"]) == 4 and kept["sft-xl"] <= kept["gpt-xl"]
+    assert len(kept["sft-xl"]) >= 3
+    assert score_samples(path, "squad", limit=4, seed=3)["gpt-xl"][0].items == (
+        some["gpt-xl"][0].items
+    )
+
+
 def test_other_tasks_come_out_of_the_same_door(tmp_path):
     header = "model_type,prompt_type,context,ref_text,sample"
     rows = ["gpt-xl,zeroshot,How many?,7761,7761.0", "gpt-xl,zeroshot,Who?,Ann|Bea,bea"]

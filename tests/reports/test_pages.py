@@ -24,7 +24,7 @@ from rlhf_jax.reports import (
     write_report,
     write_results,
 )
-from rlhf_jax.reports.run_report import read_results
+from rlhf_jax.reports.run_report import read_results, read_samples
 
 TABLE = Table(["policy", "win"], [["<ppo>", "1|2"]], "a & b", {(0, 1): "better"})
 
@@ -141,6 +141,25 @@ def test_a_run_that_was_moved_still_finds_its_stages(tmp_path):
     assert found["runs"] == results["runs"]
     with pytest.raises(InputError, match=r"elsewhere/results\.json"):
         read_results(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"prompt": "p", "responses": {"sft": "x"}}', '{"prompt": "p"}']
+)
+def test_a_damaged_sample_is_told_with_its_line(tmp_path, line):
+    good = json.dumps({"prompt": "p", "responses": {"sft": "a", "ppo": "b"}})
+    with pytest.raises(InputError, match=r"samples\.jsonl: No such file"):
+        read_samples(tmp_path, ["sft", "ppo"], 5)
+    (tmp_path / "samples.jsonl").write_text(f"{good}\n{line}\n")
+    with pytest.raises(InputError, match=r"samples\.jsonl:2: .* of sft, ppo"):
+        read_samples(tmp_path, ["sft", "ppo"], 5)
+    assert len(read_samples(tmp_path, ["sft", "ppo"], 1)) == 1
+
+
+def test_results_that_are_not_json_are_told(tmp_path):
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(InputError, match=r"results\.json: expected JSON"):
+        read_results(tmp_path)
 
 
 def test_the_folder_of_an_evaluation(tmp_path):
