@@ -4,6 +4,8 @@ import argparse
 import logging
 import pathlib
 import sys
+import tempfile
+from collections.abc import Iterable
 
 from rlhf_jax.errors import InputError
 
@@ -58,17 +60,18 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     experiment, overrides = load_experiment(args.experiment, args.overrides)
+    only = named_stages(args.stages, experiment.stages)
+    if args.jobs < 1:
+        raise InputError(f"--jobs {args.jobs}: expected 1 or more")
     if args.dry_run:
         from rlhf_jax.stages.plan import describe
 
         print(describe(experiment))
         return 0
+    workdir = pathlib.Path(args.workdir or f"runs/{experiment.name}")
+    require_writable(workdir)
     keep_freed_memory()
     start_distributed(experiment.settings.distributed)
-    only = args.stages.split(",") if args.stages else None
-    if only is not None and not all(only):
-        raise InputError("--stages: expected names separated by commas")
-    workdir = pathlib.Path(args.workdir or f"runs/{experiment.name}")
     if args.jobs == 1:
         run_experiment(experiment, workdir, only=only, overrides=overrides)
     else:
@@ -86,6 +89,40 @@ def run(args: argparse.Namespace) -> int:
     if reported and not args.no_report:
         make_reports(workdir)
     return 0
+
+
+def named_stages(text: str | None, known: Iterable[str]) -> list[str] | None:
+    """The stages that `--stages` names; None: all, it was not given.
+
+    Raises:
+      InputError: an empty name, or one that the experiment does not have.
+    """
+    if text is None:
+        return None
+    names, known = [name.strip() for name in text.split(",")], list(known)
+    if not all(names):
+        raise InputError(f"--stages {text!r}: expected names separated by commas")
+    if unknown := sorted(set(names) - set(known)):
+        raise InputError(
+            f"--stages {', '.join(unknown)}: not in this experiment; "
+            f"there are {', '.join(known)}"
+        )
+    return names
+
+
+def require_writable(workdir: pathlib.Path) -> None:
+    """Makes the run directory.
+
+    Raises:
+      InputError: it cannot be made, is a file, or nothing can be written there.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=workdir).close()
+    except FileExistsError as error:
+        raise InputError(f"{workdir}: is not a directory") from error
+    except OSError as error:
+        raise InputError(f"{workdir}: {error.strerror or error}") from error
 
 
 def _command(args: argparse.Namespace, workdir: pathlib.Path, name: str) -> list[str]:

@@ -1,6 +1,7 @@
 """`rlhf-jax simulate DIR`: the embedded world as files, or some of it to read."""
 
 import argparse
+import math
 import pathlib
 
 NEWLINE = "\n"
@@ -32,12 +33,23 @@ def run(args: argparse.Namespace) -> int:
 
     if args.directory is None and not args.show:
         raise InputError("name a directory to write to, or --show N")
-    if args.scale <= 0:
+    if not 0 < args.scale < math.inf:
         raise InputError(f"--scale: expected a number above 0, got {args.scale}")
+    if args.show < 0:
+        raise InputError(f"--show: expected 0 or more, got {args.show}")
+    if args.vocab_size is not None and args.vocab_size < 258:
+        raise InputError(f"--vocab-size: expected 258 or more, got {args.vocab_size}")
     if args.show:
         show(args.seed, args.show)
     if args.directory is not None:
-        write_files(args)
+        try:
+            args.directory.mkdir(parents=True, exist_ok=True)
+            write_files(args)
+        except FileExistsError as error:
+            raise InputError(f"{args.directory}: is not a directory") from error
+        except OSError as error:
+            where = error.filename or args.directory
+            raise InputError(f"{where}: {error.strerror or error}") from error
     return 0
 
 

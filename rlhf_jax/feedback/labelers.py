@@ -48,7 +48,7 @@ class FileLabeler:
     """People's rankings from a file of `Ranking` records.
 
     A set of responses is found by prompt and texts, in whatever order they stand. Sets
-    that the file lacks are appended to `<file>.todo.jsonl`, once each.
+    that the file lacks are written to `<file>.todo.jsonl`, each time anew.
     """
 
     def __init__(self, path: str | pathlib.Path, name: str = "people"):
@@ -64,7 +64,11 @@ class FileLabeler:
     def missing(
         self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> int:
-        """How many sets nobody has ranked; they are written to the to-do file."""
+        """How many sets nobody has ranked; they are written to the to-do file.
+
+        Raises:
+          InputError: somebody wrote ranks into the to-do file; they would be lost.
+        """
         rows = [
             (prompt, list(texts))
             for prompt, texts in zip(prompts, responses, strict=True)
@@ -78,9 +82,23 @@ class FileLabeler:
             text = "".join(
                 json.dumps(line, ensure_ascii=False) + "\n" for line in lines
             )
+            self._require_no_ranks()
             self.todo.parent.mkdir(parents=True, exist_ok=True)
-            self.todo.write_text(text, encoding="utf-8")
+            partial = self.todo.with_suffix(".partial")
+            partial.write_text(text, encoding="utf-8")
+            partial.rename(self.todo)
         return len(rows)
+
+    def _require_no_ranks(self) -> None:
+        if not self.todo.exists():
+            return
+        lines = self.todo.read_text(encoding="utf-8").split("\n")
+        for number, line in enumerate(lines, 1):
+            if '"ranks"' in line:
+                raise InputError(
+                    f"{self.todo}:{number}: has ranks; move ranked lines into "
+                    f"{self.path}, this file is written anew"
+                )
 
     def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
         """The ranks that people gave.

@@ -26,6 +26,7 @@ from rlhf_jax.stages.ensemble import load_reward
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import read_prompts, read_rows
 from rlhf_jax.stages.judge import held_out_score
+from rlhf_jax.stages.schema import at_least
 from rlhf_jax.stages.scoring import make_text_reward
 from rlhf_jax.stages.session import RunSettings
 
@@ -65,6 +66,8 @@ class Config:
         """What cannot work, one line each."""
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
+        yield from at_least(self, 1, "max_prompts", "window")
+        yield from at_least(self, 1, "max_prompt", "max_response")
         if self.names and not (self.prompts and self.texts):
             yield "prompts: policies need held-out prompts and texts"
 

@@ -21,6 +21,7 @@ from rlhf_jax.stages.ensemble import Combination
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import encode_prompts, read_prompts
 from rlhf_jax.stages.randomness import named_key
+from rlhf_jax.stages.schema import at_least, positive
 from rlhf_jax.stages.scoring import (
     decoded,
     reward_of,
@@ -64,8 +65,11 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
-        if self.samples < 1:
-            yield f"samples: {self.samples} is not at least 1"
+        yield from at_least(self, 1, "samples", "max_prompts", "batch_size")
+        yield from at_least(self, 1, "max_prompt", "max_response")
+        yield from at_least(self, 0, "variance_coef")
+        if self.samples > 1 or self.temperature < 0:  # 0 is greedy: one response
+            yield from positive(self, "temperature")
         if not self.prompts:
             yield "prompts: at least one file is needed"
 

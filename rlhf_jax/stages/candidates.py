@@ -22,6 +22,7 @@ from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import encode_prompts, read_prompts
 from rlhf_jax.stages.randomness import named_key
+from rlhf_jax.stages.schema import at_least, positive
 from rlhf_jax.stages.scoring import WIDTH, decoded, sample_batch, sampling_spec
 from rlhf_jax.stages.session import RunSettings
 
@@ -59,21 +60,36 @@ class Config:
         """What cannot work, one line each."""
         if not self.policies:
             yield "policies: at least one model is needed"
-        if self.round < 1:
-            yield f"round: {self.round} is not at least 1"
+        if not self.prompts:
+            yield "prompts: at least one file is needed"
+        yield from unknown_labelers(self.labelers)
+        yield from at_least(self, 1, "round", "max_prompts", "batch_size")
+        yield from at_least(self, 1, "max_prompt", "max_response")
+        yield from positive(self, "temperature")
         if not 2 <= self.min_k <= self.max_k:
             yield f"min_k: {self.min_k} to {self.max_k} is not a range from 2 up"
+
+
+def unknown_labelers(name: str) -> Iterator[str]:
+    """A line where `load_labelers` knows no labelers of that name; reads no file."""
+    kind, _, rest = name.partition(":")
+    if kind == "file" and rest:
+        return
+    try:
+        load_labelers(name)
+    except InputError as error:
+        yield f"labelers: {str(error).removeprefix('labelers ')}"
 
 
 def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
-    """Writes `rankings.jsonl` and returns its path."""
+    """Writes `candidates.jsonl`, has them ranked into `rankings.jsonl`; its path."""
     del settings  # sampling needs no mesh of its own here
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     prompts = prompts_of_round(config)
-    responses = sample_candidates(config, prompts)
+    responses = _sampled_once(config, prompts, workdir / "candidates.jsonl")
     labelers = load_labelers(config.labelers, seed=config.seed)
     require_people(prompts, responses, labelers)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
@@ -85,6 +101,32 @@ def run(
     fault("candidates.before_rename")
     partial.rename(target)
     return target
+
+
+def _sampled_once(
+    config: Config, prompts: Sequence[Prompt], path: pathlib.Path
+) -> list[list[str]]:
+    """The candidates in a file, which is written when they are sampled.
+
+    People rank these texts, maybe for days: a run that goes on elsewhere must not
+    sample them again, where a token may come out otherwise.
+    """
+    wanted = [prompt.id for prompt in prompts]
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line]
+        if [row["id"] for row in rows] == wanted:
+            return [row["responses"] for row in rows]
+    responses = sample_candidates(config, prompts)
+    lines = [
+        {"id": prompt.id, "prompt": prompt.prompt, "responses": texts}
+        for prompt, texts in zip(prompts, responses, strict=True)
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(path)
+    return responses
 
 
 def prompts_of_round(config: Config) -> list[Prompt]:

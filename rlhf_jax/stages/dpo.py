@@ -18,6 +18,7 @@ from rlhf_jax.losses import chunked_logprobs, dpo_loss, weighted_sum
 from rlhf_jax.models import shared_prefix_hidden
 from rlhf_jax.stages.hand_over import load_model, save_model
 from rlhf_jax.stages.inputs import ranking_stream
+from rlhf_jax.stages.schema import at_least, divides, positive
 from rlhf_jax.stages.session import RunSettings, fit
 from rlhf_jax.training import OptimizerConfig
 
@@ -57,8 +58,11 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
-        if self.beta <= 0:
-            yield f"beta: {self.beta} is not positive"
+        yield from positive(self, "beta", "clip_norm")
+        yield from at_least(self, 1, "epochs", "batch_size", "microbatches")
+        yield from at_least(self, 1, "max_prompt", "max_response")
+        yield from at_least(self, 2, "max_k")
+        yield from divides(self, "microbatches", "batch_size")
         if not self.rankings:
             yield "rankings: at least one file is needed"
 
@@ -154,6 +158,7 @@ def run(
         start.params,
         stream,
         steps,
+        dtype=start.model.config.dtype,
     )
     target = workdir / "model"
     meta = {"stage": "dpo", "beta": config.beta}

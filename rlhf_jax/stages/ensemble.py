@@ -24,7 +24,12 @@ from rlhf_jax.losses import (
     ensemble_uncertainty_weighted,
 )
 from rlhf_jax.models import ScalarModel
-from rlhf_jax.stages.hand_over import ENSEMBLE, LoadedModel, load_model
+from rlhf_jax.stages.hand_over import (
+    ENSEMBLE,
+    LoadedModel,
+    load_model,
+    require_one_tokenizer,
+)
 from rlhf_jax.stages.responses import response_scores
 
 __all__ = [
@@ -94,12 +99,10 @@ def ensemble_of(
     if not members:
         raise InputError("ensemble: it has no members")
     first = members[0]
-    probe = "The same ids? 1 2 3"
     for number, member in enumerate(members[1:], 1):
         if member.model != first.model:
             raise InputError(f"ensemble: member {number} has another shape than 0")
-        if member.tokenizer.encode(probe) != first.tokenizer.encode(probe):
-            raise InputError(f"ensemble: member {number} has another tokenizer than 0")
+        require_one_tokenizer(first, member, f"ensemble: members 0 and {number}")
     params = jax.tree.map(
         lambda *leaves: jnp.stack(leaves), *[m.params for m in members]
     )

@@ -32,6 +32,7 @@ from rlhf_jax.stages.ensemble import Combination
 from rlhf_jax.stages.hand_over import LoadedModel, load_model
 from rlhf_jax.stages.inputs import numeric, one_epoch, read_prompts, text_stream
 from rlhf_jax.stages.likelihood import sequence_logprobs
+from rlhf_jax.stages.schema import at_least
 from rlhf_jax.stages.scoring import reward_of
 from rlhf_jax.stages.session import RunSettings
 from rlhf_jax.stages.writing import Writing, make_writer
@@ -83,6 +84,11 @@ class Config:
         """What cannot work, one line each."""
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
+        if not self.policies:
+            yield "policies: at least one model is needed"
+        yield from at_least(self, 1, "max_prompts", "frontier_prompts", "window")
+        yield from at_least(self, 1, "max_prompt", "max_response")
+        yield from at_least(self, 0, "variance_coef")
         if not 0 < self.judge_test < 1:
             yield f"judge_test: {self.judge_test} is not between 0 and 1"
         for name in self.runs:

@@ -125,9 +125,13 @@ def run_stage(
 
 def _run_open_stage(experiment, name, hashes, workdir, overrides, say):
     config, folder, wanted = experiment.stages[name], workdir / name, hashes[name]
-    _set_aside_other(folder, wanted, say)
+    unanswered = content_hash(config, hashes, answers=False)
+    _set_aside_other(folder, wanted, unanswered, say)
+    _take_back(folder, wanted, say)
+    if done_hash(folder) == wanted:
+        return
     folder.mkdir(exist_ok=True)
-    description = {"kind": kind_of(config), "hash": wanted}
+    description = {"kind": kind_of(config), "hash": wanted, "unanswered": unanswered}
     description["config"] = json.loads(resolved_json(config))
     description["inputs"] = {
         ref.split("/")[0]: hashes[ref.split("/")[0]] for ref in references(config)
@@ -136,7 +140,7 @@ def _run_open_stage(experiment, name, hashes, workdir, overrides, say):
     RunDirectory(folder).begin(
         description["config"],
         overrides=[f"{key}={value}" for key, value in (overrides or {}).items()],
-        data={path: path for path in sorted(_files(config))},
+        data=dict(sorted(_files(config).items())),
         parents=description["inputs"],
     )
     say(f"{name}: {kind_of(config)} ({wanted[:8]})")
@@ -202,13 +206,18 @@ def _require_inputs(
 
 
 def _set_aside_other(
-    folder: pathlib.Path, wanted: str, say: Callable[[str], None]
+    folder: pathlib.Path, wanted: str, unanswered: str, say: Callable[[str], None]
 ) -> None:
+    """Renames what was made under other settings.
+
+    Answers of people that were added or corrected leave what they answer in place.
+    """
     try:
-        present = json.loads((folder / "stage.json").read_text())["hash"]
+        before = json.loads((folder / "stage.json").read_text())
+        present = before["hash"]
     except (OSError, ValueError, KeyError):
         return
-    if present != wanted:
+    if present != wanted and before.get("unanswered") != unanswered:
         aside = folder.with_name(f"{folder.name}.{present[:8]}")
         number = 1
         while aside.exists():
@@ -216,6 +225,24 @@ def _set_aside_other(
             aside = folder.with_name(f"{folder.name}.{present[:8]}.{number}")
         folder.rename(aside)
         say(f"{folder.name}: settings or inputs changed; the old run is {aside.name}")
+
+
+def _take_back(folder: pathlib.Path, wanted: str, say: Callable[[str], None]) -> None:
+    """Gives the stage its directory back that was set aside under these settings."""
+    aside = folder.parent.glob(f"{folder.name}.{wanted[:8]}*")
+    same = [path for path in sorted(aside) if _stage_hash(path) == wanted]
+    if same and not folder.exists():
+        best = max(same, key=lambda path: done_hash(path) == wanted)
+        best.rename(folder)
+        say(f"{folder.name}: settings as in {best.name}, which is taken back")
+
+
+def _stage_hash(folder: pathlib.Path) -> str | None:
+    """The content hash a directory was begun under, or None."""
+    try:
+        return json.loads((folder / "stage.json").read_text())["hash"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def done_hash(folder: pathlib.Path) -> str | None:
@@ -234,29 +261,59 @@ def content_hashes(experiment: Experiment) -> dict[str, str]:
     return hashes
 
 
-def content_hash(config: Any, hashes: dict[str, str]) -> str:
-    """SHA-256 over kind, config, files named and stages referred to."""
+def content_hash(config: Any, hashes: dict[str, str], *, answers: bool = True) -> str:
+    """SHA-256 over kind, config, files named and stages referred to.
+
+    Args:
+      config: of the stage.
+      hashes: content hashes of the stages before it.
+      answers: also over the files of people's answers (`"file:PATH"`).
+    """
     parts = {
         "kind": kind_of(config),
         "config": json.loads(resolved_json(config)),
         "stages": {r: hashes.get(r.split("/")[0]) for r in references(config)},
-        "files": {text: file_hash(text) for text in sorted(_files(config))},
+        "files": {
+            text: file_hash(path) for text, path in sorted(_files(config).items())
+        },
     }
+    if answers and (asked := sorted(_answers(config))):
+        there = {name: pathlib.Path(name).exists() for name in asked}
+        parts["answers"] = {n: file_hash(n) if there[n] else None for n in asked}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _files(value: Any) -> set[str]:
-    """Every string in a config that is the path of something that exists."""
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in a config."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        values = [getattr(value, f.name) for f in dataclasses.fields(value)]
-        return set().union(*map(_files, values))
-    if isinstance(value, tuple | list):
-        return set().union(*map(_files, value))
+        value = [getattr(value, f.name) for f in dataclasses.fields(value)]
     if isinstance(value, dict):
-        return set().union(*map(_files, value.values()))
-    if isinstance(value, str) and value and pathlib.Path(value).exists():
-        return {value}
-    return set()
+        value = list(value.values())
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _strings(item)
+
+
+def _files(config: Any) -> dict[str, str]:
+    """Every string that names something that exists -> its path.
+
+    It may be the path itself, or `"PATH#FORMAT"` (see `data.readers`).
+    """
+    found = {}
+    for text in _strings(config):
+        for path in (text, text.partition("#")[0]):
+            if path and pathlib.Path(path).exists():
+                found[text] = path
+                break
+    return found
+
+
+def _answers(config: Any) -> set[str]:
+    """The files of people's answers that a config names, as `"file:PATH"`."""
+    texts = (text.partition("file:") for text in _strings(config))
+    return {path for head, colon, path in texts if colon and not head and path}
 
 
 def file_hash(path: str) -> str:

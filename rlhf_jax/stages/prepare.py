@@ -36,6 +36,7 @@ from rlhf_jax.data.report import survey
 from rlhf_jax.errors import InputError
 from rlhf_jax.feedback import aggregate, krippendorff_alpha, pairwise_agreement
 from rlhf_jax.stages.inputs import read_rows
+from rlhf_jax.stages.schema import at_least, one_of
 from rlhf_jax.stages.session import RunSettings
 
 __all__ = ["SPLITS", "Config", "run"]
@@ -80,8 +81,11 @@ class Config:
         """What cannot work, one line each."""
         if not any(getattr(self, name) for name in SETS):
             yield "demonstrations: no file of any set is named"
-        if self.on_bad_row not in ("error", "skip", "quarantine"):
-            yield f"on_bad_row: {self.on_bad_row!r} is not error, skip or quarantine"
+        yield from one_of(self, "on_bad_row", ("error", "skip", "quarantine"))
+        yield from at_least(self, 1, "max_prompt", "per_user")
+        yield from at_least(self, 0, "openings", "valid", "test")
+        if self.valid + self.test > 1:
+            yield f"valid: {self.valid} and test {self.test} are more than the whole"
         if self.openings and (not self.texts or len(self.opening_words) != 2):
             yield "openings: need texts, and two numbers in opening_words"
 

@@ -14,6 +14,7 @@ from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
 from rlhf_jax.stages.inputs import one_epoch, text_stream
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
+from rlhf_jax.stages.schema import at_least, divides, positive
 from rlhf_jax.stages.session import RunSettings, fit
 from rlhf_jax.training import OptimizerConfig
 
@@ -60,8 +61,10 @@ class Config:
             yield "texts: at least one file is needed"
         if self.init is None and (self.model is None or self.tokenizer is None):
             yield "init: without it, both model and tokenizer are needed"
-        if self.batch_size % self.microbatches:
-            yield f"microbatches: {self.microbatches} does not divide batch_size"
+        yield from at_least(self, 1, "window", "batch_size", "steps", "microbatches")
+        yield from at_least(self, 1, "evaluate_every")
+        yield from positive(self, "clip_norm")
+        yield from divides(self, "microbatches", "batch_size")
 
 
 def run(
@@ -90,6 +93,7 @@ def run(
         start.params,
         stream,
         config.steps,
+        dtype=start.model.config.dtype,
         evaluate=evaluate if config.valid_texts else None,
         evaluate_every=config.evaluate_every,
     )

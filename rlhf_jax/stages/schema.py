@@ -4,6 +4,8 @@ A stage's settings are a plain dataclass beside the stage. The command line over
 them through ml_collections' config_flags, which wants a `ConfigDict`; everything below
 `run` wants the dataclass again. Going back reports *all* problems at once, each with
 its key, what was found, what was expected, and the nearest known name.
+
+`at_least` and its neighbours are the lines of a config's own `problems()`.
 """
 
 import dataclasses
@@ -12,14 +14,62 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import config_dict
 
 from rlhf_jax.errors import InputError
 
-__all__ = ["as_config_dict", "from_config_dict", "resolved_json"]
+__all__ = [
+    "as_config_dict",
+    "at_least",
+    "divides",
+    "from_config_dict",
+    "one_of",
+    "positive",
+    "resolved_json",
+    "shares",
+]
+
+
+def at_least(config: Any, least: int, *names: str) -> Iterator[str]:
+    """A line for each named field of a config that is less; None is no number."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            yield f"{name}: {value} is not at least {least}"
+
+
+def positive(config: Any, *names: str) -> Iterator[str]:
+    """A line for each named field that is 0 or less; None is no number."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value <= 0:
+            yield f"{name}: {value} is not positive"
+
+
+def shares(config: Any, *names: str) -> Iterator[str]:
+    """A line for each named field outside [0, 1)."""
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            yield f"{name}: {getattr(config, name)} is not in [0, 1)"
+
+
+def one_of(config: Any, name: str, options: Iterable[str | None]) -> Iterator[str]:
+    """A line if the field is none of the options; None is not among those told."""
+    value, options = getattr(config, name), tuple(options)
+    if value not in options:
+        *others, last = [repr(option) for option in options if option is not None]
+        told = f"{', '.join(others)} or {last}" if others else last
+        yield f"{name}: {value!r} is not {told}"
+
+
+def divides(config: Any, part: str, whole: str) -> Iterator[str]:
+    """A line if the field `part` does not divide the field `whole`, both positive."""
+    number, total = getattr(config, part), getattr(config, whole)
+    if number > 0 and total > 0 and total % number:
+        yield f"{part}: {number} does not divide {whole} {total}"
 
 
 def as_config_dict(value: Any) -> Any:
@@ -80,7 +130,7 @@ def from_config_dict(cls: type, values: Mapping, path: str = "config") -> Any:
     Raises:
       InputError: lists every problem found, one per line.
     """
-    problems: list[str] = []
+    problems = _Problems()
     built = _build(cls, values, path, problems)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
@@ -89,10 +139,21 @@ def from_config_dict(cls: type, values: Mapping, path: str = "config") -> Any:
     return built
 
 
-def _build(cls: type, values: Mapping, path: str, problems: list[str]) -> Any:
+class _Problems(list[str]):
+    """Lines; `sense` counts those of fields that are of the right type."""
+
+    sense = 0
+
+    @property
+    def unreadable(self) -> int:
+        """How many fields could not be read at all."""
+        return len(self) - self.sense
+
+
+def _build(cls: type, values: Mapping, path: str, problems: _Problems) -> Any:
     hints = typing.get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls) if field.init]
-    before = len(problems)
+    before = problems.unreadable
     for name in values.keys():
         if name not in known:
             problems.append(f"{path}.{name}: unknown field{_suggest(name, known)}")
@@ -101,7 +162,7 @@ def _build(cls: type, values: Mapping, path: str, problems: list[str]) -> Any:
         for name in known
         if name in values
     }
-    if len(problems) > before:
+    if problems.unreadable > before:
         return None
     try:
         made = cls(**kwargs)
@@ -113,7 +174,9 @@ def _build(cls: type, values: Mapping, path: str, problems: list[str]) -> Any:
         return None
     check = getattr(made, "problems", None)
     if check is not None:
-        problems.extend(f"{path}.{problem}" for problem in check())
+        lines = [f"{path}.{problem}" for problem in check()]
+        problems.extend(lines)
+        problems.sense += len(lines)
     return made
 
 
@@ -122,7 +185,7 @@ def _suggest(name: str, known: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
 
 
-def _coerce(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
+def _coerce(hint: Any, value: Any, path: str, problems: _Problems) -> Any:
     kinds = _alternatives(hint)
     if type(None) in kinds and (value is None or value == "None"):
         return None
@@ -158,7 +221,7 @@ def _coerce(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
 
 
 def _coerce_sequence(
-    arguments: tuple, value: Any, path: str, problems: list[str]
+    arguments: tuple, value: Any, path: str, problems: _Problems
 ) -> Any:
     if isinstance(value, str) or not isinstance(value, tuple | list):
         problems.append(f"{path}: expected a tuple, got {value!r}")
@@ -169,7 +232,7 @@ def _coerce_sequence(
     )
 
 
-def _coerce_scalar(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+def _coerce_scalar(kind: Any, value: Any, path: str, problems: _Problems) -> Any:
     if kind is Any or kind is object:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

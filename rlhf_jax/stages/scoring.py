@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from rlhf_jax.sampling import SamplingSpec, generate
 from rlhf_jax.stages.ensemble import load_reward, reward_scores
-from rlhf_jax.stages.hand_over import LoadedModel
+from rlhf_jax.stages.hand_over import LoadedModel, require_one_tokenizer
 from rlhf_jax.stages.inputs import encode_prompts
 
 __all__ = [
@@ -98,7 +98,11 @@ def make_policy_score(
       policy: whose params will come.
       reward: of `load_reward`: one model or an ensemble.
       max_response: tokens sampled at most.
+
+    Raises:
+      InputError: the two have different tokenizers.
     """
+    require_one_tokenizer(policy, reward, "the policy and the reward model")
     spec = sampling_spec(policy, max_response)
     sampler = policy.with_config(residual_dropout=0.0).model
 

@@ -12,14 +12,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rlhf_jax.checkpoints import CheckpointStore
+from rlhf_jax.checkpoints.processes import decided
 from rlhf_jax.data import Stream
 from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
 from rlhf_jax.stages.schema import resolved_json
-from rlhf_jax.tracking import RunTracker
+from rlhf_jax.tracking import RunTracker, read_metrics
 from rlhf_jax.training import (
     Guards,
     OptimizerConfig,
     Watchdog,
+    first_loss_scale,
     init_state,
     make_optimizer,
     make_update,
@@ -98,6 +100,7 @@ class Session:
         state, start = resume_or_init(
             init, *args, mesh=self.mesh, store=self.store, tracker=self.tracker
         )
+        self._recall(start)
         hang = self.settings.hang_seconds
         return run_loop(
             step_fn,
@@ -112,6 +115,17 @@ class Session:
             watchdog=None if hang is None else Watchdog(floor=hang),
             **options,
         )
+
+    def _recall(self, start: int) -> None:
+        """What was logged up to a step, to the guards; one decision for all processes.
+
+        Only process 0 has the log for sure. So that alarms never differ between
+        processes, none of several keeps what it recalls.
+        """
+        path = self.workdir / "metrics.jsonl"
+        decided(lambda: self.guards.recall(_logged(path, start)))
+        if jax.process_count() > 1:
+            self.guards.history.clear()
 
 
 @contextlib.contextmanager
@@ -141,7 +155,7 @@ def open_session(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
-        identity={} if identity is None else json.loads(resolved_json(identity)),
+        identity=_portable(identity, workdir.parent),
     )
     tracker = RunTracker(
         workdir,
@@ -158,6 +172,32 @@ def open_session(
     )
     with contextlib.closing(store), contextlib.closing(tracker):
         yield Session(workdir, settings, mesh, store, tracker, guards)
+
+
+def _portable(identity: Any, run: pathlib.Path) -> dict[str, Any]:
+    """A config as JSON, with paths below the run's directory as `"@path"`.
+
+    So the same run is known under another name: given by another relative path, or
+    on a disk that is mounted elsewhere.
+    """
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        if isinstance(value, str) and value.startswith(f"{run}/"):
+            return "@" + value.removeprefix(f"{run}/")
+        return value
+
+    return {} if identity is None else walk(json.loads(resolved_json(identity)))
+
+
+def _logged(path: pathlib.Path, last: int) -> list[tuple[int, dict[str, Any]]]:
+    """(step, metrics) of the steps up to `last` that a run has logged."""
+    if not last or not path.exists():
+        return []
+    return [(row["step"], row) for row in read_metrics(path) if row["step"] <= last]
 
 
 class Training(Protocol):
@@ -185,6 +225,7 @@ def fit(
     stream: Stream,
     steps: int,
     *,
+    dtype: str = "float32",
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
 ) -> Any:
@@ -198,6 +239,7 @@ def fit(
       params: the first params.
       stream: batches by step.
       steps: updates.
+      dtype: that the model computes in; float16 has its loss scaled.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
 
@@ -213,7 +255,7 @@ def fit(
         }
 
     def init(params: Any, rng: Any) -> Any:
-        return init_state(params, tx, rng)
+        return init_state(params, tx, rng, loss_scale=first_loss_scale(dtype))
 
     def step_fn(state: Any, step: int) -> tuple[Any, dict]:
         return update(state, stream.batch(step))

@@ -17,10 +17,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from rlhf_jax.models.config import DTYPES
 from rlhf_jax.stages.ensemble import load_reward
 from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
 from rlhf_jax.stages.inputs import demonstration_stream, one_epoch, prompt_stream
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
+from rlhf_jax.stages.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.stages.scoring import make_policy_score
 from rlhf_jax.stages.session import RunSettings, fit
 from rlhf_jax.training import OptimizerConfig
@@ -79,14 +81,20 @@ class Config:
         """What cannot work, one line each."""
         if not self.demonstrations:
             yield "demonstrations: at least one file is needed"
-        if self.select_by not in ("reward", "loss", "last"):
-            yield f"select_by: {self.select_by!r} is not 'reward', 'loss' or 'last'"
+        yield from one_of(self, "select_by", ("reward", "loss", "last"))
         if self.select_by == "reward" and not (self.reward and self.valid_prompts):
             yield "select_by: 'reward' needs `reward` and `valid_prompts`"
         if self.select_by == "loss" and not self.valid_demonstrations:
             yield "select_by: 'loss' needs `valid_demonstrations`; or say 'last'"
-        if not 0 <= self.mix_fraction < 1:
-            yield f"mix_fraction: {self.mix_fraction} is not in [0, 1)"
+        yield from one_of(self, "layout", ("padded", "packed", "buckets"))
+        yield from one_of(self, "dtype", (None, *DTYPES))
+        yield from at_least(self, 1, "epochs", "batch_size", "microbatches")
+        yield from at_least(self, 1, "max_prompt", "max_response", "select_prompts")
+        yield from shares(self, "residual_dropout", "mix_fraction")
+        yield from positive(self, "clip_norm")
+        yield from divides(self, "microbatches", "batch_size")
+        if self.mix_fraction and self.layout == "buckets":
+            yield "layout: 'buckets' cannot be mixed with text"
         if self.mix_fraction and not self.texts:
             yield "texts: mix_fraction > 0 needs pretraining text"
 
@@ -139,6 +147,7 @@ def run(
         start.params,
         stream,
         steps,
+        dtype=start.model.config.dtype,
         evaluate=selection.evaluate,
         evaluate_every=stream.steps_per_epoch,
     )

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 
 from rlhf_jax import simulation
+from rlhf_jax.stages.schema import at_least
 from rlhf_jax.stages.session import RunSettings
 
 __all__ = ["Config", "run"]
@@ -24,7 +25,10 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
-        for name in self.sizes:
+        yield from at_least(self, 258, "vocab_size")  # the bytes, pad and end
+        for name, count in self.sizes.items():
+            if count < 0:
+                yield f"sizes: {count} rows of {name!r} is not at least 0"
             if name not in simulation.SIZES:
                 yield f"sizes: no set {name!r}; there are {', '.join(simulation.SIZES)}"
 

@@ -18,7 +18,7 @@ from rlhf_jax.training.loop import resume_or_init, run_loop
 from rlhf_jax.training.optimizer import OptimizerConfig, make_optimizer
 from rlhf_jax.training.schedules import learning_rate_schedule
 from rlhf_jax.training.signals import StepAbandoned, StopSignal
-from rlhf_jax.training.state import LossScale, TrainState, init_state
+from rlhf_jax.training.state import LossScale, TrainState, first_loss_scale, init_state
 from rlhf_jax.training.update import make_update
 from rlhf_jax.training.watchdog import Watchdog
 
@@ -33,6 +33,7 @@ __all__ = [
     "Watchdog",
     "above",
     "below",
+    "first_loss_scale",
     "init_state",
     "learning_rate_schedule",
     "make_optimizer",

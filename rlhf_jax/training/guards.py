@@ -4,7 +4,7 @@ import collections
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -66,6 +66,12 @@ class Guards:
         self.history.append(metrics)
         if metrics.get("skipped", 0):
             self._write_bad_batch(step, metrics)
+        self._require_few_skipped(step, metrics)
+        history = tuple(self.history)
+        for alarm in self.alarms:
+            self._ask(alarm, step, history)
+
+    def _require_few_skipped(self, step: int, metrics: Mapping[str, float]) -> None:
         in_a_row = int(metrics.get("skipped_in_a_row", 0))
         if in_a_row >= self.max_skipped:
             raise NumericsError(
@@ -74,9 +80,29 @@ class Guards:
                 "The batches are named in bad_batches/. Lower the learning rate, or "
                 "look at these rows."
             )
-        history = tuple(self.history)
-        for alarm in self.alarms:
-            self._ask(alarm, step, history)
+
+    def recall(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Takes what a run had logged before it goes on.
+
+        Alarms look back on it as if the run had not been cut. What stopped the run
+        stops it again: a run that is simply started once more is not a remedy.
+
+        Args:
+          rows: (steps completed, metrics) in order.
+
+        Raises:
+          NumericsError: as `observe` did.
+        """
+        for step, metrics in rows[-self.history.maxlen :]:
+            self.history.append(metrics)
+            self._require_few_skipped(step, metrics)
+            for alarm in self.alarms:
+                found = alarm.when(tuple(self.history))
+                if found is not None and alarm.action == "stop":
+                    raise NumericsError(
+                        f"step {step}: {alarm.name}: {found}; this stopped the run "
+                        "before, and it goes on under another setting only"
+                    )
 
     def _ask(self, alarm: Alarm, step: int, history: tuple) -> None:
         message = alarm.when(history)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,12 @@ from rlhf_jax.training.schedules import (
     ScheduleConfig,
     learning_rate_schedule,
 )
+
+_OPTIONS = {
+    "name": ("adam", "adamw", "rmsprop"),
+    "schedule": ("cosine", "linear", "constant"),
+    "epsilon_convention": ("pytorch", "tensorflow"),
+}
 
 
 @dataclasses.dataclass
@@ -37,6 +44,28 @@ class OptimizerConfig(ScheduleConfig):
     no_decay: str = r"(^|/)(bias|scale|[\w]*norm[\w]*)(/|$)"
     # decay of the mean square for rmsprop; the default of PyTorch, which DPO used
     rms_decay: float = 0.99
+
+    def problems(self) -> Iterator[str]:
+        """What `make_optimizer` would refuse, or cannot train; one line each."""
+        for name, options in _OPTIONS.items():
+            if getattr(self, name) not in options:
+                told = f"{', '.join(map(repr, options[:-1]))} or {options[-1]!r}"
+                yield f"{name}: {getattr(self, name)!r} is not {told}"
+        for name in ("learning_rate", "warmup_steps", "epsilon", "weight_decay"):
+            if getattr(self, name) < 0:
+                yield f"{name}: {getattr(self, name)} is negative"
+        for name in ("b1", "b2", "rms_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                yield f"{name}: {getattr(self, name)} is not in [0, 1)"
+        for name in ("final_fraction", "warmup_from"):
+            if not 0 <= getattr(self, name) <= 1:
+                yield f"{name}: {getattr(self, name)} is not in [0, 1]"
+        if self.weight_decay > 0 and self.name in ("adam", "rmsprop"):
+            yield f"weight_decay: is for 'adamw', not for {self.name!r}"
+        try:
+            re.compile(self.no_decay)
+        except re.error as error:
+            yield f"no_decay: {self.no_decay!r} is not a regular expression: {error}"
 
 
 class LearningRateState(NamedTuple):

@@ -73,6 +73,11 @@ class TrainState:
         return dataclasses.replace(self, **changes)
 
 
+def first_loss_scale(dtype: str) -> float | None:
+    """Where dynamic loss scaling begins for a compute dtype; None: it needs none."""
+    return 2.0**15 if dtype == "float16" else None
+
+
 def init_state(
     params: Any,
     tx: Transformations,

@@ -1,5 +1,6 @@
 """Model directories: what is handed from one stage to the next."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,7 +10,15 @@ import pytest
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.errors import CheckpointError, InputError
 from rlhf_jax.models import LanguageModel, ScalarModel, save_pretrained
-from rlhf_jax.stages.hand_over import load_model, reward_from, save_model, value_from
+from rlhf_jax.stages.hand_over import (
+    load_model,
+    require_one_tokenizer,
+    reward_from,
+    save_model,
+    value_from,
+)
+from rlhf_jax.stages.ppo.run import load_players
+from rlhf_jax.stages.scoring import make_policy_score
 
 
 @pytest.fixture
@@ -94,3 +103,23 @@ def test_loaded_params_are_bound_to_no_device(tiny):
     """So that a stage on many devices can start from what one has written."""
     params = tiny.model("pretrain").params
     assert not any(leaf.committed for leaf in jax.tree.leaves(params))
+
+
+def test_models_of_two_tokenizers_do_not_read_each_other(tiny):
+    policy = tiny.model("pretrain")
+    reward = reward_from(policy, jax.random.key(0))
+    require_one_tokenizer(policy, reward, "the policy and the reward model")
+    other = dataclasses.replace(reward, tokenizer=ByteTokenizer())
+    with pytest.raises(InputError, match="reward model have different tokenizers"):
+        require_one_tokenizer(policy, other, "the policy and the reward model")
+    with pytest.raises(InputError, match="have different tokenizers"):
+        make_policy_score(policy, other, max_response=4)
+
+
+def test_ppo_refuses_a_reward_model_of_another_tokenizer(tiny, tmp_path):
+    reward = reward_from(tiny.model("pretrain"), jax.random.key(0))
+    folder = tmp_path / "reward"
+    save_model(folder, reward.model, reward.params, ByteTokenizer(), {})
+    config = tiny.config("ppo", reward=str(folder))
+    with pytest.raises(InputError, match="ppo.reward: the policy and the reward"):
+        load_players(config, None)

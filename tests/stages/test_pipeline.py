@@ -73,6 +73,19 @@ def test_a_change_runs_again_what_depends_on_it_and_sets_the_old_aside(tmp_path)
     assert (aside / "out.txt").read_text() == "abc"
 
 
+def test_settings_that_are_changed_back_take_the_old_run_back(tmp_path):
+    run_experiment(chain(), tmp_path, say=quiet)
+    run_experiment(chain(last="d"), tmp_path, say=quiet)
+    ran.clear()
+    said = []
+    run_experiment(chain(), tmp_path, say=said.append)
+    assert ran == []
+    assert (tmp_path / "three/out.txt").read_text() == "abc"
+    assert any("taken back" in line for line in said)
+    run_experiment(chain(last="d"), tmp_path, say=quiet)
+    assert ran == [] and (tmp_path / "three/out.txt").read_text() == "abd"
+
+
 def test_a_change_upstream_changes_every_hash_downstream():
     plain, changed = chain(), chain()
     changed.stages["one"] = Config(text="z")
@@ -123,9 +136,42 @@ def test_overrides_reach_the_stage_and_mistakes_name_the_key(tmp_path):
         load_experiment(str(tmp_path / "y.py"), [])
 
 
-def test_the_seed_of_an_experiment_moves_every_stage():
-    config = Experiment("x", {"one": Config(seed=2)}, seed=5).to_config()
-    assert Experiment.from_config(config).stages["one"].seed == 7
+def test_the_seed_of_an_experiment_moves_every_stage_once(tmp_path):
+    experiment = Experiment("x", {"one": Config(seed=2)}, seed=5)
+    assert experiment.stages["one"].seed == 7
+    for _ in range(2):
+        experiment = Experiment.from_config(experiment.to_config())
+        assert experiment.stages["one"].seed == 7
+    run_experiment(experiment, tmp_path, say=quiet)
+    stage = json.loads((tmp_path / "one/stage.json").read_text())
+    assert stage["config"]["seed"] == 7
+
+
+def test_a_file_named_with_its_format_is_part_of_the_hash(tmp_path):
+    file = tmp_path / "trees.jsonl"
+    file.write_text("a")
+    named = Experiment("x", {"one": Config(text=f"{file}#oasst")})
+    before = content_hashes(named)
+    file.write_text("b")
+    assert content_hashes(named) != before
+
+
+def test_corrected_answers_of_people_run_a_stage_again_in_its_place(tmp_path):
+    file = tmp_path / "people.jsonl"
+    asked = Experiment(
+        "x", {"one": Config(text=f"file:{file}"), "two": Config("@one/out.txt")}
+    )
+    run_experiment(asked, tmp_path / "run", say=quiet)
+    (tmp_path / "run/one/candidates.jsonl").write_text("what they were asked")
+    for answers in ("first", "corrected"):
+        file.write_text(answers)
+        ran.clear()
+        run_experiment(asked, tmp_path / "run", say=quiet)
+        run_experiment(asked, tmp_path / "run", say=quiet)
+        assert ran == ["one", "two"]
+    assert (tmp_path / "run/one/candidates.jsonl").exists()
+    aside = {p.name.split(".")[0] for p in (tmp_path / "run").glob("*.????????*")}
+    assert aside == {"two"}
 
 
 def test_a_reference_to_no_stage_is_an_error():

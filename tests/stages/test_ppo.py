@@ -12,9 +12,9 @@ from tiny_experiment import ppo_config
 from rlhf_jax.errors import InputError
 from rlhf_jax.parallel import compile_update, init_sharded, make_mesh
 from rlhf_jax.stages import ppo
-from rlhf_jax.stages.hand_over import reward_from
+from rlhf_jax.stages.hand_over import load_model, reward_from
 from rlhf_jax.stages.inputs import prompt_stream
-from rlhf_jax.stages.ppo.run import alarms
+from rlhf_jax.stages.ppo.run import alarms, with_snapshots
 from rlhf_jax.training import OptimizerConfig, init_state, make_optimizer, make_update
 
 ROWS, MINIBATCH, EPOCHS = 16, 8, 4
@@ -50,9 +50,10 @@ class Harness:
         adam = OptimizerConfig(name="adam", learning_rate=1e-2, schedule="constant")
         self.tx = {name: make_optimizer(adam, 1000) for name in ("policy", "value")}
         terms = ppo.make_loss(self.policy.model, self.value.model, self.config)
-        self.update = compile_update(
-            make_update(terms, self.tx, ema_decay=0.9), self.mesh
+        update = make_update(
+            terms, self.tx, ema_decay=0.9, switches={"policy": "policy_on"}
         )
+        self.update = compile_update(update, self.mesh)
 
     def state(self, kl_coef=0.02):
         def init(params, rng):
@@ -170,6 +171,8 @@ def test_the_value_function_can_warm_up_while_the_policy_rests(harness):
     kernel = ("head", "kernel")
     moved = [tree["value"][kernel[0]][kernel[1]] for tree in (before, after)]
     assert (moved[0] != moved[1]).any()
+    moments = jax.device_get((harness.state().opt_state, state.opt_state))
+    jax.tree.map(np.testing.assert_array_equal, *[m["policy"] for m in moments])
 
 
 def test_the_adaptive_price_follows_the_kl(harness):
@@ -182,6 +185,52 @@ def test_the_adaptive_price_follows_the_kl(harness):
         adapted = iteration.adapt_kl(state, metrics, 0).extra["kl_coef"]
         assert float(adapted) == pytest.approx(0.1 * change, rel=1e-5)
         assert float(metrics["kl_coef"]) == pytest.approx(0.1)
+    resting = harness.iteration(kl=control, value_warmup_iterations=1)
+    assert resting.adapt_kl(state, {"kl": jnp.float32(0.0)}, 0) is state
+
+
+def test_a_snapshot_is_the_policy_whose_kl_stands_beside_it(harness, tmp_path):
+    rows, params = [], []
+
+    def iteration(state, index):
+        params.append(jax.device_get(state.params["policy"]))
+        moved = jax.tree.map(lambda leaf: leaf + 1, state.params["policy"])
+        rows.append({"kl": jnp.float32(9), "kl_exact": jnp.float32(index)})
+        return types.SimpleNamespace(params={"policy": moved}), rows[-1]
+
+    iteration.players = types.SimpleNamespace(policy=harness.policy)
+    config = dataclasses.replace(harness.config, snapshot_every=2)
+    step = with_snapshots(iteration, tmp_path, config)
+    state = types.SimpleNamespace(params={"policy": harness.policy.params})
+    for index in range(5):
+        state, metrics = step(state, index)
+        assert metrics is rows[index]
+    folders = sorted((tmp_path / "snapshots").iterdir())
+    assert [folder.name for folder in folders] == ["000002", "000004"]
+    for folder, index in zip(folders, (2, 4), strict=True):
+        found = load_model(folder)
+        assert found.meta["kl"] == index
+        jax.tree.map(np.testing.assert_array_equal, found.params, params[index])
+
+
+def test_a_reward_function_gets_whole_prompts_and_responses_without_their_end(harness):
+    tokenizer, seen = harness.policy.tokenizer, {}
+
+    def reward_fn(prompts, responses):
+        seen.update(prompts=prompts, responses=responses)
+        return [0.5]
+
+    ids = tokenizer.encode("Where is the bell?")
+    iteration = harness.iteration(end_tokens=(ids[1], tokenizer.end_token))
+    iteration.players = dataclasses.replace(iteration.players, reward_fn=reward_fn)
+    prompts, tokens = np.array([ids]), np.array([[ids[0], ids[1]]])
+    everywhere = {"valid": prompts >= 0, "mask": tokens >= 0}
+    batch = {"prompts": prompts, "tokens": tokens} | everywhere
+    iteration.assess = lambda params, samples: dict(samples)
+    assessed = iteration.score(harness.state(), batch)
+    assert seen["prompts"] == ["Where is the bell?"]
+    assert seen["responses"] == [tokenizer.decode(ids[:1])]
+    assert assessed["scores"].tolist() == [0.5]
 
 
 GOOD = {"kl": 1.0, "kl_exact": 1.0, "truncated": 0.1, "repetition": 0.1, "length": 8.0}

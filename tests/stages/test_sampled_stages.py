@@ -1,6 +1,7 @@
 """Candidates and best-of-n: what is sampled, who chooses, and what it is worth."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -62,6 +63,27 @@ def test_people_find_what_waits_for_them_and_the_stage_goes_on_after(written, tm
     found = rankings_of(tmp_path / "run")
     assert [row.ranks for row in found] == [[2, 1], [1, 1]]
     assert {row.labeler for row in found} == {"people"}
+
+
+def test_people_answer_what_they_were_asked_however_it_would_be_sampled_now(
+    written, tmp_path, monkeypatch
+):
+    file = tmp_path / "people.jsonl"
+    config = candidates.Config(("p",), ("q",), labelers=f"file:{file}", max_k=4)
+    with pytest.raises(InputError, match="wait for people"):
+        candidates.run(config, tmp_path / "run")
+    todo = pathlib.Path(f"{file}.todo.jsonl")
+    asked = [json.loads(line) for line in todo.open()]
+    todo.write_text("".join(json.dumps({**r, "ranks": [1, 2]}) + "\n" for r in asked))
+    with pytest.raises(InputError, match=r"todo.jsonl:1: has ranks; move"):
+        candidates.run(config, tmp_path / "run")
+    todo.rename(file)
+    monkeypatch.setattr(
+        candidates, "sample_candidates", lambda c, p: [["other", "texts"]] * 2
+    )
+    candidates.run(config, tmp_path / "run")
+    found = rankings_of(tmp_path / "run")
+    assert [row.responses for row in found] == [["a", "b"], ["c", "d"]]
 
 
 def test_a_run_cut_before_the_file_has_its_name_leaves_no_half_file(written, tmp_path):

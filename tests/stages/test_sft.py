@@ -11,6 +11,7 @@ from rlhf_jax.stages import sft
 from rlhf_jax.stages.hand_over import load_model
 from rlhf_jax.stages.inputs import demonstration_stream, one_epoch
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
+from rlhf_jax.tracking import read_metrics
 
 
 def stream_of(tiny, name, files="demonstrations", **changes):
@@ -152,3 +153,11 @@ def test_settings_that_cannot_work_are_all_named():
         assert f"{field}: " in problems
     wrong = dataclasses.replace(config, select_by="luck")
     assert "not 'reward', 'loss' or 'last'" in "\n".join(wrong.problems())
+
+
+def test_float16_trains_with_its_loss_scaled(tiny, tmp_path):
+    tiny.run("sft", tmp_path, dtype="float16", epochs=1)
+    rows = read_metrics(tmp_path)
+    assert rows[0]["loss_scale"] == 2.0**15
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert sum(row["skipped"] for row in rows) == 0

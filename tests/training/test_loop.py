@@ -23,6 +23,7 @@ from rlhf_jax.training import (
     above,
     resume_or_init,
     run_loop,
+    spike,
 )
 
 N = 7
@@ -338,3 +339,22 @@ def test_a_hanging_step_dumps_stacks_and_exits():
     assert done.returncode == 1
     assert "watchdog: step 4 has hung" in done.stderr
     assert 'File "<string>", line 7 in step' in done.stderr
+
+
+def test_what_stopped_a_run_stops_it_again_and_cut_alarms_look_back():
+    def alarms():
+        return [above("kl", 2.0, action="stop"), spike("loss", 3.0, at_least=4)]
+
+    rows = [(n, {"kl": 1.0, "loss": 1.0}) for n in range(1, 6)]
+    guards = Guards(alarms=alarms())
+    guards.recall(rows)
+    assert [name for name, _ in guards.last_line.items()] == []
+    guards.observe(6, {"kl": 1.0, "loss": 9.0})
+    assert guards.firing == {"loss spike"}
+    stopped = [*rows, (6, {"kl": 5.0, "loss": 1.0}), (7, {"kl": 1.0, "loss": 1.0})]
+    with pytest.raises(NumericsError, match="step 6: kl too high"):
+        Guards(alarms=alarms()).recall(stopped)
+    skipped = [(1, {"skipped_in_a_row": 2})]
+    with pytest.raises(NumericsError, match="2 updates in a row"):
+        Guards(max_skipped=2).recall(skipped)
+    Guards(max_skipped=3).recall(skipped)

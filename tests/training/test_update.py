@@ -21,7 +21,12 @@ from rlhf_jax.parallel import (
     split_rows,
     unreplicate,
 )
-from rlhf_jax.training import init_state, make_update
+from rlhf_jax.training import (
+    OptimizerConfig,
+    init_state,
+    make_optimizer,
+    make_update,
+)
 from rlhf_jax.training.gradients import split_microbatches, with_weights
 
 MESHES = [(1, 1, 1), (8, 1, 1), (1, 8, 1), (1, 1, 8), (2, 2, 2)]
@@ -210,6 +215,37 @@ def test_partitions_have_their_own_rates_and_clipping():
     assert float(metrics["grad_norm/policy"]) == pytest.approx(3.0)
     both, _ = jax.jit(make_update(loss_fn, tx, clip_norm=1.0))(state, batch)
     assert float(both.params["value"]["w"]) == pytest.approx(-0.5)
+
+
+def test_a_partition_that_rests_keeps_every_bit_and_its_warm_up():
+    def loss_fn(params, batch, rng):
+        both = params["policy"]["w"] + params["value"]["w"]
+        return (batch["weights"] * both).sum(), {}
+
+    config = OptimizerConfig(learning_rate=0.1, warmup_steps=4, weight_decay=0.1)
+    tx = {name: make_optimizer(config, 10) for name in ("policy", "value")}
+    params = {name: {"w": jnp.float32(1.0)} for name in tx}
+    update = jax.jit(make_update(loss_fn, tx, switches={"policy": "on"}))
+    fresh = init_state(params, tx, jax.random.key(0))
+
+    def after(*switches):
+        state = fresh
+        for on in switches:
+            batch = {"mask": np.ones(4, bool), "on": np.float32(on)}
+            state, _ = update(state, batch)
+        return state
+
+    def same(a, b):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+    resting = after(0, 0)
+    same(resting.params["policy"], fresh.params["policy"])
+    same(resting.opt_state["policy"], fresh.opt_state["policy"])
+    same(resting.params["value"], after(1, 1).params["value"])
+    same(after(0, 0, 1).params["policy"], after(1).params["policy"])
+    assert resting.params["value"]["w"] != fresh.params["value"]["w"]
+    with pytest.raises(ValueError, match="reward"):
+        make_update(loss_fn, tx, switches={"reward": "on"})
 
 
 def test_a_partition_without_an_optimizer_is_refused():

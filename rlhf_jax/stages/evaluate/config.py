@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Iterator
 
+from rlhf_jax.stages.candidates import unknown_labelers
 from rlhf_jax.stages.ensemble import Combination
+from rlhf_jax.stages.schema import at_least
 
 __all__ = ["Config"]
 
@@ -57,6 +59,12 @@ class Config:
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
         if self.baseline not in self.names:
             yield f"baseline: {self.baseline!r} is not one of {', '.join(self.names)}"
+        yield from unknown_labelers(self.labelers)
+        yield from at_least(self, 1, "max_prompts", "samples_per_prompt")
+        yield from at_least(self, 1, "frontier_prompts", "skill_examples")
+        yield from at_least(self, 1, "max_prompt", "max_response")
+        yield from at_least(self, 1, "window", "max_windows")
+        yield from at_least(self, 0, "variance_coef")
         for name in self.runs:
             if name not in self.names:
                 yield f"runs: {name!r} is not one of {', '.join(self.names)}"

@@ -6,8 +6,10 @@ NOT STATED marks what the InstructGPT paper does not say; the default's source f
 import dataclasses
 from collections.abc import Iterator
 
+from rlhf_jax.models.config import DTYPES
 from rlhf_jax.stages.ensemble import Combination
 from rlhf_jax.stages.rollout import RewardShaping
+from rlhf_jax.stages.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config", "KLControl"]
@@ -29,6 +31,7 @@ class KLControl:
         """Values out of range, one line each."""
         if self.kl_coef < 0:
             yield f"kl_coef: {self.kl_coef} is negative: it would reward divergence"
+        yield from at_least(self, 1, "horizon")
         if self.target is not None and self.target <= 0:
             yield f"target: {self.target} nats is not positive"
 
@@ -135,13 +138,16 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
-        if self.batch_size % self.minibatch_size:
-            yield (
-                f"minibatch_size: {self.minibatch_size} does not divide "
-                f"batch_size {self.batch_size}"
-            )
-        if self.minibatch_size % self.microbatches:
-            yield f"microbatches: {self.microbatches} does not divide minibatch_size"
+        yield from at_least(self, 1, "batch_size", "minibatch_size", "microbatches")
+        yield from at_least(self, 1, "inner_epochs", "max_prompt", "max_response")
+        yield from at_least(self, 1, "snapshot_every", "ptx_per_episode", "ptx_window")
+        yield from at_least(self, 0, "warmup_iterations", "value_warmup_iterations")
+        yield from at_least(self, 0, "value_coef", "variance_coef")
+        yield from positive(self, "value_clip_range", "clip_norm", "max_kl")
+        yield from shares(self, "ema_decay")
+        yield from one_of(self, "rollout_dtype", (None, *DTYPES))
+        yield from divides(self, "minibatch_size", "batch_size")
+        yield from divides(self, "microbatches", "minibatch_size")
         if self.episodes < self.batch_size:
             yield f"episodes: {self.episodes} is less than one batch"
         if self.temperature <= 0:
@@ -150,8 +156,7 @@ class Config:
             yield f"ptx_coef: {self.ptx_coef} is negative"
         if self.ptx_coef > 0 and not self.texts:
             yield "texts: ptx_coef > 0 needs pretraining text"
-        if self.result not in ("ema", "last"):
-            yield f"result: {self.result!r} is not 'ema' or 'last'"
+        yield from one_of(self, "result", ("ema", "last"))
         if self.optimizer.warmup_steps:
             yield (
                 f"optimizer.warmup_steps: {self.optimizer.warmup_steps} is not used: "

@@ -11,14 +11,25 @@ import jax.numpy as jnp
 from rlhf_jax.errors import InputError
 from rlhf_jax.parallel import compile_update, shardings
 from rlhf_jax.stages.ensemble import first_member, load_reward
-from rlhf_jax.stages.hand_over import load_model, save_model, value_from
+from rlhf_jax.stages.hand_over import (
+    load_model,
+    require_one_tokenizer,
+    save_model,
+    value_from,
+)
 from rlhf_jax.stages.inputs import prompt_stream, text_stream
 from rlhf_jax.stages.ppo.config import Config
 from rlhf_jax.stages.ppo.iteration import Iteration, Players
 from rlhf_jax.stages.ppo.objective import make_loss
 from rlhf_jax.stages.self_check import check_players
 from rlhf_jax.stages.session import RunSettings, Session, open_session
-from rlhf_jax.training import above, init_state, make_optimizer, make_update
+from rlhf_jax.training import (
+    above,
+    first_loss_scale,
+    init_state,
+    make_optimizer,
+    make_update,
+)
 from rlhf_jax.training.alarms import Alarm, below
 
 __all__ = ["run"]
@@ -94,6 +105,10 @@ def load_players(config: Config, reward_fn: Callable | None) -> Players:
         raise InputError("ppo.value: with `reward_fn`, name a model to start from")
     else:
         value = value_from(first_member(reward))
+    for name, model in (("reward", reward), ("value", value)):
+        if model is not None:
+            what = f"ppo.{name}: the policy and the {name} model"
+            require_one_tokenizer(policy, model, what)
     return Players(policy, value, reward, reward_fn)
 
 
@@ -129,6 +144,7 @@ def _train(
             tx,
             rng,
             ema=True,
+            loss_scale=first_loss_scale(players.policy.model.config.dtype),
             extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
         )
 
@@ -138,7 +154,7 @@ def _train(
     frozen = jax.device_put(frozen, shardings(frozen, session.mesh))
     iteration = Iteration(config, players, prompts, texts, update, session.mesh, frozen)
     return session.loop(
-        _with_snapshots(iteration, session.workdir, config),
+        with_snapshots(iteration, session.workdir, config),
         init,
         {"policy": players.policy.params, "value": players.value.params},
         jax.random.key(config.seed),
@@ -146,7 +162,7 @@ def _train(
     )
 
 
-def _with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
+def with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
     """Keeps the policy after every n-th iteration, for reward against KL.
 
     Its KL is what the next rollout measures, which is the first that it writes.

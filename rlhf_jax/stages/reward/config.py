@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
+from rlhf_jax.stages.schema import at_least, divides, positive, shares
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config"]
@@ -67,8 +68,11 @@ class Config:
             yield "rankings: at least one file is needed"
         if self.max_k < 2:
             yield f"max_k: {self.max_k}; a comparison needs two responses"
-        if self.batch_size % self.microbatches:
-            yield f"microbatches: {self.microbatches} does not divide batch_size"
+        yield from at_least(self, 1, "epochs", "batch_size", "microbatches")
+        yield from at_least(self, 1, "max_prompt", "max_response", "evaluate_every")
+        yield from shares(self, "residual_dropout")
+        yield from positive(self, "clip_norm")
+        yield from divides(self, "microbatches", "batch_size")
         if self.k_buckets and not _rising((1, *self.k_buckets), self.max_k):
             yield (
                 f"k_buckets: {self.k_buckets} must rise from 2 or more to at most "

@@ -65,6 +65,7 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
         start.params,
         stream,
         steps,
+        dtype=start.model.config.dtype,
         # the report has the end
         evaluate=(lambda params, _: metrics_of(measure(params)))
         if config.evaluate_every
@@ -73,12 +74,11 @@ def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathl
     )
     trained = dataclasses.replace(start, params=params)
     centred, bias = centre_on_demonstrations(config, trained)
-    report = measure(centred.params) | {"bias": bias}
-    _write_report(workdir, report)
     target = workdir / "model"
     model = centred.with_config(residual_dropout=0.0).model
     meta = {"stage": "reward", "bias": bias}
     save_model(target, model, centred.params, centred.tokenizer, meta)
+    _write_report(workdir, measure(centred.params) | {"bias": bias})
     return target
 
 
