@@ -118,9 +118,10 @@ def iteration_and_state(shape):
         "value": training.make_optimizer(config.value_optimizer, 1000),
     }
     terms = ppo.make_loss(players.policy.model, players.value.model, config)
-    update = parallel.compile_update(
-        training.make_update(terms, tx, ema_decay=config.ema_decay), mesh
+    step = training.make_update(
+        terms, tx, ema_decay=config.ema_decay, switches={"policy": "policy_on"}
     )
+    update = parallel.compile_update(step, mesh)
 
     def init(params, rng):
         extra = {"kl_coef": jnp.float32(config.kl.kl_coef)}
