@@ -24,6 +24,7 @@ A stage is a loss and a stream of batches; a checkpoint joins one stage to the n
     session     mesh, checkpoints, metrics and guards around a stage
     hand_over   model directories
     experiment  named stages, references, overrides
+    content     the hash that a stage is known by
     pipeline    stages in order, each exactly once
     side_by_side  stages that do not need each other, in processes of their own
     ensemble    several reward models that score as one

@@ -22,8 +22,9 @@ from typing import IO, Any
 import jax
 
 from rlhf_jax.errors import InputError, Preempted, RunError
+from rlhf_jax.stages.content import content_hashes
 from rlhf_jax.stages.experiment import Experiment, references
-from rlhf_jax.stages.pipeline import begin, content_hashes, done_hash, run_stage
+from rlhf_jax.stages.pipeline import begin, done_hash, run_stage
 
 __all__ = ["run_side_by_side"]
 

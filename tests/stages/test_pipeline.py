@@ -8,8 +8,9 @@ import pytest
 from fake_stage import install
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.stages.content import content_hashes
 from rlhf_jax.stages.experiment import Experiment, load_experiment
-from rlhf_jax.stages.pipeline import content_hashes, run_experiment
+from rlhf_jax.stages.pipeline import run_experiment
 
 MODULE = "fake_stage_for_the_pipeline"
 
