@@ -17,8 +17,9 @@ from test_stage_kills import bits, lines
 
 from rlhf_jax.errors import InputError, Preempted, RunError
 from rlhf_jax.stages import side_by_side
+from rlhf_jax.stages.content import content_hashes
 from rlhf_jax.stages.experiment import Experiment
-from rlhf_jax.stages.pipeline import content_hashes, run_experiment
+from rlhf_jax.stages.pipeline import run_experiment
 from rlhf_jax.stages.side_by_side import run_side_by_side
 
 MODULE = "fake_stage_side_by_side"
