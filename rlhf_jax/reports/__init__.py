@@ -4,6 +4,7 @@ tables.py    a table, and how it looks in HTML, Markdown, a terminal, JSON
 figures.py   plots as SVG text: learning curves, reward against KL, win rates, ...
 document.py  `write_report`: sections of text, tables and figures -> one HTML file
 results.py   what `rlhf-jax eval` writes: results.json, results.md, report.html
+reading.py   what a stage has left for its report
 run_report.py, judge_report.py, baselines_report.py
              the pages of the stages `evaluate`, `judge` and `baselines`
 """

@@ -7,12 +7,8 @@ from typing import Any
 
 from rlhf_jax.reports.document import Section, side_by_side, write_report
 from rlhf_jax.reports.figures import alignment_tax_bars
-from rlhf_jax.reports.run_report import (
-    learning_sections,
-    read_interval,
-    read_results,
-    read_samples,
-)
+from rlhf_jax.reports.reading import read_interval, read_results, read_samples
+from rlhf_jax.reports.run_report import learning_sections
 from rlhf_jax.reports.tables import Table
 
 __all__ = ["accuracy_table", "write_baselines_report"]

@@ -8,12 +8,8 @@ from rlhf_jax.evaluation.intervals import Interval
 from rlhf_jax.evaluation.overoptimization import FrontierPoint
 from rlhf_jax.reports.document import Section, side_by_side, write_report
 from rlhf_jax.reports.figures import kl_reward_frontier
-from rlhf_jax.reports.run_report import (
-    learning_sections,
-    read_interval,
-    read_results,
-    read_samples,
-)
+from rlhf_jax.reports.reading import read_interval, read_results, read_samples
+from rlhf_jax.reports.run_report import learning_sections
 from rlhf_jax.reports.tables import Table
 
 __all__ = ["judge_table", "write_judge_report"]

@@ -29,15 +29,13 @@ from rlhf_jax.reports.figures import (
     reward_histograms,
     win_rate_bars,
 )
+from rlhf_jax.reports.reading import read_interval, read_results, read_samples
 from rlhf_jax.reports.tables import Table
 from rlhf_jax.tracking import read_metrics
 
 __all__ = [
     "headline_table",
     "learning_sections",
-    "read_interval",
-    "read_results",
-    "read_samples",
     "write_run_report",
 ]
 
@@ -68,63 +66,6 @@ def write_run_report(
     folder = pathlib.Path(folder)
     results = read_results(folder)
     return write_report(target, title, list(_sections(results, folder)))
-
-
-def read_results(folder: pathlib.Path) -> dict:
-    """`results.json` of a stage, its other stages found where the run lies now.
-
-    Results name the directories of other stages as they were; of a run that was moved,
-    or is read from another working directory, they are the neighbours of `folder`.
-
-    Raises:
-      InputError: there are no results.
-    """
-    try:
-        results = json.loads((folder / "results.json").read_text())
-    except OSError as error:
-        raise InputError(f"{folder}/results.json: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{folder}/results.json: expected JSON: {error}") from error
-    for kind in ("stages", "runs"):
-        for name, path in results.get(kind, {}).items():
-            if not pathlib.Path(path).is_dir():
-                results[kind][name] = str(folder.parent / pathlib.Path(path).name)
-    return results
-
-
-def read_samples(
-    folder: pathlib.Path,
-    names: list[str],
-    most: int,
-    fields: tuple[str, ...] = ("responses",),
-) -> list[dict]:
-    """The first rows of a stage's `samples.jsonl`.
-
-    Args:
-      folder: the stage's directory.
-      names: policies that every row must have in each of the fields.
-      most: at most so many rows.
-      fields: each holds policy -> something.
-
-    Raises:
-      InputError: no such file, or a line that is not such a row.
-    """
-    path = folder / "samples.jsonl"
-    rows: list[dict] = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line, _ in zip(file, range(most), strict=False):
-                row = json.loads(line)
-                _ = row["prompt"], [row[key][name] for key in fields for name in names]
-                rows.append(row)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"{path}:{len(rows) + 1}: expected a prompt and the {' and '.join(fields)} "
-            f"of {', '.join(names)}"
-        ) from error
-    return rows
 
 
 def headline_table(results: dict) -> Table:
@@ -168,16 +109,6 @@ def _cell(results: dict, task: str, metric: str, name: str) -> dict:
 
 def _text(cell: dict, scale: float = 1.0, digits: int = 3) -> str:
     return read_interval(cell).scaled(scale).text(digits)
-
-
-def read_interval(cell: dict) -> Interval:
-    """An interval as a results file holds it; an end that is None is infinite."""
-    items = cell.get("items", cell.get("num_items", 0))
-    ends = [
-        infinite if cell[key] is None else cell[key]
-        for key, infinite in (("low", -np.inf), ("high", np.inf))
-    ]
-    return Interval(cell["estimate"], *ends, items, cell.get("num_clusters", items))
 
 
 def _sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:

@@ -24,7 +24,7 @@ from rlhf_jax.reports import (
     write_report,
     write_results,
 )
-from rlhf_jax.reports.run_report import read_results, read_samples
+from rlhf_jax.reports.reading import read_results, read_samples
 
 TABLE = Table(["policy", "win"], [["<ppo>", "1|2"]], "a & b", {(0, 1): "better"})
 
