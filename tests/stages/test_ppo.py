@@ -199,17 +199,21 @@ def test_a_snapshot_is_the_policy_whose_kl_stands_beside_it(harness, tmp_path):
         return types.SimpleNamespace(params={"policy": moved}), rows[-1]
 
     iteration.players = types.SimpleNamespace(policy=harness.policy)
-    config = dataclasses.replace(harness.config, snapshot_every=2)
+    iteration.measure = lambda state, index: {"kl_exact": jnp.float32(10 * index)}
+    config = dataclasses.replace(
+        harness.config, snapshot_every=2, episodes=6 * harness.config.batch_size
+    )
     step = with_snapshots(iteration, tmp_path, config)
     state = types.SimpleNamespace(params={"policy": harness.policy.params})
-    for index in range(5):
+    for index in range(6):
         state, metrics = step(state, index)
         assert metrics is rows[index]
     folders = sorted((tmp_path / "snapshots").iterdir())
-    assert [folder.name for folder in folders] == ["000002", "000004"]
-    for folder, index in zip(folders, (2, 4), strict=True):
+    assert [folder.name for folder in folders] == ["000002", "000004", "000006"]
+    params.append(jax.device_get(state.params["policy"]))
+    for folder, index, kl in zip(folders, (2, 4, 6), (2, 4, 60), strict=True):
         found = load_model(folder)
-        assert found.meta["kl"] == index
+        assert found.meta["kl"] == kl
         jax.tree.map(np.testing.assert_array_equal, found.params, params[index])
 
 

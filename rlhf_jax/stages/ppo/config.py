@@ -117,8 +117,8 @@ class Config:
     # iterations trained on the value function alone, before the policy's warm-up; its
     # parameters, moments and β rest; NOT STATED
     value_warmup_iterations: int = 0
-    # keep the policy after every n-th iteration but the last, for over-optimisation
-    # plots; None: none
+    # keep the policy after every n-th iteration, for plots of over-optimisation; None:
+    # keep none
     snapshot_every: int | None = None
     # compute dtype of the sampler; None: that of the model
     rollout_dtype: str | None = None

@@ -99,6 +99,11 @@ class Iteration:
         state, updates = self.learn(state, rollout, iteration)
         return self.adapt_kl(state, metrics, iteration), metrics | updates
 
+    def measure(self, state: Any, iteration: int) -> dict:
+        """The metrics of a rollout from which nothing is learned."""
+        assessed = self.score(state, self.sample(state, iteration))
+        return self.shape(assessed, state.extra["kl_coef"])[1]
+
     def sample(self, state: Any, iteration: int) -> dict:
         """Prompts of this iteration and the policy's responses to them."""
         fault("ppo.generate")

@@ -165,26 +165,34 @@ def _train(
 def with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
     """Keeps the policy after every n-th iteration, for reward against KL.
 
-    Its KL is what the next rollout measures, which is the first that it writes.
+    Its KL is what the next rollout measures, which is the first that it writes; after
+    the last iteration a rollout is made for that.
     """
+    every = config.snapshot_every
 
-    def step(state: Any, index: int) -> tuple[Any, dict]:
-        every = config.snapshot_every
-        if not every or not index or index % every:
-            return iteration(state, index)
-        written_by = jax.tree.map(jnp.copy, state.params["policy"])  # state is donated
-        state, metrics = iteration(state, index)
+    def keep(after: int, params: Any, metrics: dict) -> None:
         policy = iteration.players.policy
         save_model(
-            workdir / "snapshots" / f"{index:06d}",
+            workdir / "snapshots" / f"{after:06d}",
             policy.model,
-            written_by,
+            params,
             policy.tokenizer,
-            {"stage": "ppo", "iteration": index, "kl": float(metrics["kl_exact"])},
+            {"stage": "ppo", "iteration": after, "kl": float(metrics["kl_exact"])},
         )
+
+    def step(state: Any, index: int) -> tuple[Any, dict]:
+        if index == 0 or index % every:
+            state, metrics = iteration(state, index)
+        else:
+            written_by = jax.tree.map(jnp.copy, state.params["policy"])  # donated
+            state, metrics = iteration(state, index)
+            keep(index, written_by, metrics)
+        after = index + 1
+        if after == config.iterations and after % every == 0:
+            keep(after, state.params["policy"], iteration.measure(state, after))
         return state, metrics
 
-    return step
+    return step if every else iteration
 
 
 def alarms(config: Config) -> tuple[Alarm, ...]:
