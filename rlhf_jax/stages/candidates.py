@@ -7,6 +7,7 @@ stage starts the next.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from rlhf_jax.stages.inputs import encode_prompts, read_prompts
 from rlhf_jax.stages.randomness import named_key
 from rlhf_jax.stages.schema import at_least, positive
 from rlhf_jax.stages.scoring import WIDTH, decoded, sample_batch, sampling_spec
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.stages.session import RunSettings, portable
 
 __all__ = ["Config", "rank_candidates", "run"]
 
@@ -89,7 +90,7 @@ def run(
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     prompts = prompts_of_round(config)
-    responses = _sampled_once(config, prompts, workdir / "candidates.jsonl")
+    responses = _sampled_once(config, prompts, workdir)
     labelers = load_labelers(config.labelers, seed=config.seed)
     require_people(prompts, responses, labelers)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
@@ -104,23 +105,27 @@ def run(
 
 
 def _sampled_once(
-    config: Config, prompts: Sequence[Prompt], path: pathlib.Path
+    config: Config, prompts: Sequence[Prompt], workdir: pathlib.Path
 ) -> list[list[str]]:
-    """The candidates in a file, which is written when they are sampled.
+    """The candidates in `candidates.jsonl`, which is written when they are sampled.
 
     People rank these texts, maybe for days: a run that goes on elsewhere must not
-    sample them again, where a token may come out otherwise.
+    sample them again, where a token may come out otherwise. Those of another config,
+    whoever ranks, are sampled anew.
     """
-    wanted = [prompt.id for prompt in prompts]
+    path = workdir / "candidates.jsonl"
+    asked = portable(dataclasses.replace(config, labelers=""), workdir.parent)
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    wanted = [(prompt.id, digest) for prompt in prompts]
     if path.exists():
         lines = path.read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line]
-        if [row["id"] for row in rows] == wanted:
+        if [(row["id"], row["config"]) for row in rows] == wanted:
             return [row["responses"] for row in rows]
     responses = sample_candidates(config, prompts)
     lines = [
-        {"id": prompt.id, "prompt": prompt.prompt, "responses": texts}
-        for prompt, texts in zip(prompts, responses, strict=True)
+        {"id": p.id, "prompt": p.prompt, "responses": texts, "config": digest}
+        for p, texts in zip(prompts, responses, strict=True)
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     partial = path.with_suffix(".partial")

@@ -30,7 +30,7 @@ from rlhf_jax.training import (
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
 
-__all__ = ["RunSettings", "Session", "fit", "open_session"]
+__all__ = ["RunSettings", "Session", "fit", "open_session", "portable"]
 
 
 @dataclasses.dataclass
@@ -155,7 +155,7 @@ def open_session(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
-        identity=_portable(identity, workdir.parent),
+        identity=portable(identity, workdir.parent),
     )
     tracker = RunTracker(
         workdir,
@@ -174,7 +174,7 @@ def open_session(
         yield Session(workdir, settings, mesh, store, tracker, guards)
 
 
-def _portable(identity: Any, run: pathlib.Path) -> dict[str, Any]:
+def portable(identity: Any, run: pathlib.Path) -> dict[str, Any]:
     """A config as JSON, with paths below the run's directory as `"@path"`.
 
     So the same run is known under another name: given by another relative path, or

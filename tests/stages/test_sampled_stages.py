@@ -1,5 +1,6 @@
 """Candidates and best-of-n: what is sampled, who chooses, and what it is worth."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -84,6 +85,17 @@ def test_people_answer_what_they_were_asked_however_it_would_be_sampled_now(
     candidates.run(config, tmp_path / "run")
     found = rankings_of(tmp_path / "run")
     assert [row.responses for row in found] == [["a", "b"], ["c", "d"]]
+    # those of another policy are others
+    other = dataclasses.replace(config, policies=("p2",), labelers="simulated:training")
+    asked_again = []
+
+    def rank(prompts, responses, labelers, seeds):
+        asked_again.extend(responses)
+        return []
+
+    monkeypatch.setattr(candidates, "rank_candidates", rank)
+    candidates.run(other, tmp_path / "run")
+    assert asked_again == [["other", "texts"]] * 2
 
 
 def test_a_run_cut_before_the_file_has_its_name_leaves_no_half_file(written, tmp_path):
