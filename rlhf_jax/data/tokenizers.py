@@ -146,9 +146,18 @@ class SubwordTokenizer:
         self.chat_template = config.get("chat_template")
         self._memo = PieceMemo(backend) if cuts_at_spaces(backend) else None
 
+    @property
+    def named_tokens(self) -> dict[str, str]:
+        """Every special token that the configuration names: "bos_token" -> text."""
+        texts = {
+            key: value.get("content") if isinstance(value, dict) else value
+            for key, value in self.config.items()
+            if key.endswith("_token")
+        }
+        return {key: text for key, text in texts.items() if isinstance(text, str)}
+
     def _id(self, key: str) -> int | None:
-        text = self.config.get(key)
-        text = text.get("content") if isinstance(text, dict) else text
+        text = self.named_tokens.get(key)
         return None if text is None else self.backend.token_to_id(text)
 
     def _pad(self) -> int:
