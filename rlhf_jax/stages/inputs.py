@@ -57,8 +57,10 @@ def read_rows(
 
 def prompt_of(record: Demonstration | Ranking) -> Prompt:
     """The prompt of a record, with what is known of it."""
-    shared = Prompt.model_fields.keys()
-    return Prompt(**{name: getattr(record, name) for name in shared})
+    shared = {name: getattr(record, name) for name in Prompt.model_fields}
+    if isinstance(record, Demonstration) and record.messages is not None:
+        shared["messages"] = record.messages[:-1]  # without the response
+    return Prompt(**shared)
 
 
 def read_prompts(files: Sequence[str]) -> list[Prompt]:
