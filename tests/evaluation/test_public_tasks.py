@@ -7,7 +7,7 @@ import pytest
 from stub_policies import stub
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation import (
+from rlhf_jax.evaluation.suites import (
     choice,
     drop,
     quac,

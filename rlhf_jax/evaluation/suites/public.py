@@ -7,7 +7,9 @@ import pathlib
 from collections.abc import Callable
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation import (
+from rlhf_jax.evaluation.policy import Policy
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.evaluation.suites import (
     choice,
     drop,
     quac,
@@ -16,8 +18,6 @@ from rlhf_jax.evaluation import (
     translation,
     wsc,
 )
-from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import HUB, find_file
 from rlhf_jax.evaluation.suites.prompts import NUM_SHOTS
 from rlhf_jax.evaluation.suites.settings import Settings, data_folder, limited
