@@ -5,7 +5,6 @@ rows            lines -> values; `file:line: field: why` for every bad one
 json_arrays     the same for files that are one JSON array
 readers/        everybody's formats -> records (`read`, `detect_format`)
 writers         own JSONL, TRL's types, CSV; whole files or none
-index           rows of a large JSONL file by number
 hygiene         the paper's rules, each with a count report
 pii, language   personal data by pattern; the language of a prompt
 expansion       the three kinds of prompt; few-shot rows -> demonstrations
@@ -34,7 +33,6 @@ from rlhf_jax.data.encoding import (
     encode_rankings,
     encode_texts,
 )
-from rlhf_jax.data.index import JsonlIndex
 from rlhf_jax.data.pipelines import (
     demonstration_stream,
     mixed_stream,
@@ -43,7 +41,14 @@ from rlhf_jax.data.pipelines import (
     text_stream,
 )
 from rlhf_jax.data.readers import detect_format, read
-from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
+from rlhf_jax.data.records import (
+    Demonstration,
+    Message,
+    Prompt,
+    Ranking,
+    Record,
+    Text,
+)
 from rlhf_jax.data.rows import Intake
 from rlhf_jax.data.streams import Stream, epoch_order
 from rlhf_jax.data.tokenizer_files import load_tokenizer
@@ -59,8 +64,8 @@ __all__ = [
     "ByteTokenizer",
     "Demonstration",
     "Intake",
-    "JsonlIndex",
     "Limits",
+    "Message",
     "Prompt",
     "Ranking",
     "Record",

@@ -12,9 +12,8 @@ from rlhf_jax.data.rows import (
     RowError,
     json_rows,
     no_lone_surrogate,
-    opened,
-    readable,
 )
+from rlhf_jax.data.unpacked import opened, readable
 from rlhf_jax.errors import InputError
 
 __all__ = ["array_rows", "json_file_rows"]

@@ -5,21 +5,18 @@ or half a surrogate pair; a line may be gigabytes long. A bad row becomes a `Row
 what happens then is the decision of an `Intake`.
 """
 
-import contextlib
-import gzip
-import io
 import json
 import math
 import pathlib
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
+from rlhf_jax.data.unpacked import opened, readable
 from rlhf_jax.errors import InputError
 
-__all__ = ["Intake", "Row", "RowError", "json_rows", "numbered_lines", "opened"]
+__all__ = ["Intake", "Row", "RowError", "json_rows", "numbered_lines"]
 
 MAX_LINE = 64 << 20  # bytes; a longer line is no row but an accident or an attack
 SHOWN = 20  # rejected rows that a message spells out
@@ -36,13 +33,19 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One value of a file and where it stood."""
+    """One value of a file and where it stood.
+
+    What a reader leaves out of a row without refusing it is noted in `left`, as "what:
+    why", and counted by the `Intake`; what it makes of it with a doubt, in `doubts`.
+    """
 
     file: str
     line: int
     value: Any
     raw: bytes = b""
     nth: int = 1  # of the rows that begin on this line, which one
+    left: list[str] = field(default_factory=list, compare=False)
+    doubts: list[str] = field(default_factory=list, compare=False)
 
     @property
     def name(self) -> str:
@@ -67,12 +70,27 @@ class Row:
             return None if value is None else str(value)
         return as_text(value, key)
 
+    def has(self, key: str) -> bool:
+        """Whether there is anything under a key."""
+        return self.value.get(key) not in (None, "", [], {})
+
 
 def as_text(value: Any, field: str) -> str:
     """`value`, which must be text."""
     if not isinstance(value, str):
         raise RowError(field, f"expected text, got {type(value).__name__}")
     return value
+
+
+def as_number(value: Any, field: str) -> float:
+    """`value`, which must be a finite number or the text of one."""
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise RowError(field, f"expected a number, got {str(value)[:40]!r}")
+    return number
 
 
 def as_list(value: Any, field: str) -> list:
@@ -106,6 +124,7 @@ class Intake:
       rejected: bad rows.
       messages: `file:line: field: why` of the first bad rows.
       warnings: what was odd but accepted, counted; `first` has a place for each.
+      left: what was left out and why, counted; `first` has a place for each.
     """
 
     on_bad_row: Literal["error", "skip", "quarantine"] = "error"
@@ -115,6 +134,7 @@ class Intake:
     rejected: int = 0
     messages: list[str] = field(default_factory=list)
     warnings: Counter = field(default_factory=Counter)
+    left: Counter = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     _quarantine: IO[str] | None = None
 
@@ -122,6 +142,14 @@ class Intake:
         """Counts something odd."""
         self.warnings[what] += 1
         self.first.setdefault(what, f"{file}:{line}")
+
+    def noted(self, row: Row) -> None:
+        """Books what a reader left out of a row, and its doubts."""
+        for doubt in row.doubts:
+            self.warn(doubt, row.file, row.line)
+        for what in row.left:
+            self.left[what] += 1
+            self.first.setdefault(what, f"{row.file}:{row.line}")
 
     def reject(self, row: Row, error: RowError) -> None:
         """Books a bad row; raises when "error" has seen enough of them."""
@@ -178,31 +206,6 @@ class Intake:
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-def opened(path: str | pathlib.Path) -> io.BufferedIOBase:
-    """A file for reading bytes, unpacked where it is gzip (told by its content).
-
-    Raises:
-      InputError: no such file, or not readable.
-    """
-    try:
-        file = open(path, "rb")
-        if file.peek(2)[:2] != b"\x1f\x8b":
-            return file
-        file.close()
-        return gzip.open(path, "rb")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def readable(name: str, line: int) -> Iterator[None]:
-    """Turns what a damaged file does to a reader into an `InputError`."""
-    try:
-        yield
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}:{line}: damaged or unreadable: {error}") from error
 
 
 def numbered_lines(

@@ -1,24 +1,26 @@
 """Records -> files: own JSONL, TRL's types, CSV. A file appears whole or not at all."""
 
-import contextlib
 import csv
-import gzip
 import json
-import os
 import pathlib
-import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from typing import Any
 
-from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
-from rlhf_jax.errors import InputError
+from rlhf_jax.data.records import (
+    Demonstration,
+    Message,
+    Prompt,
+    Ranking,
+    Record,
+    Text,
+)
+from rlhf_jax.storage import replacing, write_lines
 
 __all__ = [
     "WRITERS",
     "trl_pairs",
     "trl_row",
     "write_csv",
-    "write_json_lines",
     "write_jsonl",
     "write_trl",
 ]
@@ -28,45 +30,9 @@ __all__ = [
 FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
 
 
-@contextlib.contextmanager
-def replacing(path: str | pathlib.Path) -> Iterator[TextIO]:
-    """A text file that takes its place only when the block ends without an error.
-
-    Raises:
-      InputError: the folder is missing or not writable.
-    """
-    path = pathlib.Path(path)
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(name, "wt", encoding="utf-8", newline="") as file:
-            yield file
-        with open(name, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def write_json_lines(path: str | pathlib.Path, values: Iterable[Any]) -> int:
-    """One JSON value per line; returns how many."""
-    count = 0
-    with replacing(path) as file:
-        for value in values:
-            file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-            count += 1
-    return count
-
-
 def write_jsonl(path: str | pathlib.Path, records: Iterable[Record]) -> int:
     """Own JSONL: fields that have their default are left out; returns the rows."""
-    return write_json_lines(path, map(as_json, records))
+    return write_lines(path, map(as_json, records))
 
 
 def as_json(record: Record) -> dict[str, Any]:
@@ -79,8 +45,9 @@ def write_trl(
 ) -> int:
     """TRL's dataset types, as JSONL; returns the rows.
 
-    A `Prompt` becomes prompt-only, a `Demonstration` prompt-completion, a `Text`
-    language modelling, a `Ranking` one preference row per untied pair.
+    A `Prompt` becomes prompt-only, a `Demonstration` prompt-completion, or messages
+    where it is a conversation and conversational; a `Text` language modelling, a
+    `Ranking` one preference row per untied pair.
     """
     rows = (
         row
@@ -91,7 +58,7 @@ def write_trl(
             else [trl_row(record, conversational=conversational)]
         )
     )
-    return write_json_lines(path, rows)
+    return write_lines(path, rows)
 
 
 def trl_row(
@@ -100,6 +67,8 @@ def trl_row(
     """A record that is no ranking as one row of TRL's."""
     if isinstance(record, Text):
         row: dict[str, Any] = {"text": record.text}
+    elif conversational and isinstance(record, Demonstration) and record.messages:
+        row = {"messages": turns(record.messages)}
     else:
         row = {"prompt": _prompt(record, conversational)}
         if isinstance(record, Demonstration):
@@ -121,6 +90,7 @@ def trl_pairs(
     [('b', 'a'), ('b', 'c')]
     """
     content = {"id", "prompt", "responses", "ranks"}
+    content |= {"messages"} if conversational else set()
     rest = {k: v for k, v in as_json(record).items() if k not in content}
     for winner, loser in record.pairs:
         yield {
@@ -140,7 +110,14 @@ def trl_pairs(
 def _prompt(record: Record, conversational: bool) -> Any:
     if not conversational:
         return record.prompt
-    return record.meta.get("messages") or [{"role": "user", "content": record.prompt}]
+    if record.messages is None:
+        return [{"role": "user", "content": record.prompt}]
+    return turns(record.messages)
+
+
+def turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Messages as TRL writes them."""
+    return [message.model_dump(mode="json", exclude_none=True) for message in messages]
 
 
 def _answer(text: str, conversational: bool) -> Any:
@@ -167,7 +144,7 @@ def write_csv(path: str | pathlib.Path, records: Iterable[Record]) -> int:
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict):
+        if isinstance(item, dict) or key == "messages":
             flat[key] = json.dumps(item, ensure_ascii=False)
         elif isinstance(item, list):
             for place, part in enumerate(item, 1):

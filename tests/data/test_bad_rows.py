@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rlhf_jax.cli import main
 from rlhf_jax.data import Demonstration, Prompt, Ranking, Text, rows
 from rlhf_jax.data.readers import FORMATS, read
-from rlhf_jax.data.readers.formats import REQUIRED
+from rlhf_jax.data.readers.told import REQUIRED
 from rlhf_jax.data.rows import Intake
 from rlhf_jax.errors import InputError
 
@@ -57,7 +57,7 @@ BAD = {
     ),
     "D9 K=10": (
         row(responses=list("abcdefghij"), ranks=list(range(1, 11))),
-        "responses: expected at most 9, got K = 10 (--max-k)",
+        "responses: expected at most 9, got K = 10 (max_k)",
     ),
     "D10 gap": (row(ranks=[1, 3, 3]), "the same order is written [1, 2, 2]"),
     "D10 0-based": (row(ranks=[0, 1, 2]), "the same order is written [1, 2, 3]"),
@@ -202,7 +202,9 @@ def test_a_missing_file_and_an_unknown_format_are_refused(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         list(read(tmp_path / "none.jsonl"))
     (tmp_path / "a.xml").write_text("<a/>")
-    with pytest.raises(InputError, match=r"expected .jsonl, .csv, .tsv or .txt"):
+    with pytest.raises(
+        InputError, match=r"expected .jsonl, .json, .csv, .tsv, .parquet"
+    ):
         list(read(tmp_path / "a.xml"))
     with pytest.raises(InputError, match="format: expected one of"):
         list(read(tmp_path / "a.xml", "xml"))

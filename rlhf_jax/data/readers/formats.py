@@ -1,5 +1,7 @@
 """The table of formats, and the one function that reads a file of any of them."""
 
+import difflib
+import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -9,23 +11,31 @@ from pydantic import ValidationError
 
 from rlhf_jax.data.json_arrays import json_file_rows
 from rlhf_jax.data.readers import (
+    arena,
     comparisons,
     dialogues,
     documents,
     hub,
     instructions,
     own,
+    pairs,
+    preferences,
     tables,
     trees,
     trl,
 )
-from rlhf_jax.data.records import MAX_K, Ranking, Record
+from rlhf_jax.data.readers.columns import MAP, parsed_map
+from rlhf_jax.data.readers.containers import any_rows, ending
+from rlhf_jax.data.readers.meaning import refuse_unused
+from rlhf_jax.data.readers.told import told
+from rlhf_jax.data.records import Ranking, Record
 from rlhf_jax.data.rows import Intake, Row, RowError, as_dict
 from rlhf_jax.errors import InputError
 
-__all__ = ["FORMATS", "Format", "detect_format", "read"]
+__all__ = ["FORMATS", "Format", "detect_format", "format_of", "named", "read"]
 
 RowReader = Callable[[Any, Intake], Iterator[Row]]
+LOOKED_AT = 100  # rows among which a column must be for the file to have it
 
 
 @dataclass(frozen=True)
@@ -33,57 +43,144 @@ class Format:
     """How files of one kind become records.
 
     Args:
-      rows: file -> rows.
       convert: one row -> its records, none, one or many.
+      keys: sets of fields, by one of which, whole, a row of this format is known; a
+        file that lacks them all is refused at once.
+      uses: fields that `convert` uses, of those that change what a row means; None:
+        `drops` tells, or all that is used was named.
+      drops: whether a field is unknown; such fields are left out and told as warnings.
       group: puts rows together that make one record.
-      keys: the fields by which a JSON row of this format is known.
-      objects: every row must be an object.
-      uses: whether a field is used; others are left out and told as warnings. None:
-        `convert` takes the row as it is.
+      rows: file -> rows.
+      missing: what is wrong where no row has a column that is needed; `keys` tell
+        where None.
     """
 
-    rows: RowReader
     convert: Callable[[Row], Iterable[Record]]
+    keys: tuple[frozenset[str], ...] = ()
+    uses: frozenset[str] | None = None
+    drops: Callable[[str], bool] | None = None
     group: Callable[[Iterable[Row]], Iterator[Row]] = iter
-    keys: frozenset[str] = frozenset()
-    objects: bool = False
-    uses: Callable[[str], bool] | None = None
+    rows: RowReader = any_rows
+    missing: Callable[[list[Row]], str | None] | None = None
+
+    def lacks(self, name: str, rows: list[Row]) -> str | None:
+        """What is wrong where none of these rows has the columns that are needed."""
+        if self.missing is not None:
+            return self.missing(rows)
+        columns = {key for row in rows for key in row.value}
+        if any(keys <= columns for keys in self.keys):
+            return None
+        wanted = " or ".join(", ".join(sorted(keys)) for keys in self.keys)
+        return (
+            f"format {name!r}: expected the columns {wanted}; "
+            f"there are {', '.join(sorted(columns)) or 'none'}"
+        )
+
+    def sift(self, name: str, row: Row, intake: Intake) -> None:
+        """Refuses fields that must not be ignored; takes unknown ones out, and warns.
+
+        Raises:
+          RowError: a field changes what the row means, and would be ignored.
+        """
+        if self.uses is not None:
+            refuse_unused(row, self.uses, name)
+        elif self.drops is not None:
+            unknown = sorted(key for key in row.value if self.drops(key))
+            refuse_unused(row, row.value.keys() - unknown, name)
+            for key in unknown:
+                intake.warn(f"unknown field {key!r}", row.file, row.line)
+                del row.value[key]
 
 
-def _json(convert, *keys: str, group=iter) -> Format:
-    return Format(json_file_rows, convert, group, frozenset(keys), objects=True)
+def _known(convert, *keys: str, uses: Iterable[str] = (), group=iter) -> Format:
+    """A format of objects; `keys` are words, each the fields of one alternative."""
+    wanted = tuple(frozenset(words.split()) for words in keys)
+    return Format(convert, wanted, frozenset(uses).union(*wanted), group=group)
 
 
-# A file is taken for the first format whose keys its first row has.
+def _own(rows: RowReader, convert, known: Callable[[str], bool]) -> Format:
+    keys = tuple(
+        frozenset({key}) for key in ("prompt", "text", "response", "responses")
+    )
+    return Format(convert, keys, None, lambda key: not known(key), rows=rows)
+
+
+OPENING = ("system", "system_prompt", "history")
+PAIR = tuple(f"{asked} chosen rejected" for asked in pairs.ASKED)
+FLAT = "message_id parent_id text role"
+
+# A file is taken for the first format that has all the keys of one alternative.
 FORMATS: dict[str, Format] = {
-    "jsonl": Format(json_file_rows, own.own_record, uses=own.KNOWN.__contains__),
-    "oasst": _json(trees.tree_rankings, "message_tree_id", "prompt"),
-    "oasst-demonstrations": _json(trees.tree_demonstrations),
-    "oasst-prompts": _json(trees.tree_prompts),
-    "squality": _json(instructions.squality, "document", "questions"),
-    "pplm": _json(comparisons.pplm, "text_a", "text_b", "annotators"),
-    "self-instruct": _json(instructions.self_instruct, "instruction", "instances"),
-    "alpaca": _json(instructions.alpaca, "instruction", "output"),
-    "gsm8k": _json(instructions.gsm8k, "question", "answer"),
-    "dolly": _json(instructions.dolly, "instruction", "response"),
-    "argilla": _json(comparisons.argilla, "fields"),
-    "hh": _json(dialogues.hh_rankings),
-    "trl": _json(trl.trl_record, group=trl.grouped_rows),
-    "strings": Format(json_file_rows, documents.prompt_string),
-    "text": Format(documents.file_rows, documents.document),
-    "lines": Format(documents.line_rows, documents.document),
-    "gutenberg": Format(documents.file_rows, documents.book),
-    "wikitext": Format(documents.article_rows, documents.document),
-    "csv": Format(tables.csv_rows, tables.table_record, uses=tables.is_known),
-    "csv-trl": Format(tables.csv_rows, trl.trl_record, uses=trl.KNOWN.__contains__),
-    "tsv": Format(tables.tsv_rows, tables.table_record, uses=tables.is_known),
-    "tsv-trl": Format(tables.tsv_rows, trl.trl_record, uses=trl.KNOWN.__contains__),
-    "labelled": Format(
-        tables.tsv_rows, comparisons.labelled, comparisons.labelled_groups
+    "jsonl": _own(any_rows, own.own_record, own.KNOWN.__contains__),
+    "csv": _own(tables.csv_rows, tables.table_record, tables.is_known),
+    "tsv": _own(tables.tsv_rows, tables.table_record, tables.is_known),
+    "oasst": _known(trees.tree_rankings, "message_tree_id prompt"),
+    "oasst-demonstrations": _known(trees.tree_demonstrations, "message_tree_id prompt"),
+    "oasst-prompts": _known(trees.tree_prompts, "message_tree_id prompt"),
+    "oasst-flat": _known(
+        trees.tree_rankings, FLAT, uses=["rank"], group=trees.tree_rows
     ),
-    "labelled-csv": Format(
-        tables.csv_rows, comparisons.labelled, comparisons.labelled_groups
+    "oasst-flat-demonstrations": _known(
+        trees.tree_demonstrations, FLAT, uses=["rank"], group=trees.tree_rows
     ),
+    "oasst-flat-prompts": _known(
+        trees.tree_prompts, FLAT, uses=["rank"], group=trees.tree_rows
+    ),
+    "ultrafeedback": _known(
+        preferences.ultrafeedback, "instruction completions", uses=OPENING
+    ),
+    "nectar": _known(preferences.nectar, "prompt answers"),
+    "helpsteer-preference": _known(
+        preferences.helpsteer_preference,
+        "prompt response_1 response_2 preference_strength",
+        "context response1 response2 overall_preference",
+    ),
+    "helpsteer": _known(
+        preferences.helpsteer,
+        "prompt response helpfulness",
+        group=preferences.rated_rows,
+    ),
+    "shp": _known(preferences.shp, "history human_ref_A human_ref_B labels"),
+    "arena": _known(
+        arena.arena,
+        *(f"{names[0]} {names[1]} winner" for names in arena.SIDES),
+        *(f"{names[0]} {names[1]} winner_model_a" for names in arena.SIDES),
+        uses=arena.USES,
+    ),
+    "squality": _known(instructions.squality, "document questions"),
+    "pplm": _known(comparisons.pplm, "text_a text_b annotators"),
+    "self-instruct": _known(instructions.self_instruct, "instruction instances"),
+    "trl": Format(
+        trl.trl_record,
+        tuple(
+            frozenset(words.split())
+            for words in (*PAIR, "prompt completion", "messages", "chosen rejected")
+        )
+        + tuple(frozenset({key}) for key in ("prompt", "text", "chosen", "rejected")),
+        drops=lambda key: key not in trl.KNOWN,
+        group=trl.grouped_rows,
+    ),
+    "sharegpt": _known(dialogues.sharegpt, "conversations", uses=["system"]),
+    "alpaca": _known(instructions.alpaca, "instruction output", uses=OPENING),
+    "gsm8k": _known(instructions.gsm8k, "question answer"),
+    "dolly": _known(
+        instructions.dolly, "instruction response", "prompt answer", uses=OPENING
+    ),
+    "argilla": _known(
+        comparisons.argilla,
+        "fields",
+        "instruction ranking",
+        uses=["ranking", "ranking-responses", "prompt"],
+    ),
+    "hh": _known(dialogues.hh_rankings, "chosen rejected"),
+    "labelled": _known(
+        comparisons.labelled, "sentence label", group=comparisons.labelled_groups
+    ),
+    "strings": Format(documents.prompt_string, rows=json_file_rows),
+    "text": Format(documents.document, rows=documents.file_rows),
+    "lines": Format(documents.document, rows=documents.line_rows),
+    "gutenberg": Format(documents.book, rows=documents.file_rows),
+    "wikitext": Format(documents.document, rows=documents.article_rows),
 }
 
 
@@ -92,29 +189,32 @@ def read(
     format: str = "auto",
     *,
     intake: Intake | None = None,
-    max_k: int = MAX_K,
+    max_k: int | None = None,
 ) -> Iterator[Record]:
     """The records of a file, one by one, in bounded memory.
 
     Args:
-      path: a file, plain or gzip, or "hf:owner/dataset[:config][:split]".
-      format: a key of `FORMATS`; "auto" asks `detect_format`.
+      path: a file, plain, gzip or Zstandard, or "hf:owner/dataset[:config][:split]";
+        with a format behind a #, as in `trees.jsonl.gz#oasst-demonstrations` or
+        `a.csv#map:prompt=question,response=answer`.
+      format: a key of `FORMATS`, or a column map; "auto" asks the path, and then
+        `detect_format`.
       intake: what becomes of bad rows, and the counts; refuses them when None.
-      max_k: rankings of more responses are refused.
+      max_k: rankings of more responses are refused; no limit when None.
 
     Raises:
       InputError: bad rows under "error", each as `file:line: field: why`; a file that
-        is missing, damaged or empty.
+        is missing, damaged, empty, or has none of the columns that are needed.
     """
     intake = Intake() if intake is None else intake
-    chosen = _format(path, format)
+    path, name, chosen = format_of(path, format)
     before = intake.rows
     rows = chosen.rows(path, intake)
-    if chosen.uses is not None:
-        rows = _used_fields(rows, chosen.uses, intake)
+    if chosen.keys:
+        rows = _with_columns(rows, path, name, chosen, intake)
     for row in chosen.group(rows):
         try:
-            if chosen.objects:
+            if chosen.keys:
                 as_dict(row.value, "")
             made = [_checked(record, max_k) for record in chosen.convert(row)]
         except RowError as error:
@@ -122,6 +222,9 @@ def read(
         except ValidationError as error:
             intake.reject(row, told(error))
         else:
+            if not made and not row.left:
+                row.left.append("row without a record")
+            intake.noted(row)
             for record in made:
                 _remark(record, row, intake)
             intake.records += len(made)
@@ -131,74 +234,79 @@ def read(
     intake.settle()
 
 
-def _format(path: str | pathlib.Path, format: str) -> Format:
-    remote = str(path).startswith(hub.PREFIX)
-    if format == "auto":
-        format = detect_format(path)
-    if format not in FORMATS:
+def named(path: str | pathlib.Path) -> tuple[str, str]:
+    """A path without the format behind its #, and that; "auto" where there is none.
+
+    >>> named("rows.csv#map:prompt=question")
+    ('rows.csv', 'map:prompt=question')
+    """
+    text = str(path)
+    parts = text.split("#")
+    for count in range(len(parts), 0, -1):
+        file = "#".join(parts[:count])
+        if count == 1 or pathlib.Path(file).is_file():
+            return file, "#".join(parts[count:]) or "auto"
+    return text, "auto"
+
+
+def format_of(path: str | pathlib.Path, format: str) -> tuple[str, str, Format]:
+    """(path without its format, name of the format, format).
+
+    Raises:
+      InputError: no such format, or a column map that is none.
+    """
+    file, behind = named(path)
+    name = behind if format == "auto" else format
+    if name == "auto":
+        name = detect_format(file)
+    if name.startswith(MAP):
+        columns = parsed_map(name.removeprefix(MAP))
+        made = Format(columns.convert, missing=columns.missing)
+        return file, name, replace(made, keys=(frozenset(),))
+    if name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(
-            f"format: expected one of {', '.join(FORMATS)}, got {format!r}"
+            f"format: expected one of {', '.join(FORMATS)}, or a column map "
+            f"(map:prompt=...), got {name!r}{hint}"
         )
-    chosen = FORMATS[format]
-    return replace(chosen, rows=hub.hub_rows) if remote else chosen
+    chosen = FORMATS[name]
+    if file.startswith(hub.PREFIX):
+        chosen = replace(chosen, rows=any_rows)
+    return file, name, chosen
 
 
-def _used_fields(
-    rows: Iterable[Row], uses: Callable[[str], bool], intake: Intake
+def _with_columns(
+    rows: Iterator[Row], path: str, name: str, chosen: Format, intake: Intake
 ) -> Iterator[Row]:
-    """Rows without the fields that are not used; those are warnings."""
-    for row in rows:
-        if isinstance(row.value, dict):
-            for key in sorted(key for key in row.value if not uses(key)):
-                intake.warn(f"unknown field {key!r}", row.file, row.line)
-                del row.value[key]
-        yield row
+    """Rows whose fields the format can use; a file without its columns is refused.
+
+    Raises:
+      InputError: once, before the first row.
+    """
+    head = list(itertools.islice(rows, LOOKED_AT))
+    objects = [row for row in head if isinstance(row.value, dict)]
+    if objects and len(objects) == len(head):
+        why = chosen.lacks(name, objects)
+        if why:
+            raise InputError(f"{path}: {why}")
+    for row in itertools.chain(head, rows):
+        if not isinstance(row.value, dict):
+            yield row  # refused where it is read
+            continue
+        try:
+            chosen.sift(name, row, intake)
+        except RowError as error:
+            intake.reject(row, error)
+        else:
+            yield row
 
 
-def _checked(record: Record, max_k: int) -> Record:
-    if isinstance(record, Ranking) and len(record.responses) > max_k:
-        raise RowError(
-            "responses",
-            f"expected at most {max_k}, got K = {len(record.responses)} (--max-k)",
-        )
+def _checked(record: Record, max_k: int | None) -> Record:
+    k = len(record.responses) if isinstance(record, Ranking) else 0
+    if max_k is not None and k > max_k:
+        raise RowError("responses", f"expected at most {max_k}, got K = {k} (max_k)")
     return record
-
-
-# what is expected of the fields that a record cannot do without
-REQUIRED = {
-    "id": "a string",
-    "prompt": "a string",
-    "response": "a string",
-    "text": "a string",
-    "responses": "a list of strings",
-    "ranks": "a list of whole numbers, one per response",
-}
-SPELLED_OUT = 4  # problems of one row; of more there is only the number
-
-
-def told(error: ValidationError) -> RowError:
-    """What pydantic found, in our words; the row's field is that of the first."""
-    found = error.errors(include_url=False, include_input=False)
-    first, *others = [_problem(item) for item in found[:SPELLED_OUT]]
-    why = "; ".join([first.why, *map(str, others)])
-    more = len(found) - SPELLED_OUT
-    return RowError(first.field, f"{why}; and {more} more" if more > 0 else why)
-
-
-def _problem(item: Any) -> RowError:
-    """One problem, as pydantic tells it, in our words."""
-    where = ".".join(str(part) for part in item["loc"])
-    why = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "missing":
-        why = f"missing, expected {REQUIRED[where]}"
-    elif item["type"] == "too_short":
-        least, got = item["ctx"]["min_length"], item["ctx"]["actual_length"]
-        why = f"expected at least {least}, got {got}"
-    elif item["type"] == "extra_forbidden":
-        why = "unknown field"
-    elif not where and ": " in why:  # our own validators name the field themselves
-        where, why = why.split(": ", 1)
-    return RowError(where, why.replace("Input should be", "expected"))
 
 
 def _remark(record: Record, row: Row, intake: Intake) -> None:
@@ -212,7 +320,7 @@ def _remark(record: Record, row: Row, intake: Intake) -> None:
         intake.warn("same response, different ranks", row.file, row.line)
     if any(not text.strip() for text in record.responses):
         intake.warn("empty response", row.file, row.line)
-    if not record.pairs:
+    if len(set(record.ranks)) == 1:
         intake.warn("all responses tied", row.file, row.line)
 
 
@@ -220,51 +328,60 @@ def detect_format(path: str | pathlib.Path) -> str:
     """The format of a file, from its name and its first row.
 
     Raises:
-      InputError: an unknown kind of file.
+      InputError: an unknown kind of file, or columns that no format has.
     """
-    suffixes = [s for s in pathlib.PurePath(str(path)).suffixes if s != ".gz"]
-    suffix = suffixes[-1] if suffixes else ""
-    if str(path).startswith(hub.PREFIX):
-        first = next(hub.hub_rows(str(path), Intake()), None)
-        return _of_row({} if first is None else first.value)
-    if suffix in (".csv", ".tsv"):
-        rows = tables.csv_rows if suffix == ".csv" else tables.tsv_rows
-        return _of_table(next(rows(path, Intake("skip")), None), suffix[1:])
-    if suffix in (".jsonl", ".json", ".ndjson"):
-        first = next(json_file_rows(path, Intake("skip")), None)
-        return "jsonl" if first is None else _of_row(first.value)
-    if suffix in (".txt", ".md", ""):
+    kind = "" if str(path).startswith(hub.PREFIX) else ending(path)
+    if kind in (".txt", ".md") or (not kind and not str(path).startswith(hub.PREFIX)):
         return "text"
-    raise InputError(
-        f"{path}: expected .jsonl, .csv, .tsv or .txt, or --format; got {suffix!r}"
-    )
+    if kind not in ("", ".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet"):
+        raise InputError(
+            f"{path}: expected .jsonl, .json, .csv, .tsv, .parquet or .txt, or a "
+            f"format behind a #; got {kind!r}"
+        )
+    first = next(any_rows(path, Intake("skip")), None)
+    if first is None:
+        return "jsonl"
+    own_name = kind[1:] if kind in (".csv", ".tsv") else "jsonl"
+    found = _of_row(first.value, own_name)
+    if found is None:
+        columns = ", ".join(map(str, first.value)) or "none"
+        raise InputError(
+            f"{path}: no known format has these columns: {columns}; name the ones to "
+            "read, as in FILE#map:prompt=question,response=answer (docs/formats.md)"
+        )
+    return found
 
 
-def _of_row(value: Any) -> str:
+def _of_row(value: Any, own_name: str) -> str | None:
     if isinstance(value, str):
         return "strings"
     if not isinstance(value, dict):
         return "jsonl"
+    columns = value.keys()
+    ours = {key for key in columns if tables.is_known(key)} - trl.PLAIN
+    if "prompt" in columns and {"responses", "responses_1", "ranks"} & columns:
+        return own_name
     for name, known in FORMATS.items():
-        if known.keys and known.keys <= value.keys():
-            return name
-    if {"prompt", "answer"} <= value.keys():
-        return "dolly"
-    if "chosen" in value and "prompt" not in value:
-        transcripts = isinstance(value["chosen"], str)
-        return "hh" if transcripts else "trl"
-    if {"chosen", "completion", "messages"} & value.keys():
-        return "trl"
-    if "id" not in value and ({"prompt"} == value.keys() or "text" in value):
-        return "trl"
-    return "jsonl"
+        if name not in GENERAL and any(keys <= columns for keys in known.keys):
+            if name != "gsm8k" or "####" in str(value["answer"]):
+                return name
+    return _of_general(value, ours, own_name)
 
 
-def _of_table(first: Row | None, kind: str) -> str:
-    columns = set() if first is None else set(first.value)
-    if {"sentence", "label"} <= columns:
-        return "labelled" if kind == "tsv" else "labelled-csv"
-    if {"chosen", "rejected", "completion", "messages"} & columns:
-        return f"{kind}-trl"
-    ours = {name for name in columns if tables.is_known(name)} - trl.PLAIN
-    return kind if "id" in columns or ("prompt" in columns and ours) else f"{kind}-trl"
+GENERAL = ("jsonl", "csv", "tsv", "trl", "hh")
+
+
+def _of_general(value: dict[str, Any], ours: set[str], own_name: str) -> str | None:
+    """Our own format, TRL's types or HH-RLHF, which share columns."""
+    if {"chosen", "rejected"} & value.keys():
+        alone = not set(pairs.ASKED) & value.keys()
+        return "hh" if alone and isinstance(value.get("chosen"), str) else "trl"
+    if "completion" in value or ("messages" in value and not trl.waits(value)):
+        return "trl"
+    if "prompt" in value and isinstance(value["prompt"], str) and ours:
+        return own_name
+    if "text" in value and "id" in value:
+        return own_name
+    if {"prompt", "text"} & value.keys():
+        return "trl"
+    return own_name if ours & {"response", "responses"} else None

@@ -1,0 +1,232 @@
+"""Files -> streams: the data side of every stage's wiring."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from rlhf_jax import data
+from rlhf_jax.data import Demonstration, Intake, Prompt, Ranking, Stream, Text
+from rlhf_jax.data.readers import read
+from rlhf_jax.errors import InputError
+
+__all__ = [
+    "demonstration_stream",
+    "encode_prompts",
+    "numeric",
+    "one_epoch",
+    "prompt_of",
+    "prompt_stream",
+    "ranking_stream",
+    "read_prompts",
+    "read_rows",
+    "text_stream",
+]
+
+
+def read_rows(
+    files: Sequence[str], kind: type, *, intake: Intake | None = None
+) -> Iterator[Any]:
+    """The records of several files, one after the other.
+
+    Args:
+      files: paths or `hf:` names in any format of `data.readers`; a format that the
+        file's first row does not tell is named behind a #, as in
+        `trees.jsonl.gz#oasst-demonstrations`.
+      kind: `Demonstration`, `Ranking`, `Prompt` or `Text`; a `Prompt` is also taken
+        from a demonstration or a ranking, without its responses.
+      intake: what becomes of bad rows, and the counts; refuses them when None.
+
+    Raises:
+      InputError: bad rows, with file and line, or rows of another kind.
+    """
+    for file in files:
+        path, _, named = file.partition("#")
+        for record in read(path, named or "auto", intake=intake):
+            if kind is Prompt and isinstance(record, Demonstration | Ranking):
+                yield prompt_of(record)
+            elif isinstance(record, kind):
+                yield record
+            else:
+                raise InputError(
+                    f"{file}: {record.id} is a {type(record).__name__}, expected a "
+                    f"{kind.__name__}; name another format behind a #?"
+                )
+
+
+def prompt_of(record: Demonstration | Ranking) -> Prompt:
+    """The prompt of a record, with what is known of it."""
+    shared = {name: getattr(record, name) for name in Prompt.model_fields}
+    if isinstance(record, Demonstration) and record.messages is not None:
+        shared["messages"] = record.messages[:-1]  # without the response
+    return Prompt(**shared)
+
+
+def read_prompts(files: Sequence[str]) -> list[Prompt]:
+    """All prompts of the files."""
+    return list(read_rows(files, Prompt))
+
+
+def one_epoch(stream: Stream) -> Iterator[dict]:
+    """The batches that hold each row once."""
+    return (stream.batch(step) for step in range(stream.steps_per_epoch))
+
+
+def numeric(batch: dict) -> dict:
+    """A batch without the names of its rows, for a jitted function."""
+    return {key: value for key, value in batch.items() if key not in ("row", "stream")}
+
+
+def text_stream(
+    files: Sequence[str], tokenizer: Any, window: int, batch_size: int, seed: int
+) -> Stream:
+    """Full windows of running text."""
+    return data.text_stream(
+        read_rows(files, Text),
+        tokenizer,
+        batch_size=batch_size,
+        context_length=window,
+        seed=seed,
+    )
+
+
+def demonstration_stream(
+    files: Sequence[str],
+    tokenizer: Any,
+    *,
+    max_prompt: int,
+    max_response: int,
+    batch_size: int,
+    seed: int,
+    train_on_prompt: bool = False,
+    layout: str = "padded",
+    texts: Sequence[str] = (),
+    mix_fraction: float = 0.0,
+) -> Stream:
+    """Demonstrations, with a share of pretraining windows where asked."""
+    window = max_prompt + max_response
+
+    def demonstrations(size: int) -> Stream:
+        return data.demonstration_stream(
+            read_rows(files, Demonstration),
+            tokenizer,
+            batch_size=size,
+            context_length=window,
+            max_prompt=max_prompt,
+            max_response=max_response,
+            layout=layout,
+            train_on_prompt=train_on_prompt,
+            seed=seed,
+        )
+
+    if not mix_fraction:
+        return demonstrations(batch_size)
+    if layout == "buckets":
+        raise InputError("layout: demonstrations in buckets cannot be mixed with text")
+
+    def windows(size: int) -> Stream:
+        stream = text_stream(texts, tokenizer, window, size, seed)
+        return PackedWindows(stream) if layout == "packed" else stream
+
+    return data.mixed_stream(
+        [demonstrations, windows],
+        [1 - mix_fraction, mix_fraction],
+        batch_size=batch_size,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedWindows:
+    """Windows of text in the form of packed rows: one segment each, from position 0."""
+
+    stream: Stream
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that hold each window once."""
+        return self.stream.steps_per_epoch
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What encoding dropped or cut."""
+        return self.stream.counts
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """The batch of a step, with "segments" and "positions" [B, T]."""
+        batch = self.stream.batch(step)
+        valid = batch["valid"]
+        places = np.arange(valid.shape[1], dtype=np.int32)
+        return batch | {
+            "segments": valid.astype(np.int32),
+            "positions": np.where(valid, places, 0).astype(np.int32),
+        }
+
+
+def ranking_stream(
+    files: Sequence[str],
+    tokenizer: Any,
+    *,
+    max_prompt: int,
+    max_response: int,
+    max_k: int,
+    batch_size: int,
+    seed: int,
+    k_buckets: Sequence[int] = (),
+    packed: Sequence[int] | None = None,
+) -> Stream:
+    """Prompts with their K ranked responses; `data.ranking_stream` tells the rest."""
+    return data.ranking_stream(
+        read_rows(files, Ranking),
+        tokenizer,
+        batch_size=batch_size,
+        max_prompt=max_prompt,
+        max_response=max_response,
+        max_k=max_k,
+        k_buckets=k_buckets,
+        packed=packed,
+        seed=seed,
+    )
+
+
+def prompt_stream(
+    files: Sequence[str],
+    tokenizer: Any,
+    max_prompt: int,
+    batch_size: int,
+    seed: int,
+    buckets: Sequence[int] = (),
+) -> Stream:
+    """Prompts for rollouts; only full batches, every row a real prompt."""
+    return data.prompt_stream(
+        read_rows(files, Prompt),
+        tokenizer,
+        batch_size=batch_size,
+        max_prompt=max_prompt,
+        seed=seed,
+        last="drop",
+        buckets=buckets,
+    )
+
+
+def encode_prompts(
+    prompts: Sequence[str], tokenizer: Any, max_prompt: int
+) -> dict[str, np.ndarray]:
+    """One batch of given texts in their order: `prompts`, `valid`, `row`.
+
+    A prompt longer than `max_prompt` keeps its row but loses its beginning.
+    """
+    rows = tokenizer.encode_batch(list(prompts))
+    begin = tokenizer.begin_token
+    rows = [([] if begin is None else [begin]) + row for row in rows]
+    tokens = np.full((len(rows), max_prompt), tokenizer.pad_token, np.int32)
+    valid = np.zeros((len(rows), max_prompt), bool)
+    for i, row in enumerate(rows):
+        kept = row[-max_prompt:]
+        if kept:
+            tokens[i, -len(kept) :] = kept
+            valid[i, -len(kept) :] = True
+    return {"prompts": tokens, "valid": valid, "row": np.arange(len(rows))}
