@@ -247,10 +247,11 @@ class MarkedEncoder:
             return 0
         if rest[:1] in ("", " ") or rest[0] in self._free:
             return int(rest[:1] == " ")
+        said = "".join(c for c in rest[:20] if c not in self._free)
         raise InputError(
-            "conversation: a token of this tokenizer would stand across the beginning "
-            f"of an assistant's turn ({rest[:20]!r}), and it encodes no text without a "
-            "space before it"
+            "conversation: a token would stand across the beginning of an assistant's "
+            f"turn ({said!r}), and this tokenizer encodes no text without a space "
+            "before it: expected no white space where the turn begins"
         )
 
 

@@ -9,12 +9,14 @@ A form turns messages into ids for generation (`prompt_ids`), for training
 same in all three.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from rlhf_jax.data.control_tokens import character_spans
-from rlhf_jax.data.readers.dialogues import ASSISTANT, SPEAKERS, transcript
+from rlhf_jax.data.readers.conversations import ASSISTANT, SPEAKERS, transcript
+from rlhf_jax.data.records import Message
 from rlhf_jax.data.tokenizers import Tokenizer
 from rlhf_jax.errors import InputError
 
@@ -56,8 +58,8 @@ class ConversationForm(Protocol):
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: Literal["all", "last"] = "all"
-    ) -> tuple[list[int], list[bool]]:
-        """The ids of a whole conversation, and which of them are trained."""
+    ) -> tuple[list[int], list[float]]:
+        """The ids of a whole conversation, and how much each counts in training."""
 
     def text(self, said: Said, *, answer: bool = True) -> str:
         """The text behind `prompt_ids`, for eyes; `answer`: the turn is opened."""
@@ -136,21 +138,21 @@ class PlainForm:
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: str = "all"
-    ) -> tuple[list[int], list[bool]]:
-        """The ids of prompt and answer; the answer and its end are trained.
+    ) -> tuple[list[int], list[float]]:
+        """The ids of prompt and answer, and the weight of each: 0 before the answer.
 
         Raises:
           InputError: the conversation does not end with the assistant, or has no
             plain form.
         """
         spoken = checked(messages)
-        turns = trained_turns(spoken, train_turns)
+        weights = trained_turns(spoken, train_turns)
         if spoken[-1]["role"] != "assistant":
             raise InputError("conversation: expected the assistant to speak last")
         prompt = self.prompt_ids(spoken[:-1])
-        response = self.response_ids(spoken[:-1], spoken[-1]["content"])
-        last = len(spoken) - 1 in turns
-        return prompt + response, [False] * len(prompt) + [last] * len(response)
+        response = self.response_ids(spoken[:-1], _said(spoken[-1]))
+        last = weights.get(len(spoken) - 1, 0.0)
+        return prompt + response, [0.0] * len(prompt) + [last] * len(response)
 
     def text(self, said: Said, *, answer: bool = True) -> str:
         """The prompt.
@@ -167,7 +169,7 @@ class PlainForm:
                 f"conversation ({roles}): the form 'plain' holds a single question: "
                 "expected the form 'template' or 'transcript'"
             )
-        return messages[0]["content"]
+        return _said(messages[0])
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode_batch([text])[0]
@@ -183,87 +185,98 @@ class TranscriptForm(PlainForm):
         """The transcript, ending where the assistant is to speak."""
         if isinstance(said, str):
             return said
-        messages = checked(said)
-        for message in messages:
-            if message["role"] not in SPEAKERS or message.get("tool_calls"):
-                raise InputError(
-                    f"conversation: a message of role {message['role']!r} or a tool "
-                    f"call in it: the form 'transcript' has {', '.join(SPEAKERS)} "
-                    "and text; expected the form 'template'"
-                )
-        text = transcript(messages)
+        turns = [
+            Message.model_construct(role=m["role"], content=_said(m), tool_calls=None)
+            for m in checked(said)
+        ]
+        text = transcript(turns)
         return text if answer else text.removesuffix(ASSISTANT)
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: str = "all"
-    ) -> tuple[list[int], list[bool]]:
+    ) -> tuple[list[int], list[float]]:
         """As `PlainForm`; earlier turns of the assistant are trained too.
 
         An earlier turn is what stands between its marker and the next; it has no end
         token, because the prompt of the turn after it has none there.
         """
         spoken = checked(messages)
-        ids, mask = super().training_ids(spoken, train_turns)
-        early = trained_turns(spoken, train_turns) - {len(spoken) - 1}
-        if not early:
-            return ids, mask
-        for place, trained in enumerate(self._early(spoken, early)):
-            mask[place] = trained
-        return ids, mask
+        ids, weights = super().training_ids(spoken, train_turns)
+        early = trained_turns(spoken, train_turns)
+        early.pop(len(spoken) - 1, None)
+        if early:
+            found = list(self._early(spoken, early))
+            weights[: len(found)] = found
+        return ids, weights
 
-    def _early(self, messages, early: set[int]) -> Iterator[bool]:
-        """Which tokens of the prompt lie, whole, in turns that are trained."""
+    def _early(self, messages, early: dict[int, float]) -> Iterator[float]:
+        """The weight of each token of the prompt: those whole in an early turn."""
         edges, place = [], 0
         for i, message in enumerate(messages[:-1]):
-            marker = SPEAKERS[message["role"]].rstrip(" ")
-            start = place + len(marker)
-            place += len(SPEAKERS[message["role"]]) + len(message["content"])
-            edges += [(start, place)] if i in early else []
+            marker = SPEAKERS[message["role"]]
+            start = place + len(marker.rstrip(" "))
+            place += len(marker) + len(_said(message))
+            edges += [(start, place, early[i])] if i in early else []
         if self.tokenizer.begin_token is not None:
-            yield False
-        spans = character_spans(self.tokenizer, self.text(messages[:-1]))
-        for first, last in spans:
-            yield any(start <= first and last <= end for start, end in edges)
+            yield 0.0
+        for first, last in character_spans(self.tokenizer, self.text(messages[:-1])):
+            inside = [w for start, end, w in edges if start <= first and last <= end]
+            yield inside[0] if inside else 0.0
 
 
 def checked(messages: Iterable[Any]) -> list[dict[str, Any]]:
-    """Messages as plain dicts, their roles and contents checked.
+    """Messages as plain dicts, as templates read them.
 
     Args:
-      messages: dicts or pydantic models with "role" and "content".
+      messages: dicts, or `Message`s, whose calls of tools are JSON text.
 
     Raises:
-      InputError: no message, an unknown role, or content that is no text where there
-        is no tool call instead.
+      InputError: no message, an unknown role, a content that is no text, calls that
+        are no JSON, or a weight that is no number from 0.
     """
-    found = []
-    for i, message in enumerate(messages):
-        if not isinstance(message, dict) and hasattr(message, "model_dump"):
-            message = message.model_dump(exclude_none=True)
-        if not isinstance(message, dict):
-            raise InputError(f"messages[{i}]: expected role and content")
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            expected = ", ".join(sorted(ROLES))
-            raise InputError(
-                f"messages[{i}].role: expected one of {expected}, got {role!r}"
-            )
-        if not isinstance(content, str) and not message.get("tool_calls"):
-            raise InputError(
-                f"messages[{i}].content: expected text, got {str(content)[:60]!r}"
-            )
-        if message.get("weight") not in (None, 0, 1):
-            raise InputError(
-                f"messages[{i}].weight: expected 0 or 1, got {message['weight']!r}"
-            )
-        found.append(message)
+    found = [_checked(message, f"messages[{i}]") for i, message in enumerate(messages)]
     if not found:
         raise InputError("conversation: expected at least one message")
     return found
 
 
-def trained_turns(messages: Sequence[dict[str, Any]], train_turns: str) -> set[int]:
-    """Which messages are trained: the assistant's, but for those of weight 0.
+def _checked(message: Any, where: str) -> dict[str, Any]:
+    if isinstance(message, Message):
+        message = message.model_dump()
+    if not isinstance(message, dict):
+        raise InputError(f"{where}: expected role and content")
+    found = {key: value for key, value in message.items() if value is not None}
+    if found.get("role") not in ROLES:
+        expected = ", ".join(sorted(ROLES))
+        raise InputError(
+            f"{where}.role: expected one of {expected}, got {found.get('role')!r}"
+        )
+    if isinstance(found.get("tool_calls"), str):
+        try:
+            found["tool_calls"] = json.loads(found["tool_calls"])
+        except ValueError as error:
+            raise InputError(f"{where}.tool_calls: expected JSON: {error}") from None
+    content = found.setdefault("content", "" if found.get("tool_calls") else None)
+    if not isinstance(content, str):
+        got = str(content)[:60]
+        raise InputError(f"{where}.content: expected text, got {got!r}")
+    weight = found.get("weight", 1.0)
+    if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+        raise InputError(f"{where}.weight: expected a number from 0, got {weight!r}")
+    return found
+
+
+def _said(message: dict[str, Any]) -> str:
+    """The turn as text: what is said, then the calls of tools."""
+    calls = message.get("tool_calls")
+    text = json.dumps(calls, ensure_ascii=False) if calls else ""
+    return "\n".join(part for part in (message["content"], text) if part)
+
+
+def trained_turns(
+    messages: Sequence[dict[str, Any]], train_turns: str
+) -> dict[int, float]:
+    """The weights of the turns that are trained: the assistant's, by their number.
 
     Args:
       messages: checked.
@@ -278,4 +291,5 @@ def trained_turns(messages: Sequence[dict[str, Any]], train_turns: str) -> set[i
     if not turns:
         raise InputError("conversation: expected a message of the assistant")
     wanted = turns if train_turns == "all" else turns[-1:]
-    return {i for i in wanted if messages[i].get("weight", 1) != 0}
+    weights = {i: float(messages[i].get("weight", 1.0)) for i in wanted}
+    return {i: weight for i, weight in weights.items() if weight > 0}

@@ -31,15 +31,15 @@ class Closing:
     """How a template ends a turn of the assistant.
 
     Attributes:
-      text: from the end of what it says to the end of the control token, which may be
-        missing (""), if the turn is the last; so is what `after` holds.
-      after: what follows the control token then.
-      token: the id of the control token; None where there is none.
+      text: from the end of what is said to the end of the control token, in the last
+        turn of a conversation; "" where there is no control token.
+      after: what follows it there.
+      mark: the control token; "" where there is none.
     """
 
     text: str
     after: str
-    token: int | None
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ class TemplateForm:
             )
         self.tokenizer = tokenizer
         self._encoder = encoder_of(tokenizer)
-        named = getattr(tokenizer, "tool_template", None) if tools else None
-        self.template = named or tokenizer.chat_template
+        self.template = tokenizer.tool_template if tools else tokenizer.chat_template
         self._inputs = {"tools": tools, "documents": documents}
         self._variables = {**tokenizer.named_tokens, **settings}
         self._now = now
@@ -99,13 +98,14 @@ class TemplateForm:
     @functools.cached_property
     def end_tokens(self) -> tuple[int, ...]:
         """The token with which the template closes a turn, then the tokenizer's."""
-        ends = [self.closing.token, *self.tokenizer.end_tokens]
-        return tuple(dict.fromkeys(end for end in ends if end is not None))
+        closing = self.tokenizer.special_tokens.get(self.closing.mark)
+        own = [] if closing is None else [closing]
+        return tuple(dict.fromkeys([*own, *self.tokenizer.end_tokens]))
 
     def prompt_ids(self, said: Said) -> list[int]:
         """The ids up to where the assistant is to speak, as `apply_chat_template`'s."""
         layout = self._layout(_messages(said), opened=True)
-        return self._encoded(layout, set())[0]
+        return self._encoded(layout, {})[0]
 
     def response_ids(self, said: Said, response: str) -> list[int]:
         """The ids of an answer to `said` and of the token that closes it.
@@ -125,8 +125,8 @@ class TemplateForm:
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: str = "all"
-    ) -> tuple[list[int], list[bool]]:
-        """The ids of a conversation, as `apply_chat_template`'s, and which are trained.
+    ) -> tuple[list[int], list[float]]:
+        """The ids of a conversation, as `apply_chat_template`'s, and their weights.
 
         Args:
           messages: with "role", "content" and whatever the template reads; "weight" 0
@@ -134,10 +134,10 @@ class TemplateForm:
           train_turns: "all" of the assistant's turns or the "last" one.
 
         Returns:
-          (ids, mask): True on what the assistant says and on the token that closes its
-          turn. Only where one of transformers' tokens stands across the beginning of a
-          turn do the ids differ from theirs: the turn is then encoded as it is in use,
-          behind its prompt.
+          (ids, weights): 0 but on what the assistant says and on the token that closes
+          its turn; there the turn's own weight, 1 where it has none. Only where one of
+          transformers' tokens stands across the beginning of a turn do the ids differ
+          from theirs: the turn is then encoded as it is in use, behind its prompt.
 
         Raises:
           InputError: the template refuses the conversation, or writes a turn that is
@@ -155,24 +155,24 @@ class TemplateForm:
         layout = self._layout(_messages(said), opened=answer, spans=False)
         return layout.disguise.show(layout.text)
 
-    def _encoded(self, layout: Layout, trained: set[int]):
-        """(ids, mask) of a layout; the ids before each turn are those of its prompt."""
-        pieces, cuts, flags, place = [], [], [], 0
+    def _encoded(self, layout: Layout, trained: dict[int, float]):
+        """(ids, weights); the ids before each turn are those of its prompt."""
+        pieces, cuts, weights, place = [], [], [], 0
         control = re.compile(rf"(?:{self._encoder.names.pattern.pattern})\Z")
         for turn, span in sorted(layout.spans.items()):
             if span is None:
                 continue
             said = layout.text[span[0] : span[1]]
             pieces += [layout.text[place : span[0]], said]
-            flags += [False, turn in trained]
+            weights += [0.0, trained.get(turn, 0.0)]
             cuts.append(len(pieces) - 1)
             if turn in trained and not control.search(said):
                 cuts.append(len(pieces))  # no token may reach beyond what is trained
             place = span[1]
         pieces.append(layout.text[place:])
-        flags.append(False)
+        weights.append(0.0)
         ids, places = self._encoder.encode(pieces, layout.disguise.show, cuts)
-        return ids, [flags[first] for first, _ in places]
+        return ids, [weights[first] for first, _ in places]
 
     def _layout(self, messages, opened: bool, spans: bool = True) -> Layout:
         """The conversation rendered, with the places of the assistant's turns."""
@@ -188,7 +188,8 @@ class TemplateForm:
             text = rendering.texts(hidden, [whole], disguise.marks)[0]
             text, blocks = _blocks(text, disguise.marks)
             alike = len(blocks) == len(turns)  # else which is whose would be a guess
-            places = dict(zip(turns, blocks if alike else [None] * len(turns)))
+            blocks = blocks if alike else [None] * len(turns)
+            places = dict(zip(turns, blocks, strict=True))
             return Layout(text, places, disguise)
         text = rendering.texts(hidden, [whole])[0]
         takes = [take for i in turns for take in ((i, True), (i + 1, False))]
@@ -219,7 +220,10 @@ class TemplateForm:
             return None
         start, closing = len(before), self.closing
         said = after[start:]
-        if closing.after:
+        end = said.rfind(closing.mark) if closing.mark else -1
+        if end >= 0:
+            said = said[: end + len(closing.mark)]
+        elif closing.after:
             said = said.removesuffix(closing.after)
         if not text.startswith(said, start):  # closed otherwise than a last turn
             said = said.removesuffix(closing.text)
@@ -243,9 +247,9 @@ class TemplateForm:
         found = self._encoder.names.pattern.search(common)
         found = found or self._encoder.names.pattern.search(tails[0])
         if found is None:
-            return Closing("", tails[0], None)
-        token = self.tokenizer.special_tokens[found.group()]
-        return Closing(tails[0][: found.end()], tails[0][found.end() :], token)
+            return Closing("", tails[0], "")
+        end = found.end()
+        return Closing(tails[0][:end], tails[0][end:], found.group())
 
     def _span(self, layout: Layout, turn: int, messages) -> tuple[int, int]:
         """Where a turn stands that is to be trained or scored."""
@@ -261,7 +265,7 @@ class TemplateForm:
                 f"chat template: writes messages[{turn}] otherwise in the whole "
                 f"conversation than behind the prompt it is an answer to{remedy}"
             )
-        if last and self.closing.token is None:
+        if last and not self.closing.mark:
             raise InputError(
                 "chat template: closes the assistant's turn with no control token: a "
                 "model trained on it could not learn to stop"

@@ -143,18 +143,15 @@ class SubwordTokenizer:
         self.end_tokens = tuple(dict.fromkeys([end, *end_tokens]))
         self.pad_token = self._pad()
         self.begin_token = self._begin()
-        self.chat_template = config.get("chat_template")
+        templates = _templates(config.get("chat_template"))
+        self.chat_template = templates.get("default")
+        self.tool_template = templates.get("tool_use", self.chat_template)
         self._memo = PieceMemo(backend) if cuts_at_spaces(backend) else None
 
     @property
     def named_tokens(self) -> dict[str, str]:
         """Every special token that the configuration names: "bos_token" -> text."""
-        texts = {
-            key: value.get("content") if isinstance(value, dict) else value
-            for key, value in self.config.items()
-            if key.endswith("_token")
-        }
-        return {key: text for key, text in texts.items() if isinstance(text, str)}
+        return named_tokens(self.config)
 
     def _id(self, key: str) -> int | None:
         text = self.named_tokens.get(key)
@@ -212,13 +209,35 @@ class SubwordTokenizer:
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(directory / "tokenizer.json"))
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.config}
+        kept = {k: v for k, v in self.config.items() if k != "tokenizer_class"}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **kept}
         (directory / "tokenizer_config.json").write_text(
             json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         if len(self.end_tokens) > 1:  # transformers keeps further ends in this file
             ends = {"eos_token_id": list(self.end_tokens)}
             (directory / "generation_config.json").write_text(json.dumps(ends) + "\n")
+
+
+def named_tokens(config: dict) -> dict[str, str]:
+    """The special tokens that a `tokenizer_config.json` names, by their keys.
+
+    >>> named_tokens({"bos_token": {"content": "<s>"}, "add_bos_token": True})
+    {'bos_token': '<s>'}
+    """
+    texts = {
+        key: value.get("content") if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key.endswith("_token")
+    }
+    return {key: text for key, text in texts.items() if isinstance(text, str)}
+
+
+def _templates(value) -> dict[str, str]:
+    """Chat templates by name: one text is "default", a list names several."""
+    if isinstance(value, list):
+        value = {item["name"]: item["template"] for item in value}
+    return value if isinstance(value, dict) else {} if not value else {"default": value}
 
 
 def byte_characters() -> list[str]:

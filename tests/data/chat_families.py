@@ -2,25 +2,28 @@
 tokenizers that have their control tokens.
 
 The texts between the placeholders are each family's format, which models are trained
-on; how the templates are written is ours. `STAND_IN` is a control token of the family
-that a person might type.
+on; how the templates are written is ours.
 """
 
 import dataclasses
 import functools
 
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+)
 from tokenizers import Tokenizer as Backend
-from tokenizers import trainers
 
-from rlhf_jax.data.tokenizers import SubwordTokenizer
+from rlhf_jax.data.tokenizers import SubwordTokenizer, byte_characters
 
-CORPUS = [
-    "system user assistant model tool hello there, what is two plus two?",
-    "You are a helpful assistant. The weather in Paris is 21 degrees.",
-    '{"name": "weather", "parameters": {"city": "Paris"}}',
-    "Assistant: User: <think> </think> Cutting Knowledge Date: 26 Jul 2024",
-] * 8
+WORDS = (
+    "system user assistant model tool hello there what is two plus You are helpful "
+    "The weather in Paris name parameters city function call answer 12 123 \n\n \t\t"
+).split(" ")
 
 CHATML_TURNS = """
 {%- for m in messages -%}
@@ -49,56 +52,41 @@ QWEN_TOOLS = """
 # Tools
 
 <tools>
-{%- for tool in tools %}
-{{ tool | tojson }}
-{%- endfor %}
-</tools><|im_end|>
+{%- for tool in tools -%}{{ '\\n' ~ tool | tojson }}{%- endfor %}
+{{ '\\n' }}</tools><|im_end|>
 {% elif said -%}
 <|im_start|>system
 {{ said }}<|im_end|>
 {% endif -%}
 {%- for m in (messages[1:] if first else messages) -%}
 {%- if m.role == 'tool' -%}
-{%- if loop.first or loop.previtem.role != 'tool' -%}<|im_start|>user{%- endif %}
-<tool_response>
-{{ m.content }}
-</tool_response>
-{%- if loop.last or loop.nextitem.role != 'tool' %}<|im_end|>
-{% endif -%}
+{{ '<|im_start|>user' if loop.first or loop.previtem.role != 'tool' else '' }}
+{{- '\\n<tool_response>\\n' ~ m.content ~ '\\n</tool_response>' }}
+{{- '<|im_end|>\\n' if loop.last or loop.nextitem.role != 'tool' else '' }}
 {%- elif m.role == 'assistant' and m.tool_calls -%}
 <|im_start|>assistant
-{%- if m.content %}
-{{ m.content }}
-{%- endif -%}
-{%- for call in m.tool_calls %}
-<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+{%- if m.content -%}{{ '\\n' ~ m.content }}{%- endif -%}
+{%- for call in m.tool_calls -%}
+{{ '\\n<tool_call>' }}
+{"name": "{{ call.function.name }}", "arguments": {# one line -#}
+{{ call.function.arguments | tojson }}}
 </tool_call>
 {%- endfor -%}
-<|im_end|>
-{% else -%}
+{{ '<|im_end|>\\n' }}
+{%- else -%}
 ASSISTANT_OR_OTHER
 {%- endif -%}
 {%- endfor -%}
 """
-PLAIN_TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+PLAIN_TURN = "{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}"
 THINKING_TURN = """
 {%- if m.role == 'assistant' -%}
 {%- set answer = m.content.split('</think>')[-1].lstrip('\\n') -%}
-{%- if loop.last -%}
-<|im_start|>assistant
-<think>
-{{ '\\n' }}</think>
-
-{{ answer }}<|im_end|>
-{% else -%}
-<|im_start|>assistant
-{{ answer }}<|im_end|>
-{% endif -%}
+{%- set thought = '<think>\\n\\n</think>\\n\\n' if loop.last else '' -%}
+{{ '<|im_start|>assistant\\n' ~ thought ~ answer ~ '<|im_end|>\\n' }}
 {%- else -%}
-<|im_start|>{{ m.role }}
-{{ m.content }}<|im_end|>
-{% endif -%}
+{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}
+{%- endif -%}
 """
 QWEN25 = (
     "{%- set default_system = 'You are a helpful assistant.' -%}"
@@ -256,15 +244,13 @@ OLMO = """
 
 SMOLLM3 = """
 {%- for m in messages -%}
+{{ '<|im_start|>' ~ m.role ~ '\\n' }}
 {%- if m.role == 'assistant' -%}
-<|im_start|>assistant
-{% generation -%}
-{{ m.content }}<|im_end|>
-{%- endgeneration %}
-{% else -%}
-<|im_start|>{{ m.role }}
-{{ m.content }}<|im_end|>
-{% endif -%}
+{%- generation -%}{{ m.content ~ '<|im_end|>' }}{%- endgeneration -%}
+{%- else -%}
+{{ m.content ~ '<|im_end|>' }}
+{%- endif -%}
+{{ '\\n' }}
 {%- endfor -%}
 """
 SMOLLM3 += CHATML_OPEN
@@ -313,27 +299,33 @@ class ChatFamily:
 
 def bytewise(family: ChatFamily) -> Backend:
     """A byte-level BPE."""
-    backend = Backend(models.BPE())
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters = dict(zip(map(chr, range(256)), byte_characters(), strict=True))
+    words = [w for word in WORDS for w in (word, " " + word)]
+    pieces, merges = merged([[letters[c] for c in word] for word in words])
+    vocab = [*letters.values(), *pieces]
+    backend = Backend(models.BPE({p: i for i, p in enumerate(vocab)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     if family.kind != "gpt2":
-        from tokenizers import Regex
-
-        level = pre_tokenizers.Sequence(
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Split(Regex(CUT), "isolated"),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-    backend.pre_tokenizer = level
     backend.normalizer = normalizers.NFC() if family.kind == "nfc" else None
     backend.decoder = decoders.ByteLevel()
-    return trained(backend, family, pre_tokenizers.ByteLevel.alphabet(), [])
+    return marked(backend, family)
 
 
 def spaces(family: ChatFamily) -> Backend:
     """Sentencepiece's kind of BPE: "▁" for a space, bytes for what is unknown."""
-    byte_pieces = [f"<0x{b:02X}>" for b in range(256)]
-    backend = Backend(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    letters = ["<unk>", *(f"<0x{b:02X}>" for b in range(256)), "▁"]
+    letters += [chr(c) for c in range(33, 127)] + ["é", "\n", "\t"]
+    pieces, merges = merged([list(w) for word in WORDS for w in (word, "▁" + word)])
+    vocab = {piece: i for i, piece in enumerate([*letters, *pieces])}
+    backend = Backend(
+        models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
     if family.kind == "legacy":
         backend.normalizer = normalizers.Sequence(
             [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -342,46 +334,29 @@ def spaces(family: ChatFamily) -> Backend:
         backend.pre_tokenizer = pre_tokenizers.Metaspace(
             replacement="▁", prepend_scheme="first", split=False
         )
-    backend.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    return trained(backend, family, [], ["<unk>", *byte_pieces])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    backend.decoder = decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)])
+    return marked(backend, family)
 
 
-def trained(backend: Backend, family: ChatFamily, alphabet, first) -> Backend:
-    """The backend with a small vocabulary and the family's control tokens."""
-    trainer = trainers.BpeTrainer(
-        vocab_size=420 + 120 * bool(first),
-        initial_alphabet=sorted(alphabet),
-        special_tokens=list(first),
-        show_progress=False,
-    )
-    lines = CORPUS
-    if first:  # words apart, else whole lines would become pieces
-        lines = [word for line in CORPUS for word in line.split()]
-    backend.train_from_iterator(lines, trainer)
-    if first:  # the trainer made control tokens of the bytes
-        backend = without_added_tokens(backend)
+def merged(words) -> tuple[list[str], list[tuple[str, str]]]:
+    """Pieces that grow letter by letter to whole words, and how."""
+    merges = {}
+    for word in words:
+        for i in range(1, len(word)):
+            merges.setdefault("".join(word[: i + 1]), ("".join(word[:i]), word[i]))
+    return list(merges), list(merges.values())
+
+
+def marked(backend: Backend, family: ChatFamily) -> Backend:
+    """The backend with the family's control tokens."""
+    unknown = [t for t in ("<unk>",) if t in family.names.values()]
     marks = [
         AddedToken(text, rstrip=family.rstrip, normalized=False, special=True)
-        for text in family.special
+        for text in [*unknown, *family.special]
     ]
     backend.add_special_tokens(marks)
     return backend
-
-
-def without_added_tokens(backend: Backend) -> Backend:
-    """The same vocabulary, in which only the unknown token is special."""
-    import json
-
-    settings = json.loads(backend.to_str())
-    settings["added_tokens"] = settings["added_tokens"][:1]
-    return Backend.from_str(json.dumps(settings))
 
 
 ENDOFTEXT = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
@@ -446,7 +421,10 @@ TOOLS = [
         "function": {
             "name": "weather",
             "description": "The weather in a city, in °C <b>",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+            },
         },
     }
 ]
@@ -462,7 +440,8 @@ CONVERSATIONS = {
     ),
     "odd texts": (
         None,
-        [("user", "  naïve é 東京 🙂\n\tx = {y}; "), ("assistant", "(a) it's 12345 <b>")],
+        [("user", "  naïve é 東京 🙂\n\tx = {y}; "),
+         ("assistant", "(a) it's 12345 <b>")],
         None,
     ),
     "system": (
