@@ -1,8 +1,8 @@
 """Advantages without a value model: each response against others of its prompt.
 
-G responses of one prompt are a group. What the others scored says how good a score is
-for this prompt, so no second model has to learn it. The result is one number per
-response; every token of the response takes it as its advantage.
+G responses of one prompt are a group. The scores of the others are the baseline, so no
+value model is trained. The result is one number per response: the advantage of each of
+its tokens.
 """
 
 import jax
@@ -29,7 +29,7 @@ def leave_one_out_advantages(
     Args:
       scores: r of each response; in the paper the reward less the KL price of the
         whole response, r_θ - β (log π - log π_ref), summed over its tokens.
-      valid: responses that have a score; what stands elsewhere is ignored, NaN too.
+      valid: responses that have a score; other entries are ignored, NaN included.
 
     Returns:
       float32, in the unit of the scores; exactly 0 where not valid, where no other
@@ -65,13 +65,13 @@ def group_advantages(
 
         μ = 1/n · Σ_j r_j ,   σ² = 1/(n-1) · Σ_j (r_j - μ)²    n valid responses
 
-    Divided by σ, prompts whose responses score almost alike (too easy, too hard) weigh
-    as much as all others; Dr. GRPO leaves the division out for that reason.
+    The division gives prompts whose responses score almost alike (too easy, too hard)
+    the weight of all others; Dr. GRPO omits it for that reason.
 
     Args:
       scores: r of each response, without a KL price: GRPO's stands in the loss, as
         `kl_estimate(kind="k3")`.
-      valid: responses that have a score; what stands elsewhere is ignored, NaN too.
+      valid: responses that have a score; other entries are ignored, NaN included.
       scale: divide by σ + ε.
       epsilon: ε, in the unit of the scores.
 

@@ -23,7 +23,7 @@ def dpo_loss(
     label_smoothing: float = 0.0,
     robust: bool = False,
 ) -> Float[Array, " B"]:
-    """The DPO loss, per pair; also for labels of which a share ε is turned.
+    """The DPO loss, per pair; also for labels of which a share ε is wrong.
 
         h = β [ log π(y_w)/π_ref(y_w) - log π(y_l)/π_ref(y_l) ]
 
@@ -31,8 +31,9 @@ def dpo_loss(
         -(1-ε) log σ(h) - ε log σ(-h)                          conservative DPO
         [ -(1-ε) log σ(h) + ε log σ(-h) ] / (1 - 2ε)           robust DPO
 
-    Conservative DPO stops at the margin h = log((1-ε)/ε). Robust DPO has the mean, over
-    turned labels, that DPO has over true ones; it can be negative, without bound.
+    Conservative DPO is least at the margin h = log((1-ε)/ε). The mean of robust DPO
+    over labels flipped with probability ε is DPO of the true labels; it has no lower
+    bound.
 
     Args:
       chosen_logprobs: log π(y_w|x), nats, *summed* over the response's tokens.
@@ -92,7 +93,7 @@ def ipo_loss(
     *,
     beta: float | Float[Array, ""],
 ) -> Float[Array, " B"]:
-    """The IPO loss, per pair: the margin is led to 1/(2β) and no further.
+    """The IPO loss, per pair: a regression of the margin on 1/(2β).
 
         ( log π(y_w)/π_ref(y_w) - log π(y_l)/π_ref(y_l) - 1/(2β) )²
 
@@ -145,18 +146,18 @@ def kto_loss(
         λ_D (1 - σ( β (r - z) ))        desirable
         λ_U (1 - σ( β (z - r) ))        undesirable        r = log π(y|x)/π_ref(y|x)
 
-    z says what r is for no reason: KL(π ‖ π_ref), estimated over the global batch as
-    max(0, mean of log π(y'|x)/π_ref(y'|x)), where y' is the response of another prompt
-    of the batch (the paper shifts the responses by one).
+    The reference point z is KL(π ‖ π_ref), estimated over the global batch: max(0, the
+    mean of log π(y'|x)/π_ref(y'|x)), where y' is the response to another prompt of the
+    batch (the paper shifts the responses by one).
 
     Args:
       logprobs: log π(y|x), nats, *summed* over the response's tokens.
       ref_logprobs: log π_ref(y|x), constants.
       desirable: a good response.
       beta: β, log-odds per nat (0.1 in the paper).
-      kl_baseline: z, nats, ≥ 0; a constant: no gradient flows to it.
-      desirable_weight: λ_D; with unequal numbers of good and bad responses choose the
-        weights so that λ_D n_D is near λ_U n_U.
+      kl_baseline: z, nats, ≥ 0; a constant: it gets no gradient.
+      desirable_weight: λ_D; with n_D good and n_U bad responses choose the weights so
+        that λ_D n_D is near λ_U n_U.
       undesirable_weight: λ_U.
 
     Returns:

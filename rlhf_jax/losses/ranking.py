@@ -114,9 +114,9 @@ def soft_ranking_loss(
 
         1/|pairs| · Σ_{(i,j) ∈ pairs} -p_ij log σ(r_i - r_j) - (1-p_ij) log σ(r_j - r_i)
 
-    For a judge that says how sure it is: a language model that labels (its P(first is
-    better), averaged over both orders), or the share of people. At p = 1 it is
-    `ranking_loss` to the bit, at p = ½ it draws the two scores together.
+    For labels that are probabilities: a language model's P(first is better), averaged
+    over both orders, or the share of people who prefer the first. At p = 1 it equals
+    `ranking_loss` to the bit; at p = ½ it is least for equal scores.
 
     Args:
       scores: r(x, y), in nats of log-odds.

@@ -1,7 +1,7 @@
 """Preferences without a reward model and without a reference.
 
-Both losses judge a response by its mean logprob, log π(y|x) / |y|: without a reference
-to divide by, a sum would favour whatever is shorter.
+Both losses take the mean logprob of a response, log π(y|x) / |y|: without a reference
+a sum over tokens would favour short responses.
 """
 
 import jax
@@ -72,9 +72,9 @@ def orpo_loss(
       odds_weight: λ (0.1 in the paper for Mistral 7B).
 
     Returns:
-      float32, nats; NaN where a logprob is above 0, as none can be. 1 - P counts as
-      2⁻²⁴ at least (float32's next to 1), so that certainty has odds; no gradient
-      comes from there.
+      float32, nats; NaN where a logprob is positive. 1 - P is held at 2⁻²⁴ or more
+      (the step of float32 below 1), so that odds are finite; the odds of a P beyond
+      it have gradient 0.
 
     Raises:
       ValueError: the shapes differ.
