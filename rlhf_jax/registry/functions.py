@@ -50,9 +50,9 @@ class FunctionReward:
     @property
     def fingerprint(self) -> str:
         """What a checkpoint knows it by: its name and a hash of its source."""
-        function = self.function
-        if not hasattr(function, "__code__"):
-            function = getattr(type(function), "__call__", function)
+        function: Any = self.function
+        if not (inspect.isroutine(function) or inspect.isclass(function)):
+            function = type(function)
         try:
             source = inspect.getsource(function)
         except (OSError, TypeError):

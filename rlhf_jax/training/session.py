@@ -65,6 +65,10 @@ class RunSettings:
     # Weights & Biases project; None: not used
     wandb: str | None = None
 
+    def make_mesh(self) -> Mesh:
+        """The mesh that these settings describe."""
+        return make_mesh(**parse_mesh(self.mesh))
+
     def problems(self) -> Iterator[str]:
         """Values out of range, one line each."""
         for name in ("save_every", "keep_last", "fetch_every", "max_skipped"):
@@ -158,7 +162,7 @@ def open_session(
       identity: the stage's config; a checkpoint of another one is refused.
       steps: of the whole run; shows progress on stderr.
     """
-    mesh = make_mesh(**parse_mesh(settings.mesh))
+    mesh = settings.make_mesh()
     guards = Guards(
         workdir,
         alarms=(*DEFAULT_ALARMS, *alarms),
@@ -336,9 +340,13 @@ class Run:
             raise StopIteration from None
         return {"step": step, **metrics}
 
-    @property
-    def model(self) -> Any:
+    def result(self) -> Any:
         """The trained model; steps that nobody has asked for are run first."""
         for _ in self:
             pass
         return self._model
+
+    @property
+    def model(self) -> Any:
+        """`result()`."""
+        return self.result()
