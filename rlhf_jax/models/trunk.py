@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Int
 
+from rlhf_jax.layouts import kept_rows
 from rlhf_jax.models.block import Block
 from rlhf_jax.models.cache import KVCache
 from rlhf_jax.models.config import TrunkConfig
@@ -105,7 +106,7 @@ class Trunk(nn.Module):
             cache_index=cache_index,
             prefix=prefix,
         )
-        x = self._embedded(jnp.where(valid, tokens, 0), seen)
+        x = kept_rows(self._embedded(jnp.where(valid, tokens, 0), seen))
         x = self.dropout(x, deterministic=deterministic)
         x, memory = self._through_layers(x, seen, deterministic)
         x = self.final_norm(x)
@@ -144,14 +145,15 @@ class Trunk(nn.Module):
 
         def step(x, layer):
             params, window, rng, memory, prefix = layer
-            return block.apply(
+            x, kept = block.apply(
                 {"params": params},
-                x,
+                kept_rows(x),
                 angles,
                 seen.mixer(memory, prefix, window),
                 deterministic,
                 rngs=None if rng is None else {"dropout": rng},
             )
+            return kept_rows(x), kept
 
         stacked = not isinstance(self.layers, tuple | list)
         if c.remat:
