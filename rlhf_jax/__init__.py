@@ -13,17 +13,21 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     "losses",
+    "storage",
     "data",
     "simulation",
     "models",
-    "sampling",
     "parallel",
     "checkpoints",
+    "registry",
+    "sampling",
     "tracking",
     "training",
-    "evaluation",
+    "experience",
     "feedback",
+    "evaluation",
     "stages",
+    "pipeline",
     "reports",
     "cli",
 )

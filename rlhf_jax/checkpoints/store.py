@@ -19,10 +19,10 @@ from rlhf_jax.checkpoints.manifest import (
 )
 from rlhf_jax.checkpoints.messages import reason
 from rlhf_jax.checkpoints.preflight import check_identity, check_leaves, subtree_like
-from rlhf_jax.checkpoints.processes import any_process, decided
 from rlhf_jax.checkpoints.saver import Saver
 from rlhf_jax.errors import CheckpointError, InputError, NumericsError
 from rlhf_jax.faults import fault
+from rlhf_jax.storage.processes import any_process, decided
 
 
 class CheckpointStore:

@@ -248,6 +248,6 @@ def _policy(name: str, dtype: str | None):
 def _reward(name: str):
     """(prompts, responses) -> scores, by texts: its tokenizer may be another one."""
     from rlhf_jax.cli.loading import load_named
-    from rlhf_jax.evaluation.rewards import load_reward
+    from rlhf_jax.evaluation.reward_models.rewards import load_reward
 
     return load_reward(name, load=load_named)

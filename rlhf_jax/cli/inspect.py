@@ -64,7 +64,8 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
         load_pretrained,
         pretrained_shapes,
     )
-    from rlhf_jax.stages import ensemble, hand_over
+    from rlhf_jax.registry import ensemble
+    from rlhf_jax.registry import model_directory as hand_over
 
     path = pathlib.Path(hand_over.model_directory(name))
     if (path / hand_over.ENSEMBLE).is_file():

@@ -20,7 +20,8 @@ def load_named(name: str, *, dtype: str | None = None):
       InputError: nothing there, or not a model.
       CheckpointError: the parameters are damaged.
     """
-    from rlhf_jax.stages import ensemble, hand_over
+    from rlhf_jax.registry import ensemble
+    from rlhf_jax.registry import model_directory as hand_over
 
     directory = hand_over.model_directory(name)
     if (pathlib.Path(directory) / hand_over.ENSEMBLE).is_file():

@@ -53,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from rlhf_jax.cli.report import make_reports
     from rlhf_jax.parallel import keep_freed_memory, start_distributed
-    from rlhf_jax.stages.experiment import kind_of, load_experiment
-    from rlhf_jax.stages.pipeline import run_experiment
-    from rlhf_jax.stages.side_by_side import run_side_by_side
+    from rlhf_jax.pipeline.experiment import kind_of, load_experiment
+    from rlhf_jax.pipeline.runner import run_experiment
+    from rlhf_jax.pipeline.side_by_side import run_side_by_side
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise InputError(f"--jobs {args.jobs}: expected 1 or more")
     if args.dry_run:
-        from rlhf_jax.stages.plan import describe
+        from rlhf_jax.pipeline.plan import describe
 
         print(describe(experiment))
         return 0

@@ -12,6 +12,7 @@ from typing import Protocol
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
+from rlhf_jax.storage import write_text
 
 __all__ = ["FileLabeler", "GoldLabeler", "Labeler", "load_labelers"]
 
@@ -84,9 +85,7 @@ class FileLabeler:
             )
             self._require_no_ranks()
             self.todo.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.todo.with_suffix(".partial")
-            partial.write_text(text, encoding="utf-8")
-            partial.rename(self.todo)
+            write_text(self.todo, text)
         return len(rows)
 
     def _require_no_ranks(self) -> None:

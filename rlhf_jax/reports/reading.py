@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.intervals import Interval
+from rlhf_jax.evaluation.statistics.intervals import Interval
 
 __all__ = ["read_interval", "read_results", "read_samples"]
 

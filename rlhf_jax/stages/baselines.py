@@ -18,17 +18,21 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax.data import Ranking
-from rlhf_jax.evaluation.bag_of_words import fit_preference, length_preference
-from rlhf_jax.evaluation.intervals import paired_interval, rate_interval
+from rlhf_jax.data.inputs import read_prompts, read_rows
 from rlhf_jax.evaluation.policy import model_policy
-from rlhf_jax.evaluation.reward_model import pairs_of, score_rankings
-from rlhf_jax.stages.ensemble import load_reward
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import read_prompts, read_rows
+from rlhf_jax.evaluation.reward_models.accuracy import pairs_of, score_rankings
+from rlhf_jax.evaluation.reward_models.bag_of_words import (
+    fit_preference,
+    length_preference,
+)
+from rlhf_jax.evaluation.statistics.intervals import paired_interval, rate_interval
+from rlhf_jax.experience.scoring import make_text_reward
+from rlhf_jax.registry.ensemble import load_reward
+from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.schema import at_least
 from rlhf_jax.stages.judge import held_out_score
-from rlhf_jax.stages.schema import at_least
-from rlhf_jax.stages.scoring import make_text_reward
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.storage import replacing, write_json
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "compared", "run"]
 
@@ -110,7 +114,7 @@ def run(
     if config.names:
         results["policies"] = _policies(config, reward, workdir / "samples.jsonl")
     target = workdir / "results.json"
-    target.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(target, results)
     return target
 
 
@@ -190,7 +194,7 @@ def _policies(
             "words": rate_interval(words).document(),
             "held_out_nats_per_token": held_out.interval().document(),
         }
-    with samples.open("w", encoding="utf-8") as file:
+    with replacing(samples) as file:
         for i, prompt in enumerate(prompts):
             line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
             line["responses"] = {name: rows[i] for name, rows in written.items()}

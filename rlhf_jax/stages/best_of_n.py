@@ -16,19 +16,20 @@ import jax
 import numpy as np
 
 from rlhf_jax.data import Prompt
-from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
-from rlhf_jax.stages.ensemble import Combination
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import encode_prompts, read_prompts
-from rlhf_jax.stages.randomness import named_key
-from rlhf_jax.stages.schema import at_least, positive
-from rlhf_jax.stages.scoring import (
+from rlhf_jax.data.inputs import encode_prompts, read_prompts
+from rlhf_jax.evaluation.reward_models.overoptimization import best_of_n_frontier
+from rlhf_jax.experience.scoring import (
     decoded,
     reward_of,
     sample_batch,
     sampling_spec,
 )
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.registry.ensemble import Combination
+from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.sampling.randomness import named_key
+from rlhf_jax.schema import at_least, positive
+from rlhf_jax.storage import replacing, write_json
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "run"]
 
@@ -92,7 +93,7 @@ def run(
     points = [dataclasses.asdict(p) for p in best_of_n_frontier(proxy, gold)]
     _write_samples(workdir / "samples.jsonl", prompts, responses, proxy)
     target = workdir / "best_of_n.json"
-    target.write_text(json.dumps({"gold": config.gold, "points": points}, indent=2))
+    write_json(target, {"gold": config.gold, "points": points})
     return target
 
 
@@ -133,7 +134,7 @@ def _gold(prompts: Sequence[Prompt], responses: list[list[str]]) -> np.ndarray:
 def _write_samples(
     path: pathlib.Path, prompts: Any, responses: Any, proxy: np.ndarray
 ) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         for prompt, row, scores in zip(prompts, responses, proxy, strict=True):
             best = int(np.argmax(scores))
             line = {"id": prompt.id, "prompt": prompt.prompt, "best": row[best]}

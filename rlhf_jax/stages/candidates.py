@@ -17,15 +17,16 @@ import jax
 import numpy as np
 
 from rlhf_jax.data import Prompt, Ranking
+from rlhf_jax.data.inputs import encode_prompts, read_prompts
 from rlhf_jax.errors import InputError
+from rlhf_jax.experience.scoring import WIDTH, decoded, sample_batch, sampling_spec
 from rlhf_jax.faults import fault
 from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import encode_prompts, read_prompts
-from rlhf_jax.stages.randomness import named_key
-from rlhf_jax.stages.schema import at_least, positive
-from rlhf_jax.stages.scoring import WIDTH, decoded, sample_batch, sampling_spec
-from rlhf_jax.stages.session import RunSettings, portable
+from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.sampling.randomness import named_key
+from rlhf_jax.schema import at_least, positive
+from rlhf_jax.storage import replacing, write_lines
+from rlhf_jax.training.session import RunSettings, portable
 
 __all__ = ["Config", "rank_candidates", "run"]
 
@@ -95,12 +96,10 @@ def run(
     require_people(prompts, responses, labelers)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
     target = workdir / "rankings.jsonl"
-    partial = target.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(target) as file:
         for ranking in rankings:
             file.write(json.dumps(ranking.model_dump(), ensure_ascii=False) + "\n")
-    fault("candidates.before_rename")
-    partial.rename(target)
+        fault("candidates.before_rename")
     return target
 
 
@@ -127,10 +126,7 @@ def _sampled_once(
         {"id": p.id, "prompt": p.prompt, "responses": texts, "config": digest}
         for p, texts in zip(prompts, responses, strict=True)
     ]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(path)
+    write_lines(path, lines)
     return responses
 
 

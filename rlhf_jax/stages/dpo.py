@@ -14,13 +14,13 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlhf_jax.data.inputs import ranking_stream
 from rlhf_jax.losses import chunked_logprobs, dpo_loss, weighted_sum
 from rlhf_jax.models import shared_prefix_hidden
-from rlhf_jax.stages.hand_over import load_model, save_model
-from rlhf_jax.stages.inputs import ranking_stream
-from rlhf_jax.stages.schema import at_least, divides, positive
-from rlhf_jax.stages.session import RunSettings, fit
+from rlhf_jax.registry.model_directory import load_model, save_model
+from rlhf_jax.schema import at_least, divides, positive
 from rlhf_jax.training import OptimizerConfig
+from rlhf_jax.training.session import RunSettings, fit
 
 __all__ = ["Config", "make_loss", "run"]
 

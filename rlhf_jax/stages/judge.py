@@ -18,24 +18,28 @@ import jax
 import numpy as np
 
 from rlhf_jax.data import Prompt
+from rlhf_jax.data.inputs import numeric, one_epoch, read_prompts, text_stream
 from rlhf_jax.data.labelled import labelled_sentences
-from rlhf_jax.evaluation.bag_of_words import TextClassifier, fit_classifier
-from rlhf_jax.evaluation.degeneration import (
+from rlhf_jax.evaluation.reward_models.bag_of_words import (
+    TextClassifier,
+    fit_classifier,
+)
+from rlhf_jax.evaluation.reward_models.overoptimization import best_of_n_frontier
+from rlhf_jax.evaluation.statistics.degeneration import (
     distinct_share,
     repeated_share,
     word_counts,
 )
-from rlhf_jax.evaluation.intervals import Interval, rate_interval
-from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
-from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.stages.ensemble import Combination
-from rlhf_jax.stages.hand_over import LoadedModel, load_model
-from rlhf_jax.stages.inputs import numeric, one_epoch, read_prompts, text_stream
+from rlhf_jax.evaluation.statistics.intervals import Interval, rate_interval
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.experience.scoring import reward_of
+from rlhf_jax.experience.writing import Writing, make_writer
+from rlhf_jax.registry.ensemble import Combination
+from rlhf_jax.registry.model_directory import LoadedModel, load_model
+from rlhf_jax.schema import at_least
 from rlhf_jax.stages.likelihood import sequence_logprobs
-from rlhf_jax.stages.schema import at_least
-from rlhf_jax.stages.scoring import reward_of
-from rlhf_jax.stages.session import RunSettings
-from rlhf_jax.stages.writing import Writing, make_writer
+from rlhf_jax.storage import replacing, write_json
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "held_out_score", "run"]
 
@@ -138,7 +142,7 @@ def run(
     }
     _write_samples(workdir / "samples.jsonl", prompts, samples, judge)
     target = workdir / "results.json"
-    target.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(target, results)
     return target
 
 
@@ -261,7 +265,7 @@ def _write_samples(
     samples: dict[str, list[str]],
     judge: TextClassifier,
 ) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         for i, prompt in enumerate(prompts):
             line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
             line["responses"] = {name: rows[i] for name, rows in samples.items()}

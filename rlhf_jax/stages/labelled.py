@@ -10,9 +10,9 @@ import pathlib
 from collections.abc import Iterator
 
 from rlhf_jax.data import write_jsonl
+from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.data.labelled import Labelled, labelled_rankings, labelled_sentences
-from rlhf_jax.stages.inputs import read_prompts
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "run"]
 

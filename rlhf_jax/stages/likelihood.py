@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlhf_jax.data.inputs import numeric
 from rlhf_jax.losses import chunked_logprobs, next_token_pairs, weighted_sum
-from rlhf_jax.stages.inputs import numeric
 
 __all__ = ["make_loss", "make_perplexity", "sequence_logprobs"]
 

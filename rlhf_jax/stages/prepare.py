@@ -12,7 +12,6 @@ responses, their agreement is reported and their rankings become one.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,13 +30,14 @@ from rlhf_jax.data import (
     write_jsonl,
 )
 from rlhf_jax.data.hygiene import clean, split_leaks
+from rlhf_jax.data.inputs import read_rows
 from rlhf_jax.data.openings import openings
 from rlhf_jax.data.report import survey
 from rlhf_jax.errors import InputError
 from rlhf_jax.feedback import aggregate, krippendorff_alpha, pairwise_agreement
-from rlhf_jax.stages.inputs import read_rows
-from rlhf_jax.stages.schema import at_least, one_of
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.schema import at_least, one_of
+from rlhf_jax.storage import write_json
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["SPLITS", "Config", "run"]
 
@@ -126,7 +126,7 @@ def run(
     report["leaks"] = split_leaks(row for rows in cleaned.values() for row in rows)
     for name, rows in cleaned.items():
         _write(workdir, name, rows)
-    (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(workdir / "report.json", report)
     return workdir
 
 

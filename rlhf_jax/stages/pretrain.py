@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import jax
 
 from rlhf_jax.data import load_tokenizer
+from rlhf_jax.data.inputs import one_epoch, text_stream
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
-from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
-from rlhf_jax.stages.inputs import one_epoch, text_stream
+from rlhf_jax.registry.model_directory import LoadedModel, load_model, save_model
+from rlhf_jax.schema import at_least, divides, positive
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
-from rlhf_jax.stages.schema import at_least, divides, positive
-from rlhf_jax.stages.session import RunSettings, fit
 from rlhf_jax.training import OptimizerConfig
+from rlhf_jax.training.session import RunSettings, fit
 
 __all__ = ["Config", "make_loss", "run"]
 

@@ -17,15 +17,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from rlhf_jax.data.inputs import demonstration_stream, one_epoch, prompt_stream
+from rlhf_jax.experience.scoring import make_policy_score
 from rlhf_jax.models.config import DTYPES
-from rlhf_jax.stages.ensemble import load_reward
-from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
-from rlhf_jax.stages.inputs import demonstration_stream, one_epoch, prompt_stream
+from rlhf_jax.registry.ensemble import load_reward
+from rlhf_jax.registry.model_directory import LoadedModel, load_model, save_model
+from rlhf_jax.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
-from rlhf_jax.stages.schema import at_least, divides, one_of, positive, shares
-from rlhf_jax.stages.scoring import make_policy_score
-from rlhf_jax.stages.session import RunSettings, fit
+from rlhf_jax.storage import write_json
 from rlhf_jax.training import OptimizerConfig
+from rlhf_jax.training.session import RunSettings, fit
 
 __all__ = ["Config", "make_loss", "ppo_init", "run"]
 
@@ -188,10 +189,7 @@ class Selection:
 
     def _keep(self, params: Any, step: int, score: float) -> None:
         self._save(params, {"selected_by": self.config.select_by, "step": step})
-        text = json.dumps({"step": step, "score": score})
-        partial = self.note.with_suffix(".partial")
-        partial.write_text(text)
-        partial.rename(self.note)
+        write_json(self.note, {"step": step, "score": score})
 
     def _save(self, params: Any, meta: dict) -> None:
         model = self.start.with_config(residual_dropout=0.0).model

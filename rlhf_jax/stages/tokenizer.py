@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Iterator
 
 from rlhf_jax.data import Text, train_bpe
-from rlhf_jax.stages.inputs import read_rows
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.data.inputs import read_rows
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "run"]
 

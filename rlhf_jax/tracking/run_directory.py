@@ -16,6 +16,7 @@ import jax
 from rlhf_jax.checkpoints.hashes import tree_hash
 from rlhf_jax.checkpoints.preflight import check_identity
 from rlhf_jax.errors import InputError
+from rlhf_jax.storage import write_json
 
 PACKAGES = (
     "rlhf_jax",
@@ -85,9 +86,8 @@ class RunDirectory:
             "parents": identity["parents"],
             "starts": [*before.get("starts", ()), _this_start(overrides)],
         }
-        if jax.process_index() == 0:
-            self._write("config.json", identity["config"])
-            self._write("provenance.json", provenance)
+        self._write("config.json", identity["config"])
+        self._write("provenance.json", provenance)
         return provenance
 
     def provenance(self) -> dict[str, Any]:
@@ -104,17 +104,11 @@ class RunDirectory:
             raise InputError(f"{path}: not readable: {error}") from error
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        partial = self.path / f".{name}.partial"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with open(partial, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=2, sort_keys=True)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path / name)
         except OSError as error:
             raise InputError(f"{self.path / name}: {error.strerror}") from error
+        write_json(self.path / name, content, sort_keys=True)
 
 
 def _this_start(overrides: Collection[str]) -> dict[str, Any]:

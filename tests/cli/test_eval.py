@@ -72,7 +72,7 @@ def test_the_suites_are_listed(capsys):
 
 def test_an_unknown_suite_is_answered_with_all_that_are_listed(capsys):
     from rlhf_jax.cli.eval import _ALONE
-    from rlhf_jax.evaluation.suites import GROUPS, SUITES
+    from rlhf_jax.evaluation.suites.catalogue import GROUPS, SUITES
 
     assert main(["eval", "--list"]) == 0
     listed = capsys.readouterr().out

@@ -11,7 +11,7 @@ from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.model_functions import ModelFunctions, padded
 from rlhf_jax.evaluation.policy import model_policy
-from rlhf_jax.evaluation.rewards import model_reward
+from rlhf_jax.evaluation.reward_models.rewards import model_reward
 from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
 
 TOKENIZER = ByteTokenizer()

@@ -5,16 +5,16 @@ gives its directory; `tiny.config("sft", epochs=1)` its config with real paths.
 """
 
 import dataclasses
-import importlib
 import pathlib
 
 import pytest
 import tiny_experiment
 from stage_worker import on_one_device
 
-from rlhf_jax.stages import hand_over, pipeline
-from rlhf_jax.stages.experiment import KINDS, kind_of, references
-from rlhf_jax.stages.hand_over import load_model, reward_from, save_model
+from rlhf_jax.pipeline import runner
+from rlhf_jax.pipeline.experiment import kind_of, references
+from rlhf_jax.registry import LoadedModel, load_model, reward_from, save_model
+from rlhf_jax.stages import module_of
 from rlhf_jax.tracking import read_metrics
 
 
@@ -53,12 +53,12 @@ class Tiny:
         config = dataclasses.replace(self.stages[name], **changes)
         for reference in references(config):
             self.done(reference.split("/")[0])
-        return pipeline.resolved(config, self.workdir)
+        return runner.resolved(config, self.workdir)
 
     def run(self, name: str, workdir: pathlib.Path, *, settings=None, **changes):
         """Runs a stage with a changed config somewhere else."""
         config = self.config(name, **changes)
-        module = importlib.import_module(KINDS[kind_of(config)])
+        module = module_of(kind_of(config))
         return module.run(config, workdir, settings or self.settings)
 
     def done(self, name: str) -> pathlib.Path:
@@ -71,7 +71,7 @@ class Tiny:
                 self.run(name, directory)
         return directory
 
-    def model(self, name: str) -> hand_over.LoadedModel:
+    def model(self, name: str) -> LoadedModel:
         """The model of a stage."""
         return load_model(self.done(name) / "model")
 

@@ -3,7 +3,7 @@
 import sys
 import types
 
-from rlhf_jax.stages import experiment as experiments
+from rlhf_jax.pipeline import experiment as experiments
 
 
 def install(monkeypatch, config, run):

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from test_stage_kills import Runs, bits, lines
 
+from rlhf_jax.data.inputs import encode_prompts
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages import reward
-from rlhf_jax.stages.ensemble import (
+from rlhf_jax.experience.scoring import make_text_reward
+from rlhf_jax.models.responses import response_scores
+from rlhf_jax.registry.ensemble import (
     ensemble_of,
     first_member,
     load_reward,
@@ -18,10 +20,8 @@ from rlhf_jax.stages.ensemble import (
     reward_scores,
     save_ensemble,
 )
-from rlhf_jax.stages.hand_over import load_model, reward_from, save_model
-from rlhf_jax.stages.inputs import encode_prompts
-from rlhf_jax.stages.responses import response_scores
-from rlhf_jax.stages.scoring import make_text_reward
+from rlhf_jax.registry.model_directory import load_model, reward_from, save_model
+from rlhf_jax.stages import reward
 from rlhf_jax.tracking import read_metrics
 
 SEEDS = (1, 5, 9)

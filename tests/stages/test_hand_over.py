@@ -9,8 +9,9 @@ import pytest
 
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.errors import CheckpointError, InputError
+from rlhf_jax.experience.scoring import make_policy_score
 from rlhf_jax.models import LanguageModel, ScalarModel, save_pretrained
-from rlhf_jax.stages.hand_over import (
+from rlhf_jax.registry.model_directory import (
     load_model,
     require_one_tokenizer,
     reward_from,
@@ -18,7 +19,6 @@ from rlhf_jax.stages.hand_over import (
     value_from,
 )
 from rlhf_jax.stages.ppo.run import load_players
-from rlhf_jax.stages.scoring import make_policy_score
 
 
 @pytest.fixture

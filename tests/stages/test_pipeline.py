@@ -8,9 +8,9 @@ import pytest
 from fake_stage import install
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages.content import content_hashes
-from rlhf_jax.stages.experiment import Experiment, load_experiment
-from rlhf_jax.stages.pipeline import run_experiment
+from rlhf_jax.pipeline.content import content_hashes
+from rlhf_jax.pipeline.experiment import Experiment, load_experiment
+from rlhf_jax.pipeline.runner import run_experiment
 
 MODULE = "fake_stage_for_the_pipeline"
 
@@ -119,7 +119,7 @@ def test_one_stage_alone_needs_its_inputs(tmp_path):
 def test_overrides_reach_the_stage_and_mistakes_name_the_key(tmp_path):
     file = tmp_path / "x.py"
     file.write_text(
-        "from rlhf_jax.stages.experiment import Experiment\n"
+        "from rlhf_jax.pipeline.experiment import Experiment\n"
         f"from {MODULE} import Config\n"
         "def get_config():\n"
         "    return Experiment('x', {'one': Config()}).to_config()\n"

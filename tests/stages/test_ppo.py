@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tiny_experiment import ppo_config
 
+from rlhf_jax.data.inputs import prompt_stream
 from rlhf_jax.errors import InputError
 from rlhf_jax.parallel import compile_update, init_sharded, make_mesh
+from rlhf_jax.registry.model_directory import load_model, reward_from
 from rlhf_jax.stages import ppo
-from rlhf_jax.stages.hand_over import load_model, reward_from
-from rlhf_jax.stages.inputs import prompt_stream
 from rlhf_jax.stages.ppo.run import alarms, with_snapshots
 from rlhf_jax.training import OptimizerConfig, init_state, make_optimizer, make_update
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rlhf_jax import losses
-from rlhf_jax.stages import rollout
-from rlhf_jax.stages.rollout import RewardShaping
+from rlhf_jax.experience import rollout
+from rlhf_jax.experience.rollout import RewardShaping
 
 KL_COEF = 0.1
 PLAIN = RewardShaping(whiten_advantages=False)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from rlhf_jax.data import Prompt, Ranking
+from rlhf_jax.data.inputs import encode_prompts, read_prompts
 from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
+from rlhf_jax.experience.scoring import make_text_reward
 from rlhf_jax.faults import injected
 from rlhf_jax.losses import best_of_n_kl
 from rlhf_jax.stages import candidates
-from rlhf_jax.stages.inputs import encode_prompts, read_prompts
-from rlhf_jax.stages.scoring import make_text_reward
 
 
 def rankings_of(folder):

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import pytest
 from tiny_experiment import ppo_config
 
+from rlhf_jax.data.inputs import encode_prompts
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages import ppo, responses, self_check
-from rlhf_jax.stages.hand_over import reward_from
-from rlhf_jax.stages.inputs import encode_prompts
-from rlhf_jax.stages.self_check import check_players
+from rlhf_jax.experience import self_check
+from rlhf_jax.experience.self_check import check_players
+from rlhf_jax.models import responses
+from rlhf_jax.registry.model_directory import reward_from
+from rlhf_jax.stages import ppo
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from rlhf_jax.data.inputs import demonstration_stream, one_epoch
+from rlhf_jax.registry.model_directory import load_model
 from rlhf_jax.stages import sft
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import demonstration_stream, one_epoch
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
 from rlhf_jax.tracking import read_metrics
 

@@ -16,11 +16,11 @@ from fake_stage import install
 from test_stage_kills import bits, lines
 
 from rlhf_jax.errors import InputError, Preempted, RunError
-from rlhf_jax.stages import side_by_side
-from rlhf_jax.stages.content import content_hashes
-from rlhf_jax.stages.experiment import Experiment
-from rlhf_jax.stages.pipeline import run_experiment
-from rlhf_jax.stages.side_by_side import run_side_by_side
+from rlhf_jax.pipeline import side_by_side
+from rlhf_jax.pipeline.content import content_hashes
+from rlhf_jax.pipeline.experiment import Experiment
+from rlhf_jax.pipeline.runner import run_experiment
+from rlhf_jax.pipeline.side_by_side import run_side_by_side
 
 MODULE = "fake_stage_side_by_side"
 SECONDS = 60  # after which a child that waits in vain gives up
@@ -186,7 +186,7 @@ def test_on_an_accelerator_one_stage_at_a_time(tmp_path, monkeypatch):
 
 def test_a_stage_that_another_process_runs_is_refused(tmp_path):
     holder = (
-        "import pathlib, sys; from rlhf_jax.stages.pipeline import sole_runner\n"
+        "import pathlib, sys; from rlhf_jax.pipeline.runner import sole_runner\n"
         f"with sole_runner(pathlib.Path({str(tmp_path / 'first')!r})):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

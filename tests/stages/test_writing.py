@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlhf_jax.data.inputs import encode_prompts
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages.inputs import encode_prompts
-from rlhf_jax.stages.randomness import named_key
-from rlhf_jax.stages.scoring import sample_batch, sampling_spec
-from rlhf_jax.stages.writing import make_writer
+from rlhf_jax.experience.scoring import sample_batch, sampling_spec
+from rlhf_jax.experience.writing import make_writer
+from rlhf_jax.sampling.randomness import named_key
 
 PROMPTS = ["One", "Two words", "Three"]
 LENGTHS = {"max_prompt": 12, "max_response": 6}

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Iterator
 
+from rlhf_jax.registry.ensemble import Combination
+from rlhf_jax.schema import at_least
 from rlhf_jax.stages.candidates import unknown_labelers
-from rlhf_jax.stages.ensemble import Combination
-from rlhf_jax.stages.schema import at_least
 
 __all__ = ["Config"]
 

@@ -10,22 +10,25 @@ import jax
 import numpy as np
 
 from rlhf_jax.data import Prompt
-from rlhf_jax.evaluation.intervals import Interval
+from rlhf_jax.data.inputs import numeric, one_epoch, text_stream
 from rlhf_jax.evaluation.policy import Policy, model_policy
-from rlhf_jax.evaluation.preference import length_controlled_win_rate, win_rate
-from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.evaluation.world import (
+from rlhf_jax.evaluation.preference.win_rates import (
+    length_controlled_win_rate,
+    win_rate,
+)
+from rlhf_jax.evaluation.statistics.intervals import Interval
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.evaluation.suites.world import (
     gold_scores,
     gold_utilities,
     labeler_panel,
     world_preference,
 )
+from rlhf_jax.experience.scoring import reward_of
 from rlhf_jax.feedback import load_labelers
+from rlhf_jax.registry.model_directory import LoadedModel, load_model
 from rlhf_jax.stages.evaluate.config import Config
-from rlhf_jax.stages.hand_over import LoadedModel, load_model
-from rlhf_jax.stages.inputs import numeric, one_epoch, text_stream
 from rlhf_jax.stages.likelihood import sequence_logprobs
-from rlhf_jax.stages.scoring import reward_of
 
 __all__ = [
     "frontier",

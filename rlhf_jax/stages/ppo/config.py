@@ -6,10 +6,10 @@ NOT STATED marks what the InstructGPT paper does not say; the default's source f
 import dataclasses
 from collections.abc import Iterator
 
+from rlhf_jax.experience.rollout import RewardShaping
 from rlhf_jax.models.config import DTYPES
-from rlhf_jax.stages.ensemble import Combination
-from rlhf_jax.stages.rollout import RewardShaping
-from rlhf_jax.stages.schema import at_least, divides, one_of, positive, shares
+from rlhf_jax.registry.ensemble import Combination
+from rlhf_jax.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config", "KLControl"]

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlhf_jax.experience.rollout import advantages_of, make_assess, rollout_metrics
 from rlhf_jax.faults import fault
 from rlhf_jax.losses import adaptive_kl_coef
 from rlhf_jax.parallel import put_batch
+from rlhf_jax.registry.model_directory import LoadedModel
 from rlhf_jax.sampling import SamplingSpec, generate, layout_for_rollout
-from rlhf_jax.stages.hand_over import LoadedModel
+from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.ppo.config import Config
-from rlhf_jax.stages.randomness import named_key
-from rlhf_jax.stages.rollout import advantages_of, make_assess, rollout_metrics
 
 __all__ = ["Iteration", "Players"]
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from rlhf_jax.losses import clipped_policy_loss, clipped_value_loss, weighted_sum
+from rlhf_jax.models.responses import response_statistics, response_values
 from rlhf_jax.stages import likelihood
 from rlhf_jax.stages.ppo.config import Config
-from rlhf_jax.stages.responses import response_statistics, response_values
 
 __all__ = ["make_loss"]
 

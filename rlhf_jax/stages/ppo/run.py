@@ -8,21 +8,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax.data.inputs import prompt_stream, text_stream
 from rlhf_jax.errors import InputError
+from rlhf_jax.experience.self_check import check_players
 from rlhf_jax.parallel import compile_update, shardings
-from rlhf_jax.stages.ensemble import first_member, load_reward
-from rlhf_jax.stages.hand_over import (
+from rlhf_jax.registry.ensemble import first_member, load_reward
+from rlhf_jax.registry.model_directory import (
     load_model,
     require_one_tokenizer,
     save_model,
     value_from,
 )
-from rlhf_jax.stages.inputs import prompt_stream, text_stream
 from rlhf_jax.stages.ppo.config import Config
 from rlhf_jax.stages.ppo.iteration import Iteration, Players
 from rlhf_jax.stages.ppo.objective import make_loss
-from rlhf_jax.stages.self_check import check_players
-from rlhf_jax.stages.session import RunSettings, Session, open_session
 from rlhf_jax.training import (
     above,
     first_loss_scale,
@@ -31,6 +30,7 @@ from rlhf_jax.training import (
     make_update,
 )
 from rlhf_jax.training.alarms import Alarm, below
+from rlhf_jax.training.session import RunSettings, Session, open_session
 
 __all__ = ["run"]
 

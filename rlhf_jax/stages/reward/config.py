@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from rlhf_jax.stages.schema import at_least, divides, positive, shares
+from rlhf_jax.schema import at_least, divides, positive, shares
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config"]

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from rlhf_jax.data import Ranking
-from rlhf_jax.evaluation.reward_model import (
+from rlhf_jax.data.inputs import demonstration_stream, numeric, one_epoch, read_rows
+from rlhf_jax.evaluation.reward_models.accuracy import (
     accuracy_by_rank_gap,
     calibration,
     length_correlation,
@@ -16,10 +17,9 @@ from rlhf_jax.evaluation.reward_model import (
     pairs_of,
     score_rankings,
 )
-from rlhf_jax.stages.hand_over import LoadedModel
-from rlhf_jax.stages.inputs import demonstration_stream, numeric, one_epoch, read_rows
+from rlhf_jax.experience.scoring import make_text_reward
+from rlhf_jax.registry.model_directory import LoadedModel
 from rlhf_jax.stages.reward.config import Config
-from rlhf_jax.stages.scoring import make_text_reward
 
 __all__ = ["centre_on_demonstrations", "make_measure", "metrics_of", "ranking_report"]
 

@@ -1,17 +1,21 @@
 """Training: a single model, or an ensemble of seeds."""
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
 import jax
 
+from rlhf_jax.data.inputs import ranking_stream
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages.ensemble import load_reward, save_ensemble
-from rlhf_jax.stages.hand_over import LoadedModel, load_model, reward_from, save_model
-from rlhf_jax.stages.inputs import ranking_stream
-from rlhf_jax.stages.randomness import named_key
+from rlhf_jax.registry.ensemble import load_reward, save_ensemble
+from rlhf_jax.registry.model_directory import (
+    LoadedModel,
+    load_model,
+    reward_from,
+    save_model,
+)
+from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.reward.config import Config
 from rlhf_jax.stages.reward.measure import (
     centre_on_demonstrations,
@@ -19,7 +23,8 @@ from rlhf_jax.stages.reward.measure import (
     metrics_of,
 )
 from rlhf_jax.stages.reward.objective import make_loss
-from rlhf_jax.stages.session import RunSettings, fit
+from rlhf_jax.storage import write_json
+from rlhf_jax.training.session import RunSettings, fit
 
 __all__ = ["run"]
 
@@ -108,4 +113,4 @@ def _stream(config: Config, model: LoadedModel) -> Any:
 
 
 def _write_report(workdir: pathlib.Path, report: dict) -> None:
-    (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(workdir / "report.json", report)

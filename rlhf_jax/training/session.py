@@ -1,0 +1,282 @@
+"""What every stage that trains has around it: mesh, checkpoints, metrics, guards."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from rlhf_jax.checkpoints import CheckpointStore
+from rlhf_jax.data import Stream
+from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
+from rlhf_jax.schema import resolved_json
+from rlhf_jax.storage.processes import decided
+from rlhf_jax.tracking import RunTracker, read_metrics
+from rlhf_jax.training import (
+    Guards,
+    OptimizerConfig,
+    Watchdog,
+    first_loss_scale,
+    init_state,
+    make_optimizer,
+    make_update,
+    resume_or_init,
+    run_loop,
+)
+from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
+
+__all__ = ["RunSettings", "Session", "fit", "open_session", "portable"]
+
+
+@dataclasses.dataclass
+class RunSettings:
+    """How to run, not what to compute: nothing here changes a stage's result.
+
+    (But for rounding: another mesh adds in another order.)
+    """
+
+    # "auto", "data=2,fsdp=4" or "2,4,1" (data, fsdp, tensor); see parallel.parse_mesh
+    mesh: str = "auto"
+    # start jax.distributed: "auto" (when a cluster is detected), "on", "off"
+    distributed: str = "auto"
+    # steps (PPO: iterations) between checkpoints
+    save_every: int = 100
+    # newest checkpoints kept
+    keep_last: int = 2
+    # besides, every n-th step's checkpoint is kept for good; None: none
+    keep_every: int | None = None
+    # steps whose metrics are fetched from the device together
+    fetch_every: int = 8
+    # updates in a row with non-finite gradients that end the run
+    max_skipped: int = 5
+    # seconds without a finished step after which all stacks are dumped and the run
+    # ends; None: no watchdog
+    hang_seconds: float | None = None
+    # write TensorBoard event files beside metrics.jsonl
+    tensorboard: bool = True
+    # Weights & Biases project; None: not used
+    wandb: str | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Values out of range, one line each."""
+        for name in ("save_every", "keep_last", "fetch_every", "max_skipped"):
+            if getattr(self, name) < 1:
+                yield f"{name}: {getattr(self, name)} is not at least 1"
+
+
+@dataclasses.dataclass
+class Session:
+    """An open run directory of one stage and the mesh it runs on."""
+
+    workdir: pathlib.Path
+    settings: RunSettings
+    mesh: Mesh
+    store: CheckpointStore
+    tracker: RunTracker
+    guards: Guards
+
+    def loop(
+        self,
+        step_fn: Callable,
+        init: Callable[..., Any],
+        *args: Any,
+        steps: int,
+        **options: Any,
+    ) -> Any:
+        """Resumes or starts, runs to `steps`, returns the last state.
+
+        Args:
+          step_fn: `(state, step) -> (state, metrics)`.
+          init: pure function of `args` to the fresh state.
+          *args: arrays, such as loaded parameters and a key.
+          steps: of the whole run.
+          **options: for `run_loop`.
+        """
+        state, start = resume_or_init(
+            init, *args, mesh=self.mesh, store=self.store, tracker=self.tracker
+        )
+        self._recall(start)
+        hang = self.settings.hang_seconds
+        return run_loop(
+            step_fn,
+            state,
+            steps,
+            start_step=start,
+            store=self.store,
+            tracker=self.tracker,
+            save_every=self.settings.save_every,
+            guards=self.guards,
+            fetch_every=self.settings.fetch_every,
+            watchdog=None if hang is None else Watchdog(floor=hang),
+            **options,
+        )
+
+    def _recall(self, start: int) -> None:
+        """What was logged up to a step, to the guards; one decision for all processes.
+
+        Only process 0 has the log for sure. So that alarms never differ between
+        processes, none of several keeps what it recalls.
+        """
+        path = self.workdir / "metrics.jsonl"
+        decided(lambda: self.guards.recall(_logged(path, start)))
+        if jax.process_count() > 1:
+            self.guards.history.clear()
+
+
+@contextlib.contextmanager
+def open_session(
+    workdir: str | pathlib.Path,
+    settings: RunSettings,
+    *,
+    alarms: tuple[Alarm, ...] = (),
+    batch_ids: Callable[[int], Any] | None = None,
+    identity: Any = None,
+    steps: int | None = None,
+) -> Iterator[Session]:
+    """Opens a stage's directory; checkpoints and metrics are closed on leaving.
+
+    Args:
+      workdir: of the stage.
+      settings: how to run.
+      alarms: besides the default ones.
+      batch_ids: step -> names of the rows of its batch, for `bad_batches/`.
+      identity: the stage's config; a checkpoint of another one is refused.
+      steps: of the whole run; shows progress on stderr.
+    """
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    mesh = make_mesh(**parse_mesh(settings.mesh))
+    store = CheckpointStore(
+        workdir / "checkpoints",
+        keep_last=settings.keep_last,
+        keep_every=settings.keep_every,
+        identity=portable(identity, workdir.parent),
+    )
+    tracker = RunTracker(
+        workdir,
+        tensorboard=settings.tensorboard,
+        wandb=settings.wandb,
+        total_steps=steps,
+        description=workdir.name,
+    )
+    guards = Guards(
+        workdir,
+        alarms=(*DEFAULT_ALARMS, *alarms),
+        max_skipped=settings.max_skipped,
+        batch_ids=batch_ids,
+    )
+    with contextlib.closing(store), contextlib.closing(tracker):
+        yield Session(workdir, settings, mesh, store, tracker, guards)
+
+
+def portable(identity: Any, run: pathlib.Path) -> dict[str, Any]:
+    """A config as JSON, with paths below the run's directory as `"@path"`.
+
+    So the same run is known under another name: given by another relative path, or
+    on a disk that is mounted elsewhere.
+    """
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        if isinstance(value, str) and value.startswith(f"{run}/"):
+            return "@" + value.removeprefix(f"{run}/")
+        return value
+
+    return {} if identity is None else walk(json.loads(resolved_json(identity)))
+
+
+def _logged(path: pathlib.Path, last: int) -> list[tuple[int, dict[str, Any]]]:
+    """(step, metrics) of the steps up to `last` that a run has logged."""
+    if not last or not path.exists():
+        return []
+    return [(row["step"], row) for row in read_metrics(path) if row["step"] <= last]
+
+
+class Training(Protocol):
+    """What the config of a stage says that trains on a stream of batches.
+
+    Attributes:
+      optimizer: which, and its schedule.
+      seed: root of the run's randomness (dropout).
+      microbatches: parts that a batch is trained in, one after the other.
+      clip_norm: largest gradient norm.
+    """
+
+    optimizer: OptimizerConfig
+    seed: int
+    microbatches: int
+    clip_norm: float | None
+
+
+def fit(
+    config: Training,
+    workdir: str | pathlib.Path,
+    settings: RunSettings | None,
+    loss_fn: Callable,
+    params: Any,
+    stream: Stream,
+    steps: int,
+    *,
+    dtype: str = "float32",
+    evaluate: Callable[[Any, int], dict] | None = None,
+    evaluate_every: int | None = None,
+) -> Any:
+    """Trains on a stream of batches: pretraining, SFT, the reward model, DPO.
+
+    Args:
+      config: of the stage.
+      workdir: of the stage; run again with the same one to continue.
+      settings: how to run; None: as `RunSettings` says.
+      loss_fn: see `make_update`.
+      params: the first params.
+      stream: batches by step.
+      steps: updates.
+      dtype: that the model computes in; float16 has its loss scaled.
+      evaluate: `(params, steps completed) -> metrics`.
+      evaluate_every: steps between evaluations.
+
+    Returns:
+      The last params.
+    """
+    tx = make_optimizer(config.optimizer, steps)
+    options = {}
+    if evaluate is not None:
+        options = {
+            "evaluate": lambda state, step: evaluate(state.params, step),
+            "evaluate_every": evaluate_every,
+        }
+
+    def init(params: Any, rng: Any) -> Any:
+        return init_state(params, tx, rng, loss_scale=first_loss_scale(dtype))
+
+    def step_fn(state: Any, step: int) -> tuple[Any, dict]:
+        return update(state, stream.batch(step))
+
+    with open_session(
+        workdir,
+        settings or RunSettings(),
+        identity=config,
+        batch_ids=lambda step: np.asarray(stream.batch(step)["row"]).tolist(),
+        steps=steps,
+    ) as session:
+        update = compile_update(
+            make_update(
+                loss_fn,
+                tx,
+                microbatches=config.microbatches,
+                clip_norm=config.clip_norm,
+            ),
+            session.mesh,
+        )
+        state = session.loop(
+            step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
+        )
+    return state.params
