@@ -29,8 +29,10 @@ __all__ = [
     "gathered",
     "kept_heads",
     "kept_rows",
+    "logits_cut",
     "platform",
     "row_groups",
+    "row_ways",
     "transposed",
 ]
 
@@ -59,17 +61,31 @@ def platform() -> str:
     return jax.default_backend() if found is None else found
 
 
+def row_ways() -> int:
+    """Over how many groups of devices the rows of a batch are cut."""
+    return math.prod(axes_in_force().get(axis, 1) for axis in BATCH_AXES)
+
+
 def row_groups(rows: int) -> int:
-    """How many groups of rows lie on devices of their own; 1 where all lie together."""
-    ways = math.prod(axes_in_force().get(axis, 1) for axis in BATCH_AXES)
-    return ways if rows % ways == 0 else 1
+    """The groups of devices that so many rows lie on; 1 where they cannot be cut."""
+    return row_ways() if rows % row_ways() == 0 else 1
 
 
-def kept_rows(array: Shaped[Array, "..."], axis: int = 0) -> Array:
-    """The same array, its rows cut over ("data", "fsdp") and nothing else."""
+def kept_rows(
+    array: Shaped[Array, "..."], axis: int = 0, *, free: bool = False
+) -> Array:
+    """The same array, its rows cut over ("data", "fsdp").
+
+    Args:
+      array: with rows along `axis`.
+      axis: of the rows.
+      free: leave the other axes to the compiler; else they are whole on each device.
+    """
     if array.ndim <= axis or row_groups(array.shape[axis]) == 1:
         return array
-    return _laid(array, *(None,) * axis, _rows())
+    other = PartitionSpec.UNCONSTRAINED if free else None
+    after = array.ndim - axis - 1
+    return _laid(array, *(other,) * axis, _rows(), *(other,) * after)
 
 
 def kept_heads(array: Shaped[Array, "B T N H"]) -> Array:
@@ -83,12 +99,22 @@ def kept_heads(array: Shaped[Array, "B T N H"]) -> Array:
     return _laid(array, over_rows or None, None, _tensor(array.shape[2]))
 
 
-def gathered(table: Shaped[Array, "V D"]) -> Array:
+def gathered(table: Shaped[Array, "V D"], *, words: bool = True) -> Array:
     """A table gathered over the devices of the rows; words stay cut over "tensor".
 
-    For a loop that reads it, which would gather it again in each turn.
+    For lookups, and for a loop that would gather it again in each turn.
+
+    Args:
+      table: V rows, of words or (with `words=False`) of what every device reads.
     """
-    return _laid(table, _tensor(table.shape[0])) if _rows() else table
+    if not axes_in_force():
+        return table
+    return _laid(table, _tensor(table.shape[0]) if words else None)
+
+
+def logits_cut(words: int) -> int:
+    """How many devices share the words of a row's logits."""
+    return axes_in_force()[TENSOR_AXIS] if _tensor(words) else 1
 
 
 def _laid(array: Array, *axes: Any) -> Array:

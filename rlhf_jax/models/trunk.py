@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Int
 
-from rlhf_jax.layouts import kept_rows
+from rlhf_jax.layouts import gathered, kept_rows
 from rlhf_jax.models.block import Block
 from rlhf_jax.models.cache import KVCache
 from rlhf_jax.models.config import TrunkConfig
@@ -117,7 +117,8 @@ class Trunk(nn.Module):
 
     def _embedded(self, tokens, seen: Sight):
         c = self.config
-        x = jnp.take(self.token_embed.embedding, tokens, axis=0, fill_value=jnp.nan)
+        table = gathered(self.token_embed.embedding)
+        x = jnp.take(table, tokens, axis=0, fill_value=jnp.nan)
         x = x.astype(c.dtype)
         if c.embed_scale != 1.0:
             x = x * jnp.asarray(c.embed_scale, c.dtype)
@@ -127,7 +128,7 @@ class Trunk(nn.Module):
                 raise ValueError(
                     f"{tokens.shape[1]} tokens, but the context is {c.context_length}"
                 )
-            table = self.position_embed.embedding
+            table = gathered(self.position_embed.embedding, words=False)
             places = seen.queries.positions
             x = x + jnp.take(table, places, axis=0, mode="clip").astype(c.dtype)
         return x
