@@ -5,7 +5,8 @@ sharding     ordered (path regex, PartitionSpec) rules -> shardings of a whole s
 compiled     the production driver: updates and functions over a mesh, one program
              per shape
 pmap         the second driver: the same update under `jax.pmap`
-feeding      a batch from the host to the mesh, each process its own rows
+feeding      a batch from the host to the mesh, each process its own rows; minibatches
+gathering    results as numpy arrays, on every process
 distributed  `jax.distributed` start-up, explicit or when a cluster is detected
 allocator    keeps freed host memory in the process (2-3x on CPU steps)
 """
@@ -20,6 +21,7 @@ from rlhf_jax.parallel.compiled import (
 )
 from rlhf_jax.parallel.distributed import detect_cluster, start_distributed
 from rlhf_jax.parallel.feeding import local_rows, put_batch, take_rows
+from rlhf_jax.parallel.gathering import to_host
 from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
 from rlhf_jax.parallel.sharding import (
@@ -54,5 +56,6 @@ __all__ = [
     "split_rows",
     "start_distributed",
     "take_rows",
+    "to_host",
     "unreplicate",
 ]
