@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+from collections.abc import Sequence
 
 from rlhf_jax.data.tokenizers import (
     END_TEXT,
@@ -45,7 +46,7 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
         return ByteTokenizer()
     path = pathlib.Path(name)
     if not path.is_dir():
-        return _from_transformers(str(name), [])
+        return _from_transformers(str(name))
     config = _config(path)
     if config.get("byte_tokenizer"):
         return ByteTokenizer()
@@ -57,18 +58,18 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
 
 
 def _of_directory(path: pathlib.Path, config: dict) -> SubwordTokenizer:
-    ends = _end_tokens(path)
+    ends, generation = _generation(path)
     backend = _json_backend(path)
     if backend is not None and _is_plain(path, config, backend):
-        return SubwordTokenizer(backend, config, ends)
+        return SubwordTokenizer(backend, config, ends, generation)
     if backend is None and "tokenizer_class" not in config:
         if not _read_json(path / "config.json").get("model_type"):
             backend = _gpt2_backend(path, config)
             if backend is not None:
-                return SubwordTokenizer(backend, config, ends)
+                return SubwordTokenizer(backend, config, ends, generation)
     if backend is None and list(path.glob("*.model")):
         _require_sentencepiece(path)
-    return _from_transformers(str(path), ends)
+    return _from_transformers(str(path), ends, generation)
 
 
 def _is_plain(path: pathlib.Path, config: dict, backend) -> bool:
@@ -172,13 +173,16 @@ def _byte_level_bpe(vocab: pathlib.Path, merges: pathlib.Path, config: dict):
     return backend
 
 
-def _end_tokens(path: pathlib.Path) -> list[int]:
-    """The ids at which `generation_config.json` stops."""
-    found = _read_json(path / "generation_config.json").get("eos_token_id")
-    return [] if found is None else found if isinstance(found, list) else [found]
+def _generation(path: pathlib.Path) -> tuple[list[int], dict]:
+    """The ids at which `generation_config.json` stops, and the whole file."""
+    found = _read_json(path / "generation_config.json")
+    ends = found.get("eos_token_id")
+    return [] if ends is None else ends if isinstance(ends, list) else [ends], found
 
 
-def _from_transformers(name: str, end_tokens: list[int]) -> SubwordTokenizer:
+def _from_transformers(
+    name: str, end_tokens: Sequence[int] = (), generation: dict | None = None
+) -> SubwordTokenizer:
     """Whatever transformers makes of a directory or hub name; runs no foreign code."""
     from transformers import AutoTokenizer
 
@@ -200,4 +204,4 @@ def _from_transformers(name: str, end_tokens: list[int]) -> SubwordTokenizer:
     config = dict(found.special_tokens_map)
     if found.chat_template is not None:
         config["chat_template"] = found.chat_template
-    return SubwordTokenizer(backend, config, end_tokens)
+    return SubwordTokenizer(backend, config, end_tokens, generation)

@@ -120,13 +120,22 @@ class SubwordTokenizer:
       backend: a `tokenizers.Tokenizer`.
       config: the keys of `tokenizer_config.json`; `eos_token` is needed.
       end_tokens: further ids at which generation stops.
+      generation: the keys of `generation_config.json` (temperature, top_p), which are
+        kept for whoever reads the tokenizer's directory next.
 
     Raises:
       InputError: no end token, or one that the vocabulary does not hold.
     """
 
-    def __init__(self, backend, config: dict, end_tokens: Iterable[int] = ()):
+    def __init__(
+        self,
+        backend,
+        config: dict,
+        end_tokens: Iterable[int] = (),
+        generation: dict | None = None,
+    ):
         self.backend, self.config = backend, config
+        self.generation = dict(generation or {})
         backend.encode_special_tokens = True  # special text in a prompt is plain text
         backend.no_truncation()
         backend.no_padding()
@@ -214,9 +223,27 @@ class SubwordTokenizer:
         (directory / "tokenizer_config.json").write_text(
             json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        if len(self.end_tokens) > 1:  # transformers keeps further ends in this file
-            ends = {"eos_token_id": list(self.end_tokens)}
-            (directory / "generation_config.json").write_text(json.dumps(ends) + "\n")
+        generation = generation_settings(self)
+        if self.generation or len(self.end_tokens) > 1:
+            text = json.dumps(generation, indent=2) + "\n"
+            (directory / "generation_config.json").write_text(text)
+
+    def with_end_tokens(self, ids: Iterable[int]) -> "SubwordTokenizer":
+        """The same tokenizer, whose generation stops at these ids too."""
+        ends = [*self.end_tokens, *ids]
+        return SubwordTokenizer(self.backend, self.config, ends, self.generation)
+
+
+def generation_settings(tokenizer: SubwordTokenizer) -> dict:
+    """`generation_config.json`: what was read, with the tokenizer's own ids."""
+    ends = list(tokenizer.end_tokens)
+    named = {key: tokenizer._id(key) for key in ("bos_token", "pad_token")}
+    own = {f"{key}_id": token for key, token in named.items() if token is not None}
+    return {
+        **tokenizer.generation,
+        **own,
+        "eos_token_id": ends if len(ends) > 1 else ends[0],
+    }
 
 
 def named_tokens(config: dict) -> dict[str, str]:

@@ -179,40 +179,58 @@ def _written(config, family):
     if family.startswith("gemma"):
         raw["hidden_act"] = raw[key]
     if config.positions == "rotary":
-        raw |= _written_rope(config)
+        raw |= _written_rope(config, family)
     if family == "gpt_neox":
         raw |= {
             "rotary_pct": config.rope_fraction,
             "rotary_emb_base": config.rope_theta,
         }
-    if family == "gemma2":
+    if family in ("gemma2", "gemma3_text"):
         raw["query_pre_attn_scalar"] = _tidy(config.query_scale**-2)
     return raw | _written_windows(config, family)
 
 
-def _written_rope(config):
-    new = {"rope_type": "default", "rope_theta": config.rope_theta}
+def _written_rope(config, family):
+    theta = {"rope_theta": config.rope_theta}
+    new = {"rope_type": "default", **theta}
     if config.rope_fraction != 1.0:
         new["partial_rotary_factor"] = config.rope_fraction
-    scaling = config.rope_scaling
-    if scaling is None:
-        return {"rope_theta": config.rope_theta, "rope_parameters": new}
+    if config.rope_scaling is not None:
+        old = _written_scaling(config.rope_scaling)
+        new |= old
+        theta["rope_scaling"] = old
+    if family != "gemma3_text":
+        return {**theta, "rope_parameters": new}
+    local = {"rope_type": "default", "rope_theta": config.local_rope_theta or 1e4}
+    both = {"sliding_attention": local, "full_attention": new}
+    return {
+        **theta,
+        "rope_local_base_freq": local["rope_theta"],
+        "rope_parameters": both,
+    }
+
+
+def _written_scaling(scaling):
     old = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind != "linear":
+        old["original_max_position_embeddings"] = scaling.original_context
     if scaling.kind == "llama3":
         old |= {
             "low_freq_factor": scaling.low_frequency_factor,
             "high_freq_factor": scaling.high_frequency_factor,
-            "original_max_position_embeddings": scaling.original_context,
         }
-    return {
-        "rope_theta": config.rope_theta,
-        "rope_scaling": old,
-        "rope_parameters": {**new, **old},
-    }
+    if scaling.kind == "yarn":
+        old |= {
+            "beta_slow": scaling.low_frequency_factor,
+            "beta_fast": scaling.high_frequency_factor,
+            "attention_factor": scaling.attention_factor,
+            "truncate": scaling.whole_pairs,
+        }
+    return old
 
 
 def _written_windows(config, family):
-    if family not in ("mistral", "qwen2", "qwen3", "gemma2"):
+    if family not in ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"):
         return {}
     window = max(config.windows, default=0)
     kinds = [f"{'sliding' if w else 'full'}_attention" for w in config.windows]
