@@ -31,6 +31,8 @@ class Tokenizer(Protocol):
       begin_token: the id that the model expects before a text, or None.
       end_tokens: every id at which generation stops, `end_token` first.
       special_tokens: text of each control token -> id.
+      named_tokens: what the configuration calls them: "eos_token" -> text.
+      generation: what else `generation_config.json` holds.
       chat_template: a Jinja template over `messages`, or None.
     """
 
@@ -40,6 +42,8 @@ class Tokenizer(Protocol):
     begin_token: int | None
     end_tokens: tuple[int, ...]
     special_tokens: dict[str, int]
+    named_tokens: dict[str, str]
+    generation: dict
     chat_template: str | None
 
     def encode(self, text: str) -> list[int]:
@@ -75,6 +79,8 @@ class ByteTokenizer:
 
     def __init__(self):
         self.special_tokens = {END_TEXT: self.end_token, PAD_TEXT: self.pad_token}
+        self.named_tokens = {"eos_token": END_TEXT, "pad_token": PAD_TEXT}
+        self.generation: dict = {}
 
     def encode(self, text: str) -> list[int]:
         """The bytes of the text in UTF-8."""
@@ -106,7 +112,7 @@ class ByteTokenizer:
         )
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens(list(self.special_tokens))
-        config = {"eos_token": END_TEXT, "pad_token": PAD_TEXT, "byte_tokenizer": True}
+        config = {**self.named_tokens, "byte_tokenizer": True}
         SubwordTokenizer(backend, config).save(directory)
 
 
@@ -233,16 +239,28 @@ class SubwordTokenizer:
         ends = [*self.end_tokens, *ids]
         return SubwordTokenizer(self.backend, self.config, ends, self.generation)
 
+    def with_pad(self, text: str) -> "SubwordTokenizer":
+        """The same tokenizer, which declares this control token as its pad token.
 
-def generation_settings(tokenizer: SubwordTokenizer) -> dict:
-    """`generation_config.json`: what was read, with the tokenizer's own ids."""
+        It is added behind the last id where the vocabulary lacks it.
+        """
+        from tokenizers import Tokenizer as Backend
+
+        backend = Backend.from_str(self.backend.to_str())
+        backend.add_special_tokens([text])
+        config = {**self.config, "pad_token": text}
+        return SubwordTokenizer(backend, config, self.end_tokens, self.generation)
+
+
+def generation_settings(tokenizer: Tokenizer) -> dict:
+    """`generation_config.json`: what was read, with the ids that are declared now."""
     ends = list(tokenizer.end_tokens)
-    named = {key: tokenizer._id(key) for key in ("bos_token", "pad_token")}
-    own = {f"{key}_id": token for key, token in named.items() if token is not None}
+    names, ids = tokenizer.named_tokens, tokenizer.special_tokens
     return {
         **tokenizer.generation,
-        **own,
+        "bos_token_id": ids.get(names.get("bos_token")),
         "eos_token_id": ends if len(ends) > 1 else ends[0],
+        "pad_token_id": ids.get(names.get("pad_token")),
     }
 
 

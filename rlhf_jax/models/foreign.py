@@ -3,7 +3,7 @@
 import pathlib
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.models.weights import INDEX, SINGLE, read_json
+from rlhf_jax.models.weights import INDEX, SINGLE, nothing_to_read, read_json
 
 ADAPTER = "adapter_config.json"
 # (files, what they are, what to do); the first that is there is named
@@ -47,6 +47,8 @@ def refuse_foreign(path: pathlib.Path) -> None:
         found = sorted(file.name for file in path.glob(pattern))
         if found:
             raise InputError(f"{path}: {found[0]} is {what}: {instead}")
+    if (path / "config.json").is_file():
+        raise InputError(nothing_to_read(path))
 
 
 def _refuse_quantised(path: pathlib.Path) -> None:
