@@ -9,6 +9,7 @@ leading axis and a loop on the device goes through them.
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -29,6 +30,7 @@ from rlhf_jax.registry.model_directory import (
     ENSEMBLE,
     LoadedModel,
     load_model,
+    model_directory,
     require_one_tokenizer,
 )
 from rlhf_jax.storage import write_json
@@ -40,6 +42,7 @@ __all__ = [
     "first_member",
     "load_reward",
     "member_scores",
+    "members_of",
     "reward_scores",
     "save_ensemble",
 ]
@@ -149,12 +152,14 @@ def save_ensemble(
 
     Args:
       directory: where; made if absent.
-      members: model directories, relative to it (or absolute).
+      members: model directories, relative to it (or absolute); stored relative, so
+        that the run may move.
       meta: JSON-able; stored with it.
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    text = {"members": list(members), "meta": meta}
+    here = [os.path.relpath(directory / m, directory) for m in members]
+    text = {"members": here, "meta": meta}
     write_json(directory / ENSEMBLE, text, sort_keys=True)
 
 
@@ -178,15 +183,25 @@ def load_reward(
       InputError: nothing there, not a reward model, or members that do not fit.
       CheckpointError: parameters are damaged.
     """
-    marker = pathlib.Path(name) / ENSEMBLE
-    if not marker.is_file():
+    name = model_directory(name)
+    if not (pathlib.Path(name) / ENSEMBLE).is_file():
         return _single(name)
+    loaded = [_single(member) for member in members_of(name)]
+    return ensemble_of(loaded, combination=combination, variance_coef=variance_coef)
+
+
+def members_of(directory: str | pathlib.Path) -> list[pathlib.Path]:
+    """The model directories that an ensemble's directory names.
+
+    Raises:
+      InputError: it describes no ensemble.
+    """
+    marker = pathlib.Path(directory) / ENSEMBLE
     try:
         members = [str(member) for member in json.loads(marker.read_text())["members"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{marker}: not the description of an ensemble") from error
-    loaded = [_single(marker.parent / member) for member in members]
-    return ensemble_of(loaded, combination=combination, variance_coef=variance_coef)
+    return [marker.parent / member for member in members]
 
 
 def _single(name: str | pathlib.Path) -> LoadedModel:

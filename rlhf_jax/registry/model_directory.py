@@ -113,13 +113,14 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
     """Reads a model directory, a transformers-compatible directory or a hub model.
 
     Args:
-      name: a path or a hub name.
+      name: a path, also of a stage that has made a model, or a hub name.
       dtype: compute dtype to use instead of the stored one.
 
     Raises:
       InputError: nothing there, or not a model.
       CheckpointError: the parameters are damaged.
     """
+    name = model_directory(name)
     marker = pathlib.Path(name) / "model.json"
     if (pathlib.Path(name) / ENSEMBLE).is_file():
         raise InputError(

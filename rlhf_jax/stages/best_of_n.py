@@ -24,6 +24,7 @@ from rlhf_jax.experience.scoring import (
     sample_batch,
     sampling_spec,
 )
+from rlhf_jax.fields import DataFile, ModelName, RewardName
 from rlhf_jax.registry.ensemble import Combination
 from rlhf_jax.registry.model_directory import load_model
 from rlhf_jax.sampling.randomness import named_key
@@ -39,11 +40,11 @@ class Config:
     """Settings of best-of-n."""
 
     # model directory of the policy that writes
-    policy: str
+    policy: ModelName
     # model directory of the reward model that chooses
-    reward: str
+    reward: RewardName
     # files of prompts
-    prompts: tuple[str, ...]
+    prompts: tuple[DataFile, ...]
     # responses per prompt: the largest n
     samples: int = 64
     # most prompts taken; None: all

@@ -34,6 +34,7 @@ from rlhf_jax.evaluation.statistics.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.experience.scoring import reward_of
 from rlhf_jax.experience.writing import Writing, make_writer
+from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry.ensemble import Combination
 from rlhf_jax.registry.model_directory import LoadedModel, load_model
 from rlhf_jax.schema import at_least
@@ -51,21 +52,21 @@ class Config:
     # names of the policies, and their model directories in the same order; the first
     # is the one that the others started from
     names: tuple[str, ...]
-    policies: tuple[str, ...]
+    policies: tuple[ModelName, ...]
     # table of labelled sentences (0 or 1) that trains the judge
-    labelled: str
+    labelled: DataFile
     # model directory of the reward model that the policies were trained against
-    reward: str
+    reward: RewardName
     # files of held-out prompts
-    prompts: tuple[str, ...]
+    prompts: tuple[DataFile, ...]
     # files of held-out text
-    texts: tuple[str, ...]
+    texts: tuple[DataFile, ...]
     # directories of PPO stages by name of the policy: their metrics and snapshots
-    runs: dict[str, str] = dataclasses.field(default_factory=dict)
+    runs: dict[str, Folder] = dataclasses.field(default_factory=dict)
     # directories of other stages by name, for learning curves
-    stages: dict[str, str] = dataclasses.field(default_factory=dict)
+    stages: dict[str, Folder] = dataclasses.field(default_factory=dict)
     # samples of the best-of-n stage; None: none
-    best_of_n: str | None = None
+    best_of_n: Folder | None = None
     # what the label 1 means, in a word, for the report
     quality: str = "positive"
     # prompts at most; each policy writes once for each, at temperature 1

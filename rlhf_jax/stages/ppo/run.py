@@ -79,6 +79,7 @@ def run(
         settings or RunSettings(),
         alarms=alarms(config),
         identity=config,
+        functions={"reward_fn": reward_fn},
         steps=config.iterations,
     ) as session:
         state = _train(session, config, players, prompts, texts)
