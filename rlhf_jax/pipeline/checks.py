@@ -72,7 +72,7 @@ def _named(config: Any) -> Iterator[str]:
         except InputError as error:
             wrong = str(error)
         except OSError as error:
-            wrong = f"{leaf.value}: {error.strerror}"
+            wrong = f"{error.filename or leaf.value}: {error.strerror}"
         if wrong:
             yield f"{leaf.key}: {wrong}"
 

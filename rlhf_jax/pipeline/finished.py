@@ -126,7 +126,7 @@ def _files(folder: pathlib.Path) -> Iterator[str]:
     waiting = [folder]
     while waiting:
         here = waiting.pop()
-        entries = [e for e in os.scandir(here) if not e.name.startswith(".")]
+        entries = [e for e in list(os.scandir(here)) if not e.name.startswith(".")]
         if any(entry.name == CHECKPOINT for entry in entries):
             entries = [entry for entry in entries if entry.name == CHECKPOINT]
         for entry in entries:

@@ -32,7 +32,7 @@ from rlhf_jax.registry.ensemble import load_reward
 from rlhf_jax.registry.model_directory import load_model
 from rlhf_jax.schema import at_least
 from rlhf_jax.stages.judge import held_out_score
-from rlhf_jax.storage import replacing, write_json
+from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "compared", "run"]
@@ -104,8 +104,8 @@ def run(
             for source, rows in by_source(held_out).items()
         },
         "training_rankings": {s: len(r) for s, r in by_source(train).items()},
-        "stages": dict(config.stages),
-        "runs": dict(config.runs),
+        "stages": beside(config.stages, workdir),
+        "runs": beside(config.runs, workdir),
         "names": list(config.names),
     }
     if config.preparation:

@@ -39,7 +39,7 @@ from rlhf_jax.registry.ensemble import Combination
 from rlhf_jax.registry.model_directory import LoadedModel, load_model
 from rlhf_jax.schema import at_least
 from rlhf_jax.stages.likelihood import sequence_logprobs
-from rlhf_jax.storage import replacing, write_json
+from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "held_out_score", "run"]
@@ -137,8 +137,8 @@ def run(
         "judge": {"accuracy": judge_accuracy.document(), "trained_on": config.labelled},
         "rows": _rows(config.names, scores),
         "distinct_bigrams": {n: distinct_share(rows) for n, rows in samples.items()},
-        "stages": dict(config.stages),
-        "runs": dict(config.runs),
+        "stages": beside(config.stages, workdir),
+        "runs": beside(config.runs, workdir),
         "frontier": frontier(config, prompts, write, judge, reward),
     }
     _write_samples(workdir / "samples.jsonl", prompts, samples, judge)

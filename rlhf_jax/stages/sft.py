@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from rlhf_jax.data.inputs import demonstration_stream, one_epoch, prompt_stream
+from rlhf_jax.errors import NumericsError
 from rlhf_jax.experience.scoring import make_policy_score
 from rlhf_jax.fields import DataFile, Length, ModelName, RewardName
 from rlhf_jax.models.config import DTYPES
@@ -177,6 +178,11 @@ class Selection:
             "loss": ("valid/nats_per_token", -1.0),
             "last": (None, 0.0),
         }[self.config.select_by]
+        if name is not None and not np.isfinite(metrics[name]):
+            raise NumericsError(
+                f"sft: {name} is {metrics[name]} after step {step}: no epoch can be "
+                "selected by it; look at the loss and the validation data"
+            )
         if name is not None and sign * metrics[name] > self._best(step):
             self._keep(params, step, sign * metrics[name])
         return metrics

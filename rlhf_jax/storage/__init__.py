@@ -16,6 +16,7 @@ from rlhf_jax.storage.files import (
     write_text,
 )
 from rlhf_jax.storage.links import (
+    beside,
     looks_local,
     no_links,
     require_no_links,
@@ -32,6 +33,7 @@ from rlhf_jax.storage.processes import (
 
 __all__ = [
     "any_process",
+    "beside",
     "clear_partials",
     "content_of",
     "decided",

@@ -3,10 +3,17 @@
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 
 from rlhf_jax.errors import InputError
 
-__all__ = ["looks_local", "no_links", "require_no_links", "require_plain_name"]
+__all__ = [
+    "beside",
+    "looks_local",
+    "no_links",
+    "require_no_links",
+    "require_plain_name",
+]
 
 _NAME = re.compile(r"[\w-]{1,100}")
 _FOREIGN = {"wandb"}  # links to its own newest run there
@@ -23,7 +30,7 @@ def require_no_links(root: str | os.PathLike) -> None:
     """
     waiting = [os.fspath(root)]
     while waiting:
-        for entry in os.scandir(waiting.pop()):
+        for entry in list(os.scandir(waiting.pop())):
             if entry.is_dir(follow_symlinks=False):
                 waiting += [entry.path] if entry.name not in _FOREIGN else []
             elif not entry.is_file(follow_symlinks=False):
@@ -50,6 +57,24 @@ def require_plain_name(name: str, what: str) -> None:
             f"{what} {name!r}: expected letters, digits, _ and -, 100 at most: it is "
             "the name of a directory"
         )
+
+
+def beside(folders: Mapping[str, str], workdir: str | os.PathLike) -> dict[str, str]:
+    """Directories of the same run relative to one of its stages, others as they are.
+
+    So they are found again when the run is moved or copied.
+
+    Args:
+      folders: name -> directory.
+      workdir: of the stage.
+    """
+    here = pathlib.Path(workdir).absolute()
+    return {
+        name: f"../{pathlib.Path(path).name}"
+        if pathlib.Path(path).absolute().parent == here.parent
+        else path
+        for name, path in folders.items()
+    }
 
 
 def looks_local(name: str | os.PathLike) -> bool:
