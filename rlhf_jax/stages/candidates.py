@@ -23,6 +23,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.experience import Writer
 from rlhf_jax.faults import fault
 from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
+from rlhf_jax.fields import Answers, DataFile, ModelName
 from rlhf_jax.registry import load_model, require_language_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
@@ -37,11 +38,11 @@ class Config:
     """Settings of collecting comparisons."""
 
     # model directories of the policies that write; prompt i goes to policy i mod n
-    policies: tuple[str, ...]
+    policies: tuple[ModelName, ...]
     # files of prompts
-    prompts: tuple[str, ...]
+    prompts: tuple[DataFile, ...]
     # who ranks; see feedback.load_labelers
-    labelers: str = "simulated:training"
+    labelers: Answers = "simulated:training"
     # most prompts taken; None: all
     max_prompts: int | None = None
     # round of feedback: another one takes the next `max_prompts` prompts (from the
