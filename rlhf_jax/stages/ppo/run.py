@@ -222,7 +222,7 @@ def _train(
             params,
             tx,
             rng,
-            ema=True,
+            ema=("policy",),
             loss_scale=first_loss_scale(players.policy.model.config.dtype),
             extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
         )
