@@ -21,6 +21,7 @@ from rlhf_jax.data import Prompt
 from rlhf_jax.data.inputs import fitting, read_prompts
 from rlhf_jax.evaluation.reward_models.overoptimization import best_of_n_frontier
 from rlhf_jax.experience import Writer
+from rlhf_jax.fields import DataFile, ModelName, RewardName
 from rlhf_jax.registry import (
     Combination,
     LoadedModel,
@@ -41,11 +42,11 @@ class Config:
     """Settings of best-of-n."""
 
     # model directory of the policy that writes
-    policy: str
+    policy: ModelName
     # what chooses: a reward model, an ensemble, or "python:FILE.py:NAME"
-    reward: str
+    reward: RewardName
     # files of prompts
-    prompts: tuple[str, ...]
+    prompts: tuple[DataFile, ...]
     # responses per prompt, which is read once for all of them: the largest n
     samples: int = 64
     # most prompts taken; None: all

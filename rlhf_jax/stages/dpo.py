@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from rlhf_jax import data
 from rlhf_jax.data import Ranking
 from rlhf_jax.data.inputs import as_records, read_rows
+from rlhf_jax.fields import DataFile, Length, ModelName
 from rlhf_jax.losses import chunked_logprobs, dpo_loss, weighted_sum
 from rlhf_jax.models import shared_prefix_hidden
 from rlhf_jax.registry import (
@@ -37,12 +38,12 @@ class Config:
     """Settings of DPO."""
 
     # model directory of the start, which is also the reference
-    init: str = ""
+    init: ModelName = ""
     # files of rankings
-    rankings: tuple[str, ...] = ()
+    rankings: tuple[DataFile, ...] = ()
     # β; Rafailov et al.: 0.1 (0.5 for TL;DR)
     beta: float = 0.1
-    epochs: int = 1
+    epochs: Length = 1
     # prompts per update; Rafailov et al.: 64
     batch_size: int = 64
     max_prompt: int = 1000

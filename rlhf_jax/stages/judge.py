@@ -36,11 +36,12 @@ from rlhf_jax.evaluation.statistics.degeneration import (
 from rlhf_jax.evaluation.statistics.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.experience import Writer, make_distance
+from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry import Combination, LoadedModel, load_model, reward_of
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least
 from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
-from rlhf_jax.storage import replacing, write_json
+from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "held_out_score", "run"]
@@ -53,21 +54,21 @@ class Config:
     # names of the policies, and their model directories in the same order; the first
     # is the one that the others started from
     names: tuple[str, ...]
-    policies: tuple[str, ...]
+    policies: tuple[ModelName, ...]
     # table of labelled sentences (0 or 1) that trains the judge
-    labelled: str
+    labelled: DataFile
     # model directory of the reward model that the policies were trained against
-    reward: str
+    reward: RewardName
     # files of held-out prompts
-    prompts: tuple[str, ...]
+    prompts: tuple[DataFile, ...]
     # files of held-out text
-    texts: tuple[str, ...]
+    texts: tuple[DataFile, ...]
     # directories of PPO stages by name of the policy: their metrics and snapshots
-    runs: dict[str, str] = dataclasses.field(default_factory=dict)
+    runs: dict[str, Folder] = dataclasses.field(default_factory=dict)
     # directories of other stages by name, for learning curves
-    stages: dict[str, str] = dataclasses.field(default_factory=dict)
+    stages: dict[str, Folder] = dataclasses.field(default_factory=dict)
     # samples of the best-of-n stage; None: none
-    best_of_n: str | None = None
+    best_of_n: Folder | None = None
     # what the label 1 means, in a word, for the report
     quality: str = "positive"
     # prompts at most; each policy writes once for each, at temperature 1
@@ -147,8 +148,8 @@ def run(
         "judge": {"accuracy": judge_accuracy.document(), "trained_on": config.labelled},
         "rows": _rows(config.names, scores),
         "distinct_bigrams": {n: distinct_share(rows) for n, rows in samples.items()},
-        "stages": dict(config.stages),
-        "runs": dict(config.runs),
+        "stages": beside(config.stages, workdir),
+        "runs": beside(config.runs, workdir),
         "frontier": frontier(config, prompts, write, judge, reward),
     }
     _write_samples(workdir / "samples.jsonl", prompts, samples, judge)

@@ -13,6 +13,7 @@ import jax
 from rlhf_jax import data
 from rlhf_jax.data import Text, load_tokenizer
 from rlhf_jax.data.inputs import as_records, read_rows
+from rlhf_jax.fields import DataFile, Length, ModelName, TokenizerName, Watch
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.registry import LoadedModel, load_model, save_model
 from rlhf_jax.schema import at_least, divides, positive
@@ -28,21 +29,21 @@ class Config:
     """Settings of pretraining."""
 
     # files of text: plain or JSONL, also compressed
-    texts: tuple[str, ...] = ()
+    texts: tuple[DataFile, ...] = ()
     # files of held-out text; empty: no evaluation
-    valid_texts: tuple[str, ...] = ()
+    valid_texts: tuple[DataFile, ...] = ()
     # a model to go on from; None: fresh parameters of shape `model`
-    init: str | None = None
+    init: ModelName | None = None
     # shape of a fresh model; its vocabulary is the tokenizer's
     model: TrunkConfig | None = None
     # directory or hub name of the tokenizer; None: that of `init`
-    tokenizer: str | None = None
+    tokenizer: TokenizerName | None = None
     # tokens of a window
     window: int = 256
     # windows per update
     batch_size: int = 32
     # updates
-    steps: int = 1000
+    steps: Length = 1000
     # peak rate, Brown et al. 2020 table 2.1 for 125M; cosine to 10 %
     optimizer: OptimizerConfig = dataclasses.field(
         default_factory=lambda: OptimizerConfig(
@@ -54,7 +55,7 @@ class Config:
     # parts of a batch trained one after the other
     microbatches: int = 1
     # updates between evaluations on valid_texts
-    evaluate_every: int = 200
+    evaluate_every: Watch = 200
     seed: int = 0
 
     def problems(self) -> Iterator[str]:

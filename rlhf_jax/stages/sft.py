@@ -29,6 +29,7 @@ from rlhf_jax.data.inputs import (
 )
 from rlhf_jax.errors import InputError, NumericsError
 from rlhf_jax.experience import Writer
+from rlhf_jax.fields import DataFile, Length, ModelName, RewardName
 from rlhf_jax.models.config import DTYPES
 from rlhf_jax.registry import (
     LoadedModel,
@@ -53,17 +54,17 @@ class Config:
     """Settings of supervised fine-tuning."""
 
     # model directory or hub name to start from
-    init: str = ""
+    init: ModelName = ""
     # files of demonstrations
-    demonstrations: tuple[str, ...] = ()
+    demonstrations: tuple[DataFile, ...] = ()
     # files of held-out demonstrations, for the validation loss
-    valid_demonstrations: tuple[str, ...] = ()
+    valid_demonstrations: tuple[DataFile, ...] = ()
     # files of pretraining text mixed in, and their share of the rows; C.3: 10 % for
     # the PPO initialisation, none for the baseline
-    texts: tuple[str, ...] = ()
+    texts: tuple[DataFile, ...] = ()
     mix_fraction: float = 0.0
     # passes over the demonstrations; C.1: 16
-    epochs: int = 16
+    epochs: Length = 16
     # rows per update; C.1: 32 for 1.3B and 6B, 8 for 175B
     batch_size: int = 32
     # longest prompt and response in tokens; C: 1k each, in a context of 2k
@@ -89,8 +90,8 @@ class Config:
     # for `valid_prompts`, as in C.1), "loss" (lowest validation loss) or "last"
     select_by: str = "loss"
     # for select_by="reward": model directory of the reward model, and prompt files
-    reward: str | None = None
-    valid_prompts: tuple[str, ...] = ()
+    reward: RewardName | None = None
+    valid_prompts: tuple[DataFile, ...] = ()
     # prompts sampled for the selection, at temperature 1
     select_prompts: int = 64
     seed: int = 0
