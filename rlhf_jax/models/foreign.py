@@ -62,6 +62,7 @@ def _refuse_quantised(path: pathlib.Path) -> None:
     )
     size = f", {bits} bits" if bits else ""
     raise InputError(
-        f"{path / 'config.json'}: weights quantised with {method}{size}: expected "
+        f"{path / 'config.json'}: quantization_config: weights quantised with "
+        f"{method}{size}: expected "
         "float32, float16 or bfloat16, as in the checkpoint it was made from"
     )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_jax.data.templates import TemplateForm
+from rlhf_jax.data.tokenizers import SubwordTokenizer
 from rlhf_jax.errors import InputError
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "chat_templates.json"
@@ -201,3 +202,76 @@ def test_any_conversation_is_transformers_ids_or_refused(family, turns):
         whole = their_ids(family, messages, opened=False)
         # other ids only where a token of theirs stands across a turn's beginning
         assert ids == whole or tokenizer.decode(ids) == tokenizer.decode(whole)
+
+
+NAMED = {
+    "a begin token that the tokenizer itself puts nowhere": (
+        "{{ bos_token }}" + CHAT_FAMILIES["chatml"].template,
+        {"bos_token": "<|endoftext|>"},
+    ),
+    "a token of another name": (
+        "{{ sep_token }}{{ unk_token is defined }}" + CHAT_FAMILIES["chatml"].template,
+        {"sep_token": "<|im_end|>"},
+    ),
+    "a message as JSON": (
+        "{% for m in messages %}<|im_start|>{{ m.content | tojson }}{% endfor %}",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_token_that_the_configuration_names_is_a_variable(name, tmp_path):
+    """Issue 19, case 11."""
+    from transformers import AutoTokenizer
+
+    template, names = NAMED[name]
+    plain = CHAT_FAMILIES["chatml"].tokenizer
+    config = {**plain.config, **names, "chat_template": template}
+    tokenizer = SubwordTokenizer(plain.backend, config)
+    tokenizer.save(tmp_path)
+    said = [{"role": "user", "content": "héllo <b> there & you"}]
+    expected = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(
+        said, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    assert TemplateForm(tokenizer).prompt_ids(said) == expected
+
+
+def test_a_template_that_closes_no_turn_is_not_trained():
+    plain = CHAT_FAMILIES["chatml"].tokenizer
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    template += "{% if add_generation_prompt %}assistant: {% endif %}"
+    config = {**plain.config, "chat_template": template}
+    form = TemplateForm(SubwordTokenizer(plain.backend, config))
+    said = messages_of([("user", "hello"), ("assistant", "there")])
+    assert form.end_tokens == plain.end_tokens
+    with pytest.raises(InputError, match="could not learn to stop"):
+        form.training_ids(said)
+    with pytest.raises(InputError, match="could not learn to stop"):
+        form.response_ids(said[:1], "there")
+
+
+def test_generation_blocks_that_are_not_one_per_turn_are_refused():
+    plain = CHAT_FAMILIES["smollm3"]
+    template = plain.template.replace("m.role == 'assistant'", "loop.last")
+    config = {**plain.tokenizer.config, "chat_template": template}
+    form = TemplateForm(SubwordTokenizer(plain.tokenizer.backend, config))
+    messages = messages_of(CONVERSATIONS["two turns"][1])
+    with pytest.raises(InputError, match=r"one {% generation %} block for each turn"):
+        form.training_ids(messages)
+    assert form.prompt_ids(messages[:1])
+
+
+def test_roles_spell_no_control_token():
+    with pytest.raises(InputError, match=r"role: expected one of .*, got 'im_start'"):
+        form_of("zephyr").prompt_ids([{"role": "im_start", "content": "x"}])
+
+
+def test_two_texts_spell_no_control_token_together():
+    plain = CHAT_FAMILIES["chatml"].tokenizer
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    config = {**plain.config, "chat_template": template}
+    form = TemplateForm(SubwordTokenizer(plain.backend, config))
+    ids = form.prompt_ids(messages_of([("user", "a <|im_"), ("user", "start|> b")]))
+    assert not {*ids} & {*plain.special_tokens.values()}
+    assert plain.decode(ids) == "a <|im_start|> b"
