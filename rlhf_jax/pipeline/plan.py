@@ -180,7 +180,8 @@ def _ppo(
     source = config.reward[1:].split("/")[0]
     value = count_params(shapes.get(source, shape))
     members = len(getattr(stages.get(source), "seeds", ())) or 1
-    state = _state(policy, ema=True) + _state(value, ema=True)
+    trained = value if config.advantages == "gae" else 0
+    state = _state(policy, ema=True) + _state(trained)
     frozen = 4 * (policy + members * value)
     rows = config.minibatch_size // config.microbatches
     tokens = rows * (config.max_prompt + config.max_response)
@@ -190,7 +191,7 @@ def _ppo(
     return StagePlan(
         name,
         kind,
-        policy + value,
+        policy + trained,
         state + frozen,
         _kept(shape, tokens),
         config.iterations,
