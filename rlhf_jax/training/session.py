@@ -16,6 +16,7 @@ from rlhf_jax.data import Stream
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import leaves
 from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
+from rlhf_jax.schema import positive
 from rlhf_jax.storage import decided, is_first_process, require_no_links
 from rlhf_jax.tracking import RunDirectory, RunTracker, read_metrics
 from rlhf_jax.training import (
@@ -59,9 +60,10 @@ class RunSettings:
     fetch_every: int = 8
     # updates in a row with non-finite gradients that end the run
     max_skipped: int = 5
-    # seconds without a finished step after which all stacks are dumped and the run
-    # ends; None: no watchdog
-    hang_seconds: float | None = None
+    # seconds without a finished step (and no less than 20 of the slowest so far) after
+    # which all stacks are dumped and the run ends, to be started again; a first step
+    # has four times as many. None: no watchdog
+    hang_seconds: float | None = 1800.0
     # write TensorBoard event files beside metrics.jsonl
     tensorboard: bool = True
     # Weights & Biases project; None: not used
@@ -72,6 +74,7 @@ class RunSettings:
         for name in ("save_every", "keep_last", "fetch_every", "max_skipped"):
             if getattr(self, name) < 1:
                 yield f"{name}: {getattr(self, name)} is not at least 1"
+        yield from positive(self, "hang_seconds")
 
 
 @dataclasses.dataclass
@@ -126,7 +129,7 @@ class Session:
             save_every=self.settings.save_every,
             guards=self.guards,
             fetch_every=self.settings.fetch_every,
-            watchdog=None if hang is None else Watchdog(floor=hang),
+            watchdog=hang and Watchdog(floor=hang, patience=4 * hang),
             **options,
         )
 

@@ -20,7 +20,7 @@ from rlhf_jax.storage import looks_local, write_text
 from rlhf_jax.training import above
 from rlhf_jax.training.session import RunSettings, open_session
 
-SETTINGS = RunSettings(tensorboard=False, save_every=2, fetch_every=1, mesh="1,1,1")
+SETTINGS = RunSettings(tensorboard=False, save_every=2, fetch_every=1)
 
 
 @pytest.fixture(autouse=True)
