@@ -1,7 +1,8 @@
-"""Files -> streams: the data side of every stage's wiring."""
+"""Files and objects -> records -> batches: the data side of every stage's wiring."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,18 @@ from rlhf_jax.data import Demonstration, Intake, Prompt, Ranking, Stream, Text
 from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 
+logger = logging.getLogger("rlhf_jax.data")
+
 __all__ = [
-    "demonstration_stream",
+    "as_records",
     "encode_prompts",
+    "fitting",
+    "mixed_demonstrations",
     "numeric",
     "one_epoch",
     "prompt_of",
-    "prompt_stream",
-    "ranking_stream",
     "read_prompts",
     "read_rows",
-    "text_stream",
 ]
 
 
@@ -61,6 +63,56 @@ def prompt_of(record: Demonstration | Ranking) -> Prompt:
     return Prompt(**{name: getattr(record, name) for name in shared})
 
 
+def as_records(rows: Iterable[Any], kind: type) -> Iterator[Any]:
+    """Records of one kind, from records or from plain texts.
+
+    Args:
+      rows: records, or texts where the kind is `Prompt` or `Text`; a `Prompt` is also
+        taken from a demonstration or a ranking, without its responses.
+      kind: `Demonstration`, `Ranking`, `Prompt` or `Text`.
+
+    Raises:
+      InputError: a row of another kind, or an empty text.
+    """
+    field = {Prompt: "prompt", Text: "text"}.get(kind)
+    for number, row in enumerate(rows):
+        if isinstance(row, str) and field is not None:
+            if not row.strip():
+                raise InputError(f"row {number}: expected text, got only white space")
+            yield kind(**{"id": str(number), field: row})
+        elif kind is Prompt and isinstance(row, Demonstration | Ranking):
+            yield prompt_of(row)
+        elif isinstance(row, kind):
+            yield row
+        else:
+            raise InputError(
+                f"row {number}: a {type(row).__name__}, expected a {kind.__name__}"
+            )
+
+
+def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[Prompt]:
+    """The prompts of at most `max_prompt` tokens, the begin token among them.
+
+    How many are left out is told in the log.
+    """
+    prompts = list(prompts)
+    begin = tokenizer.begin_token is not None
+    rows = tokenizer.encode_batch([prompt.prompt for prompt in prompts])
+    kept = [
+        prompt
+        for prompt, row in zip(prompts, rows, strict=True)
+        if begin + len(row) <= max_prompt
+    ]
+    if left := len(prompts) - len(kept):
+        logger.warning(
+            "prompts: %d of %d have more than max_prompt = %d tokens and are left out",
+            left,
+            len(prompts),
+            max_prompt,
+        )
+    return kept
+
+
 def read_prompts(files: Sequence[str]) -> list[Prompt]:
     """All prompts of the files."""
     return list(read_rows(files, Prompt))
@@ -76,21 +128,9 @@ def numeric(batch: dict) -> dict:
     return {key: value for key, value in batch.items() if key not in ("row", "stream")}
 
 
-def text_stream(
-    files: Sequence[str], tokenizer: Any, window: int, batch_size: int, seed: int
-) -> Stream:
-    """Full windows of running text."""
-    return data.text_stream(
-        read_rows(files, Text),
-        tokenizer,
-        batch_size=batch_size,
-        context_length=window,
-        seed=seed,
-    )
-
-
-def demonstration_stream(
-    files: Sequence[str],
+def mixed_demonstrations(
+    demonstrations: Iterable[Demonstration],
+    texts: Iterable[Text],
     tokenizer: Any,
     *,
     max_prompt: int,
@@ -99,15 +139,27 @@ def demonstration_stream(
     seed: int,
     train_on_prompt: bool = False,
     layout: str = "padded",
-    texts: Sequence[str] = (),
     mix_fraction: float = 0.0,
 ) -> Stream:
-    """Demonstrations, with a share of pretraining windows where asked."""
+    """Demonstrations, with a share of pretraining windows where asked.
+
+    Args:
+      demonstrations: records.
+      texts: records; looked at where `mix_fraction` > 0.
+      tokenizer: of the model.
+      max_prompt: tokens.
+      max_response: tokens; a window of text is as long as both.
+      batch_size: rows.
+      seed: of the order.
+      train_on_prompt: train the prompt's tokens too.
+      layout: "padded", "packed" or "buckets"; see `data.demonstration_stream`.
+      mix_fraction: share of the rows that are windows of text.
+    """
     window = max_prompt + max_response
 
-    def demonstrations(size: int) -> Stream:
+    def answered(size: int) -> Stream:
         return data.demonstration_stream(
-            read_rows(files, Demonstration),
+            demonstrations,
             tokenizer,
             batch_size=size,
             context_length=window,
@@ -119,16 +171,18 @@ def demonstration_stream(
         )
 
     if not mix_fraction:
-        return demonstrations(batch_size)
+        return answered(batch_size)
     if layout == "buckets":
         raise InputError("layout: demonstrations in buckets cannot be mixed with text")
 
     def windows(size: int) -> Stream:
-        stream = text_stream(texts, tokenizer, window, size, seed)
+        stream = data.text_stream(
+            texts, tokenizer, batch_size=size, context_length=window, seed=seed
+        )
         return PackedWindows(stream) if layout == "packed" else stream
 
     return data.mixed_stream(
-        [demonstrations, windows],
+        [answered, windows],
         [1 - mix_fraction, mix_fraction],
         batch_size=batch_size,
     )
@@ -164,62 +218,17 @@ class PackedWindows:
         }
 
 
-def ranking_stream(
-    files: Sequence[str],
-    tokenizer: Any,
-    *,
-    max_prompt: int,
-    max_response: int,
-    max_k: int,
-    batch_size: int,
-    seed: int,
-    k_buckets: Sequence[int] = (),
-    packed: Sequence[int] | None = None,
-) -> Stream:
-    """Prompts with their K ranked responses; `data.ranking_stream` tells the rest."""
-    return data.ranking_stream(
-        read_rows(files, Ranking),
-        tokenizer,
-        batch_size=batch_size,
-        max_prompt=max_prompt,
-        max_response=max_response,
-        max_k=max_k,
-        k_buckets=k_buckets,
-        packed=packed,
-        seed=seed,
-    )
-
-
-def prompt_stream(
-    files: Sequence[str],
-    tokenizer: Any,
-    max_prompt: int,
-    batch_size: int,
-    seed: int,
-    buckets: Sequence[int] = (),
-) -> Stream:
-    """Prompts for rollouts; only full batches, every row a real prompt."""
-    return data.prompt_stream(
-        read_rows(files, Prompt),
-        tokenizer,
-        batch_size=batch_size,
-        max_prompt=max_prompt,
-        seed=seed,
-        last="drop",
-        buckets=buckets,
-    )
-
-
 def encode_prompts(
     prompts: Sequence[str], tokenizer: Any, max_prompt: int
 ) -> dict[str, np.ndarray]:
     """One batch of given texts in their order: `prompts`, `valid`, `row`.
 
-    A prompt longer than `max_prompt` keeps its row but loses its beginning.
+    A prompt longer than `max_prompt` keeps its row but loses its beginning; an empty
+    one is read as the end of an earlier text, as GPT-2 does.
     """
     rows = tokenizer.encode_batch(list(prompts))
-    begin = tokenizer.begin_token
-    rows = [([] if begin is None else [begin]) + row for row in rows]
+    begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
+    rows = [begin + row or [tokenizer.end_token] for row in rows]
     tokens = np.full((len(rows), max_prompt), tokenizer.pad_token, np.int32)
     valid = np.zeros((len(rows), max_prompt), bool)
     for i, row in enumerate(rows):

@@ -5,7 +5,7 @@
 The logits of a batch are its largest array by far: 512 responses of 1,024 tokens over
 50,257 words take 105 GB. Here a chunk of tokens is projected, reduced to one number per
 token, and forgotten; the reverse pass projects it again. Where one chunk holds all
-tokens its logits are kept instead: they need no more room then than at its reverse.
+tokens its logits are stored instead: storing them does not raise peak memory.
 """
 
 from typing import NamedTuple
@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from rlhf_jax.layouts import logits_cut
 from rlhf_jax.losses.chunking import Projection, Weights, over_chunks
 from rlhf_jax.losses.kl import exact_kl
 from rlhf_jax.losses.likelihood import entropy as entropy_of_logits
 
 __all__ = ["TokenStatistics", "chunked_exact_kl", "chunked_logprobs"]
 
-# Logits per chunk, 512 MB of float32: 2,670 tokens at 50,257 words.
+# Logits per chunk and device, 512 MB of float32: 2,670 tokens at 50,257 words.
 CHUNK_LOGITS = 2**27
 
 
@@ -53,8 +54,8 @@ def chunked_logprobs(
       temperature: τ of the sampler, positive; a Python number.
       soft_cap: c of models that bound their logits; None for none.
       bias: b, added to the logits before the cap.
-      chunk_size: tokens projected at once, over all devices; None: as many as make
-        512 MB of logits.
+      chunk_size: tokens that a device projects at once; None: as many as make 512 MB
+        of logits on it.
       with_entropy: also the entropy of each token's distribution.
 
     Returns:
@@ -116,8 +117,8 @@ def chunked_exact_kl(
       soft_cap: c of models that bound their logits, here both.
       bias: b of the policy.
       ref_bias: b of the reference.
-      chunk_size: tokens projected at once, over all devices; None: as many as make
-        512 MB of logits.
+      chunk_size: tokens that a device projects at once; None: as many as make 512 MB
+        of logits on it.
 
     Returns:
       float32, nats, as `exact_kl`; 0 exactly where both models are equal.
@@ -151,7 +152,10 @@ def chunked_exact_kl(
 
 
 def _size_of_chunk(given: int | None, unembedding: Array) -> int:
-    return max(1, CHUNK_LOGITS // len(unembedding)) if given is None else given
+    if given is not None:
+        return given
+    words = len(unembedding)
+    return max(1, CHUNK_LOGITS * logits_cut(words) // words)
 
 
 def _projection(temperature: float, soft_cap: float | None) -> Projection:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -15,8 +15,7 @@ from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import Stream
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import leaves
-from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
-from rlhf_jax.schema import positive
+from rlhf_jax.parallel import compile_update
 from rlhf_jax.storage import decided, is_first_process, require_no_links
 from rlhf_jax.tracking import RunDirectory, RunTracker, read_metrics
 from rlhf_jax.training import (
@@ -28,64 +27,27 @@ from rlhf_jax.training import (
     make_optimizer,
     make_update,
     resume_or_init,
-    run_loop,
+    training_rows,
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
-from rlhf_jax.training.identity import code_of, portable
+from rlhf_jax.training.identity import portable
+from rlhf_jax.training.rows import Rows, Run
+from rlhf_jax.training.settings import RunSettings
 
-__all__ = ["RunSettings", "Session", "fit", "open_session", "portable"]
-
+__all__ = ["Rows", "Run", "RunSettings", "Session", "fit", "open_session", "portable"]
 
 logger = logging.getLogger("rlhf_jax.training")
 
 
 @dataclasses.dataclass
-class RunSettings:
-    """How to run, not what to compute: nothing here changes a stage's result.
-
-    (But for rounding: another mesh adds in another order.)
-    """
-
-    # "auto", "data=2,fsdp=4" or "2,4,1" (data, fsdp, tensor); see parallel.parse_mesh
-    mesh: str = "auto"
-    # start jax.distributed: "auto" (when a cluster is detected), "on", "off"
-    distributed: str = "auto"
-    # steps (PPO: iterations) between checkpoints
-    save_every: int = 100
-    # newest checkpoints kept
-    keep_last: int = 2
-    # besides, every n-th step's checkpoint is kept for good; None: none
-    keep_every: int | None = None
-    # steps whose metrics are fetched from the device together
-    fetch_every: int = 8
-    # updates in a row with non-finite gradients that end the run
-    max_skipped: int = 5
-    # seconds without a finished step (and no less than 20 of the slowest so far) after
-    # which all stacks are dumped and the run ends, to be started again; a first step
-    # has four times as many. None: no watchdog
-    hang_seconds: float | None = 1800.0
-    # write TensorBoard event files beside metrics.jsonl
-    tensorboard: bool = True
-    # Weights & Biases project; None: not used
-    wandb: str | None = None
-
-    def problems(self) -> Iterator[str]:
-        """Values out of range, one line each."""
-        for name in ("save_every", "keep_last", "fetch_every", "max_skipped"):
-            if getattr(self, name) < 1:
-                yield f"{name}: {getattr(self, name)} is not at least 1"
-        yield from positive(self, "hang_seconds")
-
-
-@dataclasses.dataclass
 class Session:
-    """An open run directory of one stage and the mesh it runs on."""
+    """The mesh of one stage, and its open run directory where there is one."""
 
-    workdir: pathlib.Path
+    workdir: pathlib.Path | None
     settings: RunSettings
     mesh: Mesh
-    store: CheckpointStore
-    tracker: RunTracker
+    store: CheckpointStore | None
+    tracker: RunTracker | None
     guards: Guards
 
     def loop(
@@ -95,15 +57,21 @@ class Session:
         *args: Any,
         steps: int,
         **options: Any,
-    ) -> Any:
-        """Resumes or starts, runs to `steps`, returns the last state.
+    ) -> Rows:
+        """Resumes or starts and runs to `steps`: metrics as they come, then the state.
 
         Args:
           step_fn: `(state, step) -> (state, metrics)`.
           init: pure function of `args` to the fresh state.
           *args: arrays, such as loaded parameters and a key.
           steps: of the whole run.
-          **options: for `run_loop`.
+          **options: for `training_rows`.
+
+        Yields:
+          (steps completed, metrics).
+
+        Returns:
+          The last state.
 
         Raises:
           InputError: the checkpoint is of another run, or of a later step than the
@@ -117,9 +85,10 @@ class Session:
                 f"{self.workdir}: {start} steps are done, {steps} are asked for: a run "
                 "can be made longer, not shorter; take another directory"
             )
-        self._recall(start)
+        if self.workdir is not None:
+            self._recall(start)
         hang = self.settings.hang_seconds
-        return run_loop(
+        return training_rows(
             step_fn,
             state,
             steps,
@@ -156,42 +125,47 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    workdir: str | pathlib.Path,
+    workdir: str | pathlib.Path | None,
     settings: RunSettings,
     *,
     alarms: tuple[Alarm, ...] = (),
     batch_ids: Callable[[int], Any] | None = None,
     identity: Any = None,
-    functions: Mapping[str, Callable] | None = None,
     steps: int | None = None,
 ) -> Iterator[Session]:
     """Opens a stage's directory; checkpoints and metrics are closed on leaving.
 
     Args:
-      workdir: of the stage.
+      workdir: of the stage; None: nothing is written, nothing can be continued.
       settings: how to run.
       alarms: besides the default ones.
       batch_ids: step -> names of the rows of its batch, for `bad_batches/`.
       identity: the stage's config; a checkpoint of another one is refused.
-      functions: what else decides the result, by name, such as a reward function;
-        compared as `identity.code_of` tells.
       steps: of the whole run; shows progress on stderr.
 
     Raises:
       InputError: the directory belongs to another config, holds links, or cannot be
         written.
     """
+    mesh = settings.make_mesh()
+    guards = Guards(
+        workdir,
+        alarms=(*DEFAULT_ALARMS, *alarms),
+        max_skipped=settings.max_skipped,
+        batch_ids=batch_ids,
+    )
+    if workdir is None:
+        yield Session(None, settings, mesh, None, None, guards)
+        return
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     require_no_links(workdir)
-    codes = {name: code_of(made) for name, made in (functions or {}).items() if made}
-    _write_provenance(workdir, identity, codes)
-    mesh = make_mesh(**parse_mesh(settings.mesh))
+    _write_provenance(workdir, identity)
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
-        identity=portable(identity, workdir.parent) | codes,
+        identity=portable(identity, workdir.parent),
     )
     tracker = RunTracker(
         workdir,
@@ -200,26 +174,18 @@ def open_session(
         total_steps=steps,
         description=workdir.name,
     )
-    guards = Guards(
-        workdir,
-        alarms=(*DEFAULT_ALARMS, *alarms),
-        max_skipped=settings.max_skipped,
-        batch_ids=batch_ids,
-    )
     with contextlib.closing(store), contextlib.closing(tracker):
         yield Session(workdir, settings, mesh, store, tracker, guards)
 
 
-def _write_provenance(
-    workdir: pathlib.Path, config: Any, codes: Mapping[str, str]
-) -> None:
+def _write_provenance(workdir: pathlib.Path, config: Any) -> None:
     """config.json and provenance.json, where no pipeline has written them."""
     by_pipeline = decided(lambda: int((workdir / "stage.json").exists()))
     if config is None or by_pipeline:
         return
     free = [leaf.key for leaf in leaves(config) if leaf.role and leaf.role.is_free]
     RunDirectory(workdir).begin(
-        portable(config, workdir.parent, free=True) | codes,
+        portable(config, workdir.parent, free=True),
         override=[f"config.{key}" for key in free],
     )
 
@@ -249,7 +215,7 @@ class Training(Protocol):
 
 def fit(
     config: Training,
-    workdir: str | pathlib.Path,
+    workdir: str | pathlib.Path | None,
     settings: RunSettings | None,
     loss_fn: Callable,
     params: Any,
@@ -259,12 +225,12 @@ def fit(
     dtype: str = "float32",
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
-) -> Any:
+) -> Rows:
     """Trains on a stream of batches: pretraining, SFT, the reward model, DPO.
 
     Args:
       config: of the stage.
-      workdir: of the stage; run again with the same one to continue.
+      workdir: of the stage; run again with the same one to continue. None: in memory.
       settings: how to run; None: as `RunSettings` says.
       loss_fn: see `make_update`.
       params: the first params.
@@ -273,6 +239,9 @@ def fit(
       dtype: that the model computes in; float16 has its loss scaled.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
+
+    Yields:
+      (steps completed, metrics).
 
     Returns:
       The last params.
@@ -307,7 +276,7 @@ def fit(
             ),
             session.mesh,
         )
-        state = session.loop(
+        state = yield from session.loop(
             step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
         )
     return state.params

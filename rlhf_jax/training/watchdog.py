@@ -63,6 +63,12 @@ class Watchdog:
         self.step, self._patient, self._began = step, patient, now
         self._deadline = now + (max(limit, self.patience) if patient else limit)
 
+    def rest(self) -> None:
+        """Says that a step has ended and nothing is waited for until the next beat."""
+        if not self._patient:
+            self.slowest = max(self.slowest, time.monotonic() - self._began)
+        self._patient, self._deadline = True, float("inf")
+
     def _watch(self) -> None:
         tick, last = min(1.0, self.floor / 4), time.monotonic()
         while not self._closed.wait(tick):

@@ -84,8 +84,14 @@ def test_a_run_that_its_kl_stopped_goes_on_under_a_higher_limit(tiny, tmp_path):
 
 
 def test_another_reward_function_is_refused_where_the_old_one_trained(tiny, tmp_path):
-    value = "@fresh_reward/model"
-    config = tiny.config("ppo", episodes=8, reward="", value=value, init=START)
+    config = tiny.config("ppo", episodes=8, snapshot_every=None, init=START)
+
+    def train(reward):
+        policy, prompts = tiny.model("pretrain"), ["Who?\n", "Name the mill.\n"] * 8
+        return ppo.train(
+            policy, prompts, reward=reward, config=config, workdir=tmp_path,
+            settings=tiny.settings,
+        ).result()  # fmt: skip
 
     def short(prompts, responses):
         return [-float(len(text)) for text in responses]
@@ -93,9 +99,9 @@ def test_another_reward_function_is_refused_where_the_old_one_trained(tiny, tmp_
     def long(prompts, responses):
         return [float(len(text)) for text in responses]
 
-    ppo.run(config, tmp_path, tiny.settings, reward_fn=short)
-    ppo.run(config, tmp_path, tiny.settings, reward_fn=short)
+    for _ in range(2):
+        train(short)
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert len(provenance["starts"]) == 2 and (tmp_path / "config.json").exists()
-    with pytest.raises(InputError, match="reward_fn"):
-        ppo.run(config, tmp_path, tiny.settings, reward_fn=long)
+    with pytest.raises(InputError, match="reward: .*short.* -> .*long"):
+        train(long)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rlhf_jax.experience.rollout import make_assess
+from rlhf_jax.experience.assess import make_assess
 from rlhf_jax.losses import normalize
 from rlhf_jax.models import (
     LanguageModel,
@@ -240,7 +240,7 @@ def one_token_late(model, params, rows):
 def test_another_temperature_or_place_in_the_assessment_is_caught(
     monkeypatch, params, batch, by_row, name, mutation
 ):
-    monkeypatch.setattr(f"rlhf_jax.experience.rollout.{name}", mutation)
+    monkeypatch.setattr(f"rlhf_jax.experience.assess.{name}", mutation)
     with pytest.raises(AssertionError):
         check_assessment(params, batch, by_row)
 

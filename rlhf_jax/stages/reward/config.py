@@ -20,9 +20,9 @@ class Config:
 
     # model directory or hub name whose trunk is taken: section 3.5 the SFT model (the
     # paper's final one came from a 6B GPT-3 fine-tuned on public NLP sets, C.2)
-    init: ModelName
+    init: ModelName = ""
     # files of rankings
-    rankings: tuple[DataFile, ...]
+    rankings: tuple[DataFile, ...] = ()
     # held-out rankings by the same labelers, and by labelers never trained on
     valid_rankings: tuple[DataFile, ...] = ()
     held_out_rankings: tuple[DataFile, ...] = ()
@@ -42,8 +42,8 @@ class Config:
     # K = 2; the step compiles once per bucket. Empty: every batch is max_k wide
     k_buckets: tuple[int, ...] = ()
     # a ranking is one row, its prompt and then its responses, instead of being padded
-    # to max_k x max_response: rising lengths in tokens of the batches; a last one, as
-    # wide as the data, comes by itself. Attention is over whole rows, so this is for
+    # to max_k x max_response: rising lengths in tokens of the batches; a final bucket
+    # of the full width is added. Attention is over whole rows, so this is for
     # responses that are short. None: not packed
     packed: tuple[int, ...] | None = None
     # C.2: 9e-6, cosine to 10 %; ±50 % made little difference
@@ -65,6 +65,8 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        if not self.init:
+            yield "init: the model to start from is needed"
         if not self.rankings:
             yield "rankings: at least one file is needed"
         if self.max_k < 2:
