@@ -23,7 +23,7 @@ from rlhf_jax.checkpoints.preflight import check_leaves
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.errors import InputError, RunError
 from rlhf_jax.models import abstract_params
-from rlhf_jax.registry.ensemble import member_directories
+from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.registry.model_directory import read_description
 from rlhf_jax.storage import content_of, decided, is_first_process, write_json
 
@@ -160,7 +160,7 @@ def require_result(name: str, result: Any) -> None:
 def _require_result(name: str, path: pathlib.Path) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{name}: has ended without its result {path}")
-    if members := member_directories(path):
+    if members := members_of(path):
         for member in members:
             require_model(member)
     elif (path / "model.json").is_file():

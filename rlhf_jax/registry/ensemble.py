@@ -37,7 +37,7 @@ __all__ = [
     "Ensemble",
     "ensemble_of",
     "first_member",
-    "member_directories",
+    "members_of",
     "member_scores",
     "reward_scores",
     "save_ensemble",
@@ -159,7 +159,7 @@ def save_ensemble(
     write_json(directory / ENSEMBLE, text, sort_keys=True)
 
 
-def member_directories(name: str | pathlib.Path) -> list[pathlib.Path] | None:
+def members_of(name: str | pathlib.Path) -> list[pathlib.Path] | None:
     """The model directories of an ensemble's members; None if it is no ensemble.
 
     Raises:

@@ -5,19 +5,22 @@ moved, are the same. What is free to change (lengths, stops, watches) is left ou
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
+import types
+from collections.abc import Callable
 from typing import Any
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import Leaf, Role, mapped
-from rlhf_jax.registry.ensemble import member_directories
+from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.registry.functions import function_file, is_function
-from rlhf_jax.registry.model_directory import model_directory
+from rlhf_jax.registry.model_directory import ENSEMBLE, model_directory
 from rlhf_jax.storage import content_of
 
-__all__ = ["named_content", "portable", "split_format"]
+__all__ = ["code_of", "named_content", "portable", "split_format"]
 
 
 def portable(config: Any, run: pathlib.Path, *, free: bool = False) -> dict[str, Any]:
@@ -52,9 +55,9 @@ def named_content(leaf: Leaf) -> Any:
         return text
     if leaf.role is Role.REWARD and is_function(text):
         file, name = function_file(text)
-        return (
-            {"content": content_of(file), "function": name} if file.exists() else text
-        )
+        if not file.is_file():
+            return text
+        return {"content": content_of(file), "function": name}
     path, named = split_format(text) if leaf.role is Role.DATA else (text, "")
     if not path or not pathlib.Path(path).exists():
         return text
@@ -80,8 +83,44 @@ def _model_content(name: str) -> str:
         path = pathlib.Path(model_directory(name))
     except InputError:  # a stage without a model; refused where it is loaded
         path = pathlib.Path(name)
-    folders = [path, *(member_directories(path) or ())]
-    if len(folders) == 1:
+    if not (path / ENSEMBLE).is_file():
         return content_of(path)
-    parts = [content_of(folder) for folder in folders]
+    parts = [content_of(folder) for folder in (path, *members_of(path))]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def code_of(function: Callable) -> str:
+    """A hash of what a function does, wherever it stands: its code and the numbers,
+    texts and functions that it closes over.
+
+    What else it reads is not seen: globals, other objects, files.
+
+    Args:
+      function: any callable; of an object the code of its `__call__`.
+    """
+    return hashlib.sha256(repr(_told(function)).encode()).hexdigest()
+
+
+def _told(value: Any) -> Any:
+    """A value of a function as something whose `repr` is the same in every process."""
+    if isinstance(value, functools.partial):
+        given = (value.func, value.args, tuple(sorted(value.keywords.items())))
+        return tuple(map(_told, given))
+    if isinstance(value, types.CodeType):
+        return value.co_code, value.co_names, tuple(map(_told, value.co_consts))
+    if isinstance(value, tuple | list):
+        return tuple(map(_told, value))
+    if isinstance(value, frozenset | set):
+        return sorted(repr(_told(item)) for item in value)
+    if isinstance(value, str | bytes | int | float | complex | None):
+        return value
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        parts = (value.__code__, value.__defaults__, value.__kwdefaults__ or (), cells)
+        return tuple(map(_told, parts))
+    if isinstance(value, types.MethodType):
+        return _told(value.__func__)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    name = f"{named.__module__}.{named.__qualname__}"
+    call = vars(type(value)).get("__call__")
+    return name, _told(call) if isinstance(call, types.FunctionType) else None

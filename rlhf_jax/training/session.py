@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -30,7 +30,7 @@ from rlhf_jax.training import (
     training_rows,
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
-from rlhf_jax.training.identity import portable
+from rlhf_jax.training.identity import code_of, portable
 from rlhf_jax.training.rows import Rows, Run
 from rlhf_jax.training.settings import RunSettings
 
@@ -131,6 +131,7 @@ def open_session(
     alarms: tuple[Alarm, ...] = (),
     batch_ids: Callable[[int], Any] | None = None,
     identity: Any = None,
+    functions: Mapping[str, Callable] | None = None,
     steps: int | None = None,
 ) -> Iterator[Session]:
     """Opens a stage's directory; checkpoints and metrics are closed on leaving.
@@ -141,6 +142,8 @@ def open_session(
       alarms: besides the default ones.
       batch_ids: step -> names of the rows of its batch, for `bad_batches/`.
       identity: the stage's config; a checkpoint of another one is refused.
+      functions: what else decides the result, by name, such as a reward function;
+        compared as `identity.code_of` tells.
       steps: of the whole run; shows progress on stderr.
 
     Raises:
@@ -160,12 +163,13 @@ def open_session(
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     require_no_links(workdir)
-    _write_provenance(workdir, identity)
+    codes = {name: code_of(made) for name, made in (functions or {}).items() if made}
+    _write_provenance(workdir, identity, codes)
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
-        identity=portable(identity, workdir.parent),
+        identity=portable(identity, workdir.parent) | codes,
     )
     tracker = RunTracker(
         workdir,
@@ -178,14 +182,16 @@ def open_session(
         yield Session(workdir, settings, mesh, store, tracker, guards)
 
 
-def _write_provenance(workdir: pathlib.Path, config: Any) -> None:
+def _write_provenance(
+    workdir: pathlib.Path, config: Any, codes: Mapping[str, str]
+) -> None:
     """config.json and provenance.json, where no pipeline has written them."""
     by_pipeline = decided(lambda: int((workdir / "stage.json").exists()))
     if config is None or by_pipeline:
         return
     free = [leaf.key for leaf in leaves(config) if leaf.role and leaf.role.is_free]
     RunDirectory(workdir).begin(
-        portable(config, workdir.parent, free=True),
+        portable(config, workdir.parent, free=True) | codes,
         override=[f"config.{key}" for key in free],
     )
 

@@ -7,6 +7,8 @@ import pytest
 import tiny_experiment
 from test_stage_kills import bits, lines
 
+from rlhf_jax.data import Text
+from rlhf_jax.data.inputs import read_prompts, read_rows
 from rlhf_jax.errors import InputError, NumericsError
 from rlhf_jax.pipeline.experiment import Experiment
 from rlhf_jax.pipeline.runner import run_experiment
@@ -84,14 +86,7 @@ def test_a_run_that_its_kl_stopped_goes_on_under_a_higher_limit(tiny, tmp_path):
 
 
 def test_another_reward_function_is_refused_where_the_old_one_trained(tiny, tmp_path):
-    config = tiny.config("ppo", episodes=8, snapshot_every=None, init=START)
-
-    def train(reward):
-        policy, prompts = tiny.model("pretrain"), ["Who?\n", "Name the mill.\n"] * 8
-        return ppo.train(
-            policy, prompts, reward=reward, config=config, workdir=tmp_path,
-            settings=tiny.settings,
-        ).result()  # fmt: skip
+    config = tiny.config("ppo", episodes=8, reward="x", init=START)
 
     def short(prompts, responses):
         return [-float(len(text)) for text in responses]
@@ -99,9 +94,20 @@ def test_another_reward_function_is_refused_where_the_old_one_trained(tiny, tmp_
     def long(prompts, responses):
         return [float(len(text)) for text in responses]
 
-    for _ in range(2):
-        train(short)
+    def run(reward):
+        ppo.train(
+            tiny.model("pretrain"),
+            read_prompts(config.prompts),
+            reward=reward,
+            texts=read_rows(config.texts, Text),
+            config=config,
+            workdir=tmp_path,
+            settings=tiny.settings,
+        ).result()
+
+    run(short)
+    run(short)
     provenance = json.loads((tmp_path / "provenance.json").read_text())
     assert len(provenance["starts"]) == 2 and (tmp_path / "config.json").exists()
-    with pytest.raises(InputError, match="reward: .*short.* -> .*long"):
-        train(long)
+    with pytest.raises(InputError, match="reward"):
+        run(long)

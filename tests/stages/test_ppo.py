@@ -11,7 +11,7 @@ from tiny_experiment import ppo_config
 
 from rlhf_jax.data import prompt_stream
 from rlhf_jax.data.inputs import fitting, read_prompts
-from rlhf_jax.errors import InputError, RunError
+from rlhf_jax.errors import InputError
 from rlhf_jax.parallel import compile_update, init_sharded, make_mesh
 from rlhf_jax.registry import as_reward, load_model, reward_from
 from rlhf_jax.stages import ppo
@@ -354,23 +354,6 @@ def test_settings_of_groups_that_cannot_work_are_all_named():
     ) or "samples_per_prompt: " in "\n".join(
         ppo_config(samples_per_prompt=3, batch_size=8).problems()
     )
-
-
-def test_another_reward_function_in_the_same_directory_is_refused(tiny, tmp_path):
-    def run(reward):
-        config = ppo_config(ptx_coef=0.0, snapshot_every=None, episodes=8)
-        return ppo.train(
-            tiny.model("pretrain"),
-            ["Who?", "Say it."] * 4,
-            reward=reward,
-            config=dataclasses.replace(config, init="", reward="", prompts=()),
-            workdir=tmp_path / "ppo",
-            settings=tiny.settings,
-        ).result()
-
-    run(share_of_e)
-    with pytest.raises(RunError, match="reward"):
-        run(lambda prompts, responses: [1.0 for _ in responses])
 
 
 def test_a_reward_model_is_no_policy_and_a_language_model_no_reward(tiny):

@@ -1,6 +1,7 @@
 """What a stage is known by: declared paths by their bytes, and nothing by accident."""
 
 import dataclasses
+import functools
 
 import pytest
 import tiny_experiment
@@ -13,7 +14,7 @@ from rlhf_jax.pipeline.content import content_hash, content_hashes, files_of, id
 from rlhf_jax.pipeline.experiment import Experiment
 from rlhf_jax.pipeline.runner import run_experiment
 from rlhf_jax.stages import KINDS, module_of, ppo
-from rlhf_jax.training.identity import portable
+from rlhf_jax.training.identity import code_of, portable
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +103,17 @@ def test_a_moved_run_has_the_same_portable_config(tmp_path, monkeypatch):
     assert found[0] == found[1] == relative
     assert found[0]["source"] == "@one/out.txt"
     assert "steps" not in found[0] and "most" not in found[0]
+
+
+def test_another_function_has_another_code():
+    def weighted(weight):
+        return lambda prompts, responses: [weight * len(r) for r in responses]
+
+    assert code_of(weighted(1.0)) == code_of(weighted(1.0))
+    assert code_of(weighted(1.0)) != code_of(weighted(2.0))
+    assert code_of(len) != code_of(sum)
+    a, b = (functools.partial(weighted, weight=w) for w in (1, 2))
+    assert code_of(a) != code_of(b)
 
 
 def longer(steps, **changes):
