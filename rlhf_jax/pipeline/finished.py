@@ -27,7 +27,14 @@ from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.registry.model_directory import read_description
 from rlhf_jax.storage import content_of, decided, is_first_process, write_json
 
-__all__ = ["damage", "done_hash", "mark_done", "require_intact", "require_result"]
+__all__ = [
+    "DONE",
+    "damage",
+    "done_hash",
+    "mark_done",
+    "require_intact",
+    "require_result",
+]
 
 MANIFEST, DONE = "manifest.json", "done.json"
 _NOT_RESULTS = {"checkpoints", "tensorboard", "wandb"}
