@@ -19,11 +19,7 @@ from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.models.pretrained import pretrained_shapes
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
 from rlhf_jax.registry.ensemble import members_of
-from rlhf_jax.registry.model_directory import (
-    ENSEMBLE,
-    model_directory,
-    read_description,
-)
+from rlhf_jax.registry.model_directory import model_directory, read_description
 
 __all__ = ["StagePlan", "describe", "plans"]
 
@@ -105,8 +101,7 @@ def shape_of_model(
     if not pathlib.Path(name).is_dir():
         return None
     folder = pathlib.Path(model_directory(name))
-    if (folder / ENSEMBLE).is_file():
-        folder = members_of(folder)[0]
+    folder = (members_of(folder) or [folder])[0]
     if (folder / "model.json").is_file():
         return read_description(folder)[0].config
     return pretrained_shapes(folder).config
