@@ -21,7 +21,7 @@ from rlhf_jax.training import OptimizerConfig, init_state, make_optimizer, make_
 
 # No other axis is B long, and a device's activations are smaller than the weights: so
 # shapes tell what travels.
-V, D, L, B, P, R, K = 64, 32, 2, 48, 2, 6, 2
+V, D, L, B, P, R, K = 80, 32, 2, 48, 2, 6, 2
 CONFIG = TrunkConfig(V, 16, D, L, 8)
 POLICY, SCALAR = LanguageModel(CONFIG), ScalarModel(CONFIG)
 LARGEST_WEIGHT = max(V * D, 4 * D * D)
@@ -82,7 +82,8 @@ def reward():
     }
 
     def loss(params, batch, rng):
-        rows = [batch[name] for name in list(batch)[:4]]
+        names = ("prompts", "prompt_valid", "responses", "response_valid")
+        rows = [batch[name] for name in names]
         scores = scoring.response_scores(SCALAR, params, *rows)
         losses = ranking_loss(scores, batch["ranks"], batch["present"])
         return weighted_sum(losses, batch["weights"]), {}
