@@ -1,4 +1,4 @@
-"""Files -> streams: the data side of every stage's wiring."""
+"""Files and objects -> records -> batches: the data side of every stage's wiring."""
 
 import dataclasses
 import logging
@@ -16,17 +16,14 @@ logger = logging.getLogger("rlhf_jax.data")
 
 __all__ = [
     "as_records",
-    "demonstration_stream",
     "encode_prompts",
     "fitting",
+    "mixed_demonstrations",
     "numeric",
     "one_epoch",
     "prompt_of",
-    "prompt_stream",
-    "ranking_stream",
     "read_prompts",
     "read_rows",
-    "text_stream",
 ]
 
 
@@ -131,21 +128,9 @@ def numeric(batch: dict) -> dict:
     return {key: value for key, value in batch.items() if key not in ("row", "stream")}
 
 
-def text_stream(
-    files: Sequence[str], tokenizer: Any, window: int, batch_size: int, seed: int
-) -> Stream:
-    """Full windows of running text."""
-    return data.text_stream(
-        read_rows(files, Text),
-        tokenizer,
-        batch_size=batch_size,
-        context_length=window,
-        seed=seed,
-    )
-
-
-def demonstration_stream(
-    files: Sequence[str],
+def mixed_demonstrations(
+    demonstrations: Iterable[Demonstration],
+    texts: Iterable[Text],
     tokenizer: Any,
     *,
     max_prompt: int,
@@ -154,15 +139,27 @@ def demonstration_stream(
     seed: int,
     train_on_prompt: bool = False,
     layout: str = "padded",
-    texts: Sequence[str] = (),
     mix_fraction: float = 0.0,
 ) -> Stream:
-    """Demonstrations, with a share of pretraining windows where asked."""
+    """Demonstrations, with a share of pretraining windows where asked.
+
+    Args:
+      demonstrations: records.
+      texts: records; looked at where `mix_fraction` > 0.
+      tokenizer: of the model.
+      max_prompt: tokens.
+      max_response: tokens; a window of text is as long as both.
+      batch_size: rows.
+      seed: of the order.
+      train_on_prompt: train the prompt's tokens too.
+      layout: "padded", "packed" or "buckets"; see `data.demonstration_stream`.
+      mix_fraction: share of the rows that are windows of text.
+    """
     window = max_prompt + max_response
 
-    def demonstrations(size: int) -> Stream:
+    def answered(size: int) -> Stream:
         return data.demonstration_stream(
-            read_rows(files, Demonstration),
+            demonstrations,
             tokenizer,
             batch_size=size,
             context_length=window,
@@ -174,16 +171,18 @@ def demonstration_stream(
         )
 
     if not mix_fraction:
-        return demonstrations(batch_size)
+        return answered(batch_size)
     if layout == "buckets":
         raise InputError("layout: demonstrations in buckets cannot be mixed with text")
 
     def windows(size: int) -> Stream:
-        stream = text_stream(texts, tokenizer, window, size, seed)
+        stream = data.text_stream(
+            texts, tokenizer, batch_size=size, context_length=window, seed=seed
+        )
         return PackedWindows(stream) if layout == "packed" else stream
 
     return data.mixed_stream(
-        [demonstrations, windows],
+        [answered, windows],
         [1 - mix_fraction, mix_fraction],
         batch_size=batch_size,
     )
@@ -217,52 +216,6 @@ class PackedWindows:
             "segments": valid.astype(np.int32),
             "positions": np.where(valid, places, 0).astype(np.int32),
         }
-
-
-def ranking_stream(
-    files: Sequence[str],
-    tokenizer: Any,
-    *,
-    max_prompt: int,
-    max_response: int,
-    max_k: int,
-    batch_size: int,
-    seed: int,
-    k_buckets: Sequence[int] = (),
-    packed: Sequence[int] | None = None,
-) -> Stream:
-    """Prompts with their K ranked responses; `data.ranking_stream` tells the rest."""
-    return data.ranking_stream(
-        read_rows(files, Ranking),
-        tokenizer,
-        batch_size=batch_size,
-        max_prompt=max_prompt,
-        max_response=max_response,
-        max_k=max_k,
-        k_buckets=k_buckets,
-        packed=packed,
-        seed=seed,
-    )
-
-
-def prompt_stream(
-    files: Sequence[str],
-    tokenizer: Any,
-    max_prompt: int,
-    batch_size: int,
-    seed: int,
-    buckets: Sequence[int] = (),
-) -> Stream:
-    """Prompts for rollouts; only full batches, every row a real prompt."""
-    return data.prompt_stream(
-        read_rows(files, Prompt),
-        tokenizer,
-        batch_size=batch_size,
-        max_prompt=max_prompt,
-        seed=seed,
-        last="drop",
-        buckets=buckets,
-    )
 
 
 def encode_prompts(
