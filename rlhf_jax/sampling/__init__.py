@@ -11,6 +11,7 @@ continuous    finished rows make room for the queue
 generation    generate: either engine, one device or a mesh
 layout        parameters laid out once for a rollout
 rollout       the protocol that stages call, and this project's engine behind it
+repetition    what a response says again
 stop_strings  cutting texts on the host
 stream        one response, token by token
 """
@@ -18,6 +19,7 @@ stream        one response, token by token
 from rlhf_jax.sampling.decoder import decoding_params
 from rlhf_jax.sampling.generation import ENGINES, generate, rollout_program
 from rlhf_jax.sampling.layout import layout_for_rollout
+from rlhf_jax.sampling.repetition import repeated_pairs
 from rlhf_jax.sampling.rollout import JaxRollout, Rollout
 from rlhf_jax.sampling.samples import Samples
 from rlhf_jax.sampling.spec import SamplingSpec
@@ -34,6 +36,7 @@ __all__ = [
     "decoding_params",
     "generate",
     "layout_for_rollout",
+    "repeated_pairs",
     "rollout_program",
     "stream",
 ]

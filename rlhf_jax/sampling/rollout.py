@@ -53,6 +53,7 @@ class JaxRollout:
       engine: "static" or "continuous".
       slots: of the continuous engine, per replica.
       refill: of the continuous engine, prompts at a time per replica.
+      unrolled: as for `generate`; None: by depth.
     """
 
     model: LanguageModel
@@ -60,6 +61,7 @@ class JaxRollout:
     engine: str = "static"
     slots: int | None = None
     refill: int | None = None
+    unrolled: bool | None = None
 
     def prepare(self, params: dict) -> dict:
         """The parameters laid out once for the rollout, in the compute dtype."""
@@ -81,5 +83,6 @@ class JaxRollout:
             slots=self.slots,
             refill=self.refill,
             mesh=self.mesh,
+            unrolled=self.unrolled,
             **options,
         )

@@ -229,6 +229,7 @@ def fit(
     steps: int,
     *,
     dtype: str = "float32",
+    frozen: Any = None,
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
 ) -> Rows:
@@ -243,6 +244,7 @@ def fit(
       stream: batches by step.
       steps: updates.
       dtype: that the model computes in; float16 has its loss scaled.
+      frozen: params that the loss takes as `frozen`, such as a reference.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
 
@@ -264,7 +266,7 @@ def fit(
         return init_state(params, tx, rng, loss_scale=first_loss_scale(dtype))
 
     def step_fn(state: Any, step: int) -> tuple[Any, dict]:
-        return update(state, stream.batch(step))
+        return update(state, stream.batch(step), frozen)
 
     with open_session(
         workdir,
@@ -282,6 +284,8 @@ def fit(
             ),
             session.mesh,
         )
+        if frozen is not None:  # laid out once, not in each step
+            frozen = update.place(frozen)
         state = yield from session.loop(
             step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
         )

@@ -14,7 +14,7 @@ from rlhf_jax.data.inputs import as_records, fitting, read_rows
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import check_players
 from rlhf_jax.models import LanguageModel
-from rlhf_jax.parallel import compile_update, shardings
+from rlhf_jax.parallel import compile_update, placed
 from rlhf_jax.registry import (
     LoadedModel,
     ModelReward,
@@ -228,7 +228,7 @@ def _train(
     frozen = {"reference": players.policy.params}
     if players.reward_params is not None:
         frozen["reward"] = players.reward_params
-    frozen = jax.device_put(frozen, shardings(frozen, session.mesh))
+    frozen = placed(frozen, session.mesh)
     iteration = Iteration(
         config, players, prompts, records, texts, update, session.mesh, frozen
     )
