@@ -2,6 +2,8 @@
 
 records         Demonstration, Ranking, Prompt, Text: strict pydantic rows
 rows            lines -> values; `file:line: field: why` for every bad one
+account         what became of rows: read, used, dropped, cut, in one line
+unpacked        gzip and Zstandard
 json_arrays     the same for files that are one JSON array
 readers/        everybody's formats -> records (`read`, `detect_format`)
 writers         own JSONL, TRL's types, CSV; whole files or none
@@ -25,6 +27,7 @@ pipelines       records -> stream, one function per kind of training data
 display         one record in colours: what is trained
 """
 
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.chat import chat_tokens
 from rlhf_jax.data.encoding import (
     Limits,
@@ -61,6 +64,7 @@ from rlhf_jax.data.tokenizers import (
 from rlhf_jax.data.writers import trl_pairs, write_csv, write_jsonl, write_trl
 
 __all__ = [
+    "Account",
     "ByteTokenizer",
     "Demonstration",
     "Intake",

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax import data
-from rlhf_jax.data import Demonstration, Intake, Prompt, Ranking, Stream, Text
-from rlhf_jax.data.readers import read
+from rlhf_jax.data import Demonstration, Intake, Prompt, Ranking, Record, Stream, Text
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.readers import format_of, read
 from rlhf_jax.errors import InputError
 
 __all__ = [
@@ -25,34 +26,60 @@ __all__ = [
 ]
 
 
+# what a file of such records is called
+HELD = {
+    Demonstration: "demonstrations (prompt and response)",
+    Prompt: "prompts",
+    Ranking: "preferences (ranked responses)",
+    Text: "running text",
+}
+# formats of the same file that give other records
+SIBLINGS = {
+    name: {Demonstration: f"{name}-demonstrations", Prompt: f"{name}-prompts"}
+    for name in ("oasst", "oasst-flat")
+}
+
+
 def read_rows(
-    files: Sequence[str], kind: type, *, intake: Intake | None = None
+    files: Sequence[str],
+    kind: type,
+    *,
+    intake: Intake | None = None,
+    max_k: int | None = None,
 ) -> Iterator[Any]:
     """The records of several files, one after the other.
 
     Args:
       files: paths or `hf:` names in any format of `data.readers`; a format that the
-        file's first row does not tell is named behind a #, as in
+        file's first row does not tell, or a column map, stands behind a #, as in
         `trees.jsonl.gz#oasst-demonstrations`.
       kind: `Demonstration`, `Ranking`, `Prompt` or `Text`; a `Prompt` is also taken
         from a demonstration or a ranking, without its responses.
       intake: what becomes of bad rows, and the counts; refuses them when None.
+      max_k: rankings of more responses are refused; no limit when None.
 
     Raises:
       InputError: bad rows, with file and line, or rows of another kind.
     """
     for file in files:
-        path, _, named = file.partition("#")
-        for record in read(path, named or "auto", intake=intake):
+        for record in read(file, intake=intake, max_k=max_k):
             if kind is Prompt and isinstance(record, Demonstration | Ranking):
                 yield prompt_of(record)
             elif isinstance(record, kind):
                 yield record
             else:
-                raise InputError(
-                    f"{file}: {record.id} is a {type(record).__name__}, expected a "
-                    f"{kind.__name__}; name another format behind a #?"
-                )
+                raise InputError(_unwanted(file, record, kind))
+
+
+def _unwanted(file: str, record: Record, kind: type) -> str:
+    """What the file holds, what was wanted, and what may help."""
+    path, name, _ = format_of(file, "auto")
+    other = SIBLINGS.get(name, {}).get(kind)
+    hint = f"; read it as {path}#{other}" if other else ""
+    return (
+        f"{file}: is a file of {HELD[type(record)]} (format {name!r}, first "
+        f"{record.id!r}); the stage wants {HELD[kind]}{hint}"
+    )
 
 
 def prompt_of(record: Demonstration | Ranking) -> Prompt:
@@ -82,13 +109,22 @@ def text_stream(
     files: Sequence[str], tokenizer: Any, window: int, batch_size: int, seed: int
 ) -> Stream:
     """Full windows of running text."""
-    return data.text_stream(
-        read_rows(files, Text),
+    intake = Intake()
+    stream = data.text_stream(
+        read_rows(files, Text, intake=intake),
         tokenizer,
         batch_size=batch_size,
         context_length=window,
         seed=seed,
     )
+    return _begun(stream, intake)
+
+
+def _begun(stream: Stream, intake: Intake) -> Stream:
+    """The stream, its account with what reading left out before."""
+    for account in stream.accounts:
+        account.begin(intake)
+    return stream
 
 
 def demonstration_stream(
@@ -108,8 +144,9 @@ def demonstration_stream(
     window = max_prompt + max_response
 
     def demonstrations(size: int) -> Stream:
-        return data.demonstration_stream(
-            read_rows(files, Demonstration),
+        intake = Intake()
+        stream = data.demonstration_stream(
+            read_rows(files, Demonstration, intake=intake),
             tokenizer,
             batch_size=size,
             context_length=window,
@@ -119,6 +156,7 @@ def demonstration_stream(
             train_on_prompt=train_on_prompt,
             seed=seed,
         )
+        return _begun(stream, intake)
 
     if not mix_fraction:
         return demonstrations(batch_size)
@@ -151,9 +189,9 @@ class PackedWindows:
         return self.stream.steps_per_epoch
 
     @property
-    def counts(self) -> dict[str, int]:
-        """What encoding dropped or cut."""
-        return self.stream.counts
+    def accounts(self) -> tuple[Account, ...]:
+        """What became of the documents."""
+        return self.stream.accounts
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """The batch of a step, with "segments" and "positions" [B, T]."""
@@ -179,8 +217,9 @@ def ranking_stream(
     packed: Sequence[int] | None = None,
 ) -> Stream:
     """Prompts with their K ranked responses; `data.ranking_stream` tells the rest."""
-    return data.ranking_stream(
-        read_rows(files, Ranking),
+    intake = Intake()
+    stream = data.ranking_stream(
+        read_rows(files, Ranking, intake=intake, max_k=max_k),
         tokenizer,
         batch_size=batch_size,
         max_prompt=max_prompt,
@@ -190,6 +229,7 @@ def ranking_stream(
         packed=packed,
         seed=seed,
     )
+    return _begun(stream, intake)
 
 
 def prompt_stream(
@@ -201,8 +241,9 @@ def prompt_stream(
     buckets: Sequence[int] = (),
 ) -> Stream:
     """Prompts for rollouts; only full batches, every row a real prompt."""
-    return data.prompt_stream(
-        read_rows(files, Prompt),
+    intake = Intake()
+    stream = data.prompt_stream(
+        read_rows(files, Prompt, intake=intake),
         tokenizer,
         batch_size=batch_size,
         max_prompt=max_prompt,
@@ -210,6 +251,7 @@ def prompt_stream(
         last="drop",
         buckets=buckets,
     )
+    return _begun(stream, intake)
 
 
 def encode_prompts(

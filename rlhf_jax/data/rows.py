@@ -35,8 +35,7 @@ class RowError(ValueError):
 class Row:
     """One value of a file and where it stood.
 
-    What a reader leaves out of a row without refusing it is noted in `left`, as "what:
-    why", and counted by the `Intake`; what it makes of it with a doubt, in `doubts`.
+    What a reader leaves out of a row without refusing it, it writes into `notes`.
     """
 
     file: str
@@ -44,8 +43,7 @@ class Row:
     value: Any
     raw: bytes = b""
     nth: int = 1  # of the rows that begin on this line, which one
-    left: list[str] = field(default_factory=list, compare=False)
-    doubts: list[str] = field(default_factory=list, compare=False)
+    notes: list[str] = field(default_factory=list, compare=False)
 
     @property
     def name(self) -> str:
@@ -124,7 +122,7 @@ class Intake:
       rejected: bad rows.
       messages: `file:line: field: why` of the first bad rows.
       warnings: what was odd but accepted, counted; `first` has a place for each.
-      left: what was left out and why, counted; `first` has a place for each.
+      left: why rows gave no record, counted; `first` has a place for each.
     """
 
     on_bad_row: Literal["error", "skip", "quarantine"] = "error"
@@ -143,13 +141,15 @@ class Intake:
         self.warnings[what] += 1
         self.first.setdefault(what, f"{file}:{line}")
 
-    def noted(self, row: Row) -> None:
-        """Books what a reader left out of a row, and its doubts."""
-        for doubt in row.doubts:
-            self.warn(doubt, row.file, row.line)
-        for what in row.left:
-            self.left[what] += 1
-            self.first.setdefault(what, f"{row.file}:{row.line}")
+    def noted(self, row: Row, records: int) -> None:
+        """Books a row's notes; without a record, the first is why it is left out."""
+        notes = list(row.notes)
+        if records == 0:
+            why = notes.pop(0) if notes else "without a record"
+            self.left[why] += 1
+            self.first.setdefault(why, f"{row.file}:{row.line}")
+        for note in notes:
+            self.warn(note, row.file, row.line)
 
     def reject(self, row: Row, error: RowError) -> None:
         """Books a bad row; raises when "error" has seen enough of them."""

@@ -12,6 +12,12 @@ hub           Hugging Face datasets
 formats       the table of all of them, `read`, and which format a file has
 """
 
-from rlhf_jax.data.readers.formats import FORMATS, Format, detect_format, read
+from rlhf_jax.data.readers.formats import (
+    FORMATS,
+    Format,
+    detect_format,
+    format_of,
+    read,
+)
 
-__all__ = ["FORMATS", "Format", "detect_format", "read"]
+__all__ = ["FORMATS", "Format", "detect_format", "format_of", "read"]

@@ -341,7 +341,7 @@ def _ranking(given: _Given, fields: dict[str, Any]) -> Record:
     ]
     if len(kept) < len(responses):
         what = "response that is absent or has no rank"
-        given.row.left.extend([what] * (len(responses) - len(kept)))
+        given.row.notes.extend([what] * (len(responses) - len(kept)))
     texts = [content_of(responses[i], f"{place}[{i}]") for i in kept]
     return ranked(_before(given), texts, [ranks[i] for i in kept], **fields)
 

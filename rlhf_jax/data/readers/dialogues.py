@@ -69,15 +69,15 @@ def sharegpt(row: Row) -> Iterator[Demonstration | Prompt]:
     """
     turns = messages_of(row.value.get("conversations"), "conversations")
     if not turns:
-        row.left.append("empty conversation")
+        row.notes.append("empty conversation")
         return
     turns = _begun(row, turns)
     spoken_to = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
     last = spoken_to[-1] + 1 if spoken_to else len(turns)
     if last < len(turns):
-        row.doubts.append("conversation that ends without an answer: its end left out")
+        row.notes.append("conversation that ends without an answer: its end left out")
     if not turns:
-        row.left.append("conversation without a question")
+        row.notes.append("conversation without a question")
         return
     name = row.optional_text("id") or row.name
     turns = with_system(row, turns[:last])
@@ -89,5 +89,5 @@ def _begun(row: Row, turns: list[Message]) -> list[Message]:
     system = [turn for turn in turns[:1] if turn.role == "system"]
     first = next((i for i, t in enumerate(turns) if t.role == "user"), len(turns))
     if first > len(system):
-        row.doubts.append("conversation that begins with an answer: it is left out")
+        row.notes.append("conversation that begins with an answer: it is left out")
     return [*system, *turns[first:]] if first < len(turns) else []

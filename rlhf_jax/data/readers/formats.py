@@ -222,9 +222,7 @@ def read(
         except ValidationError as error:
             intake.reject(row, told(error))
         else:
-            if not made and not row.left:
-                row.left.append("row without a record")
-            intake.noted(row)
+            intake.noted(row, len(made))
             for record in made:
                 _remark(record, row, intake)
             intake.records += len(made)

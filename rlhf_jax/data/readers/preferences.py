@@ -33,7 +33,7 @@ def ultrafeedback(row: Row) -> Iterator[Ranking]:
     found = [as_dict(item, f"completions[{i}]") for i, item in enumerate(items)]
     name, scores = _measured(found)
     kept = [i for i, score in enumerate(scores) if score is not None]
-    row.left.extend(["completion without a score"] * (len(found) - len(kept)))
+    row.notes.extend(["completion without a score"] * (len(found) - len(kept)))
     texts = [
         as_text(found[i].get("response"), f"completions[{i}].response") for i in kept
     ]
@@ -124,7 +124,7 @@ def helpsteer(row: Row) -> Iterator[Ranking]:
     prompt = row.text("prompt")
     members = as_list(row.value.get(RATED), "prompt")
     if len(members) < 2:
-        row.left.append("response to a prompt that has no other")
+        row.notes.append("response to a prompt that has no other")
         return
     scores = {
         name: [as_number(m.value[name], name) for m in members]

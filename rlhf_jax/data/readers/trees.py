@@ -34,7 +34,7 @@ def tree_rankings(row: Row) -> Iterator[Ranking]:
             source="oasst",
             meta={"replies": [r["message_id"] for r in replies]},
         )
-    row.left.extend(["replies that are not all ranked"] * unranked)
+    row.notes.extend(["replies that are not all ranked"] * unranked)
 
 
 def tree_demonstrations(row: Row) -> Iterator[Demonstration]:

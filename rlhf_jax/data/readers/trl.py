@@ -66,7 +66,7 @@ def _completion(row: Row) -> Iterator[Demonstration]:
         raise RowError("prompt", f"missing, expected {SAID}")
     prompt = before(row.value["prompt"], "prompt")
     if not _good(row.value.get("label", True)):
-        row.left.append("labelled bad")
+        row.notes.append("labelled bad")
         return
     response = turns_or_text(row.value["completion"], "completion")
     if not isinstance(prompt, str):
