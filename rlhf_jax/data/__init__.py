@@ -4,6 +4,7 @@ records         Demonstration, Ranking, Prompt, Text: strict pydantic rows
 rows            lines -> values; `file:line: field: why` for every bad one
 account         what became of rows: read, used, dropped, cut, in one line
 unpacked        gzip and Zstandard
+strict_json     lines of JSON, without the standard library's liberties
 json_arrays     the same for files that are one JSON array
 readers/        everybody's formats -> records (`read`, `detect_format`)
 writers         own JSONL, TRL's types, CSV; whole files or none

@@ -11,7 +11,8 @@ from typing import Any
 
 from rlhf_jax.data.json_arrays import json_file_rows
 from rlhf_jax.data.readers import hub, tables
-from rlhf_jax.data.rows import Intake, Row, RowError, parsed
+from rlhf_jax.data.rows import Intake, Row, RowError
+from rlhf_jax.data.strict_json import parsed
 from rlhf_jax.data.unpacked import unpacked_name
 from rlhf_jax.errors import InputError
 

@@ -1,5 +1,6 @@
 """HH-RLHF's transcripts, and ShareGPT's conversations."""
 
+import os.path
 import re
 from collections.abc import Iterator
 
@@ -39,12 +40,9 @@ def hh_rankings(row: Row) -> Iterator[Ranking]:
 
 def _parting(a: str, b: str) -> int | None:
     """The end of the last assistant marker that both texts have in the same place."""
-    found = None
-    for match in re.finditer(re.escape(ASSISTANT), a):
-        if not b.startswith(a[: match.end()]):
-            break
-        found = match.end()
-    return found
+    same = len(os.path.commonprefix([a, b]))
+    found = a.rfind(ASSISTANT, 0, same)
+    return None if found < 0 else found + len(ASSISTANT)
 
 
 def transcript_messages(prompt: str) -> list[Message]:
