@@ -8,9 +8,8 @@ from typing import Any
 from rlhf_jax.data.readers import hub, pairs, tables, trl
 from rlhf_jax.data.readers.column_map import MAP, parsed_map
 from rlhf_jax.data.readers.columns import mapped
-from rlhf_jax.data.readers.containers import any_rows, ending
+from rlhf_jax.data.readers.containers import any_rows, ending, first_row
 from rlhf_jax.data.readers.formats import FORMATS, Format
-from rlhf_jax.data.rows import Intake
 from rlhf_jax.errors import InputError
 
 __all__ = ["detect_format", "format_of", "named"]
@@ -72,13 +71,13 @@ def detect_format(path: str | pathlib.Path) -> str:
             f"{path}: expected .jsonl, .json, .csv, .tsv, .parquet or .txt, or a "
             f"format behind a #; got {kind!r}"
         )
-    first = next(any_rows(path, Intake("skip")), None)
+    first = first_row(path)
     if first is None:
         return "jsonl"
     own_name = kind[1:] if kind in (".csv", ".tsv") else "jsonl"
-    found = _of_row(first.value, own_name)
+    found = _of_row(first, own_name)
     if found is None:
-        columns = ", ".join(map(str, first.value)) or "none"
+        columns = ", ".join(map(str, first)) or "none"
         raise InputError(
             f"{path}: no known format has these columns: {columns}; name the ones to "
             "read, as in FILE#map:prompt=question,response=answer (docs/formats.md)"
@@ -95,6 +94,8 @@ def _of_row(value: Any, own_name: str) -> str | None:
     ours = {key for key in columns if tables.is_known(key)} - trl.PLAIN
     if "prompt" in columns and {"responses", "responses_1", "ranks"} & columns:
         return own_name
+    if {"conversations", "chosen", "rejected"} <= columns:
+        return "trl"
     for name, known in FORMATS.items():
         if name not in GENERAL and any(keys <= columns for keys in known.keys):
             if name != "gsm8k" or "####" in str(value["answer"]):
@@ -107,6 +108,8 @@ def _of_general(value: dict[str, Any], ours: set[str], own_name: str) -> str | N
     if {"chosen", "rejected"} & value.keys():
         alone = not set(pairs.ASKED) & value.keys()
         return "hh" if alone and isinstance(value.get("chosen"), str) else "trl"
+    if isinstance(value.get("prompt"), str) and "response" in ours:
+        return own_name
     if "completion" in value or ("messages" in value and not trl.waits(value)):
         return "trl"
     if "prompt" in value and isinstance(value["prompt"], str) and ours:

@@ -103,9 +103,9 @@ def _refuse_all(name: str, chosen: Format, rows: list[Row]) -> None:
             return
         except RowError as error:
             fields.add(error.field)
-            first = error
+            found = error
     if len(fields) == 1:
-        raise InputError(f"{rows[0].file}:{rows[0].line}: {first}")
+        raise InputError(f"{rows[0].file}:{rows[0].line}: {found}")
 
 
 def _checked(record: Record, max_k: int | None) -> Record:

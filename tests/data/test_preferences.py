@@ -1,0 +1,473 @@
+"""Published sets of preferences and conversations, on rows written here."""
+
+import json
+
+import pytest
+
+from rlhf_jax.data import Demonstration, Prompt, Ranking
+from rlhf_jax.data.readers import detect_format, read
+from rlhf_jax.data.rows import Intake
+from rlhf_jax.errors import InputError
+
+
+@pytest.fixture
+def read_rows(tmp_path):
+    """Writes values as JSONL and reads them; the format is found, not told."""
+
+    def made(*values, format="auto", intake=None):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(value) + "\n" for value in values))
+        return list(read(path, format, intake=intake))
+
+    return made
+
+
+def turn(role, content, **fields):
+    return {"role": role, "content": content, **fields}
+
+
+ASK, SAY, ALSO = turn("user", "Hue?"), turn("assistant", "Blue."), turn("user", "Why?")
+SYSTEM = turn("system", "Be brief.")
+NO = turn("assistant", "Green.")
+
+
+def binarized(**fields):
+    row = {"prompt": "Hue?", "chosen": [ASK, SAY], "rejected": [ASK, NO]}
+    return {**row, "messages": [ASK, SAY], "prompt_id": "x", **fields}
+
+
+def test_whole_conversations_beside_a_prompt_have_it_once(read_rows):
+    (row,) = read_rows(binarized(score_chosen=8, score_rejected=3))
+    assert (row.prompt, row.responses, row.ranks) == (
+        "Hue?",
+        ["Blue.", "Green."],
+        [1, 2],
+    )
+    assert row.id == "x" and row.messages[0].content == "Hue?"
+
+
+def test_conversations_keep_their_system_prompt_and_earlier_turns(read_rows):
+    early = [SYSTEM, ASK, SAY, ALSO]
+    chosen, rejected = [*early, turn("assistant", "Air.")], [*early, NO]
+    (row,) = read_rows(binarized(prompt="Why?", chosen=chosen, rejected=rejected))
+    assert [m.role for m in row.messages] == ["system", "user", "assistant", "user"]
+    assert row.responses == ["Air.", "Green."]
+    (bare,) = read_rows({"chosen": chosen, "rejected": rejected})
+    assert bare.messages == row.messages and bare.responses == row.responses
+
+
+def test_equal_scores_are_a_tie_and_a_higher_rejected_one_is_refused(read_rows):
+    (row,) = read_rows(binarized(score_chosen=7, score_rejected=7.0))
+    assert row.ranks == [1, 1]
+    with pytest.raises(InputError, match=":1: score_rejected: 9 is over score_chosen"):
+        read_rows(binarized(score_chosen=7, score_rejected=9))
+
+
+def test_a_prompt_that_its_conversations_contradict_is_refused(read_rows):
+    with pytest.raises(InputError, match="prompt: differs from the turns"):
+        read_rows(binarized(prompt="Another?"))
+
+
+def test_conversations_that_part_early_keep_their_later_turns(read_rows):
+    more = [ALSO, turn("assistant", "Air.")]
+    (row,) = read_rows({"chosen": [ASK, SAY, *more], "rejected": [ASK, NO, *more]})
+    assert row.prompt == "Hue?"
+    assert row.responses[1] == "Green.\n\nHuman: Why?\n\nAssistant: Air."
+
+
+def completion(text, **fields):
+    return {"response": text, "model": text.lower(), **fields}
+
+
+def rated(text, rating):
+    aspects = ("helpfulness", "honesty", "instruction_following", "truthfulness")
+    notes = {name: {"Rating": rating, "Rationale": "so"} for name in aspects}
+    return completion(text, annotations=notes)
+
+
+def ultra(*completions, **fields):
+    row = {"instruction": "Hue?", "source": "evol", "models": []}
+    return {**row, "completions": list(completions), **fields}
+
+
+def test_ultrafeedback_is_one_ranking_with_ties(read_rows):
+    scores = {"A": 7.5, "B": "9", "C": 7.5, "D": 1}
+    (row,) = read_rows(
+        ultra(*(completion(t, overall_score=s) for t, s in scores.items()))
+    )
+    assert row.responses == list("ABCD") and row.ranks == [2, 1, 2, 3]
+    assert row.meta["scores"] == [7.5, 9.0, 7.5, 1.0]
+    assert row.meta["measure"] == "overall_score"
+    assert row.use_case == "evol"
+
+
+def test_ultrafeedback_without_overall_scores_has_finer_ones(read_rows):
+    fine = [completion(t, **{"fine-grained_score": s}) for t, s in (("A", 1), ("B", 2))]
+    mean = [rated("A", "5"), rated("B", "4"), rated("C", "N/A")]
+    intake = Intake()
+    first, second = read_rows(ultra(*fine), ultra(*mean), intake=intake)
+    assert first.ranks == [2, 1] and first.meta["measure"] == "fine-grained_score"
+    assert second.responses == ["A", "B"] and second.ranks == [1, 2]
+    assert intake.warnings["completion without a score"] == 1
+
+
+@pytest.mark.parametrize(
+    "completions",
+    [[], [completion("A", overall_score=1)], [completion("A"), completion("B")]],
+)
+def test_ultrafeedback_without_two_scores_is_refused(read_rows, completions):
+    with pytest.raises(InputError, match=":1: completions: expected scores of two"):
+        read_rows(ultra(*completions))
+
+
+def test_nectar_keeps_the_ranks_of_all_answers(read_rows):
+    answers = [
+        {"answer": text, "model": "m", "rank": rank}
+        for text, rank in (("4", 1.0), ("four", 3.0), ("It is 4.", 2.0), ("IV", 3.0))
+    ]
+    asked = "\n\nHuman: 2+2?\n\nAssistant: "
+    row = {"prompt": asked, "answers": answers, "source": ["a", "b"], "turns": 1}
+    (found,) = read_rows({**row, "good_natured": True})
+    assert found.prompt == "2+2?" and found.ranks == [1, 3, 2, 3]
+    assert len(found.responses) == 4 and found.source == "nectar"
+    longer = "\n\nHuman: Hi\n\nAssistant: Ho\n\nHuman: 2+2?\n\nAssistant: "
+    (found,) = read_rows({**row, "prompt": longer})
+    assert [m.content for m in found.messages] == ["Hi", "Ho", "2+2?"]
+
+
+def steered(prompt, response, helpfulness, **fields):
+    return {
+        "prompt": prompt,
+        "response": response,
+        "helpfulness": helpfulness,
+        "verbosity": 1,
+        **fields,
+    }
+
+
+def test_helpsteer_rows_of_a_prompt_are_one_ranking(read_rows):
+    intake = Intake()
+    rows = read_rows(
+        steered("p", "a", 2),
+        steered("q", "x", 0),
+        steered("p", "b", 4),
+        steered("p", "c", 2),
+        intake=intake,
+    )
+    (row,) = rows
+    assert row.responses == ["a", "b", "c"] and row.ranks == [2, 1, 2]
+    assert row.meta["scores"]["verbosity"] == [1, 1, 1]
+    assert intake.left == {"response to a prompt that has no other": 1}
+
+
+def test_helpsteer_prompts_with_marked_turns_are_conversations(read_rows):
+    prompt = "Hi\n<extra_id_1>Assistant\nHo\n<extra_id_1>User\n2+2?"
+    (row,) = read_rows(steered(prompt, "4", 4), steered(prompt, "5", 0))
+    assert [m.content for m in row.messages] == ["Hi", "Ho", "2+2?"]
+
+
+@pytest.mark.parametrize(
+    ("strength", "ranks"), [(-3, [1, 2]), (1, [2, 1]), (0, [1, 1])]
+)
+def test_helpsteer_preferences_have_a_sign(read_rows, strength, ranks):
+    old = {"prompt": "p", "response_1": "a", "response_2": "b", "split": "validation"}
+    new = {"context": [ASK], "response1": "a", "response2": "b", "domain": "code"}
+    first, second = read_rows(
+        {**old, "preference_strength": strength},
+        {**new, "overall_preference": strength},
+        format="helpsteer-preference",
+    )
+    assert first.ranks == second.ranks == ranks
+    assert first.split == "valid" and second.prompt == "Hue?"
+    assert second.use_case == "code"
+
+
+def shp(label, a, b):
+    row = {"post_id": "p", "domain": "x", "history": "Why?", "labels": label}
+    row |= {"human_ref_A": "A", "human_ref_B": "B", "score_A": a, "score_B": b}
+    return {**row, "c_root_id_A": f"a{a}", "c_root_id_B": f"b{b}"}
+
+
+def test_shp_prefers_the_labelled_comment(read_rows):
+    first, second = read_rows(shp(1, 9, 2), shp(0, 1, 5))
+    assert first.ranks == [1, 2] and second.ranks == [2, 1]
+    assert first.prompt == "Why?" and first.group == second.group == "shp/p"
+    assert first.id != second.id
+    with pytest.raises(InputError, match="labels: 1 is at odds with the scores"):
+        read_rows(shp(1, 1, 5))
+
+
+def battle(winner, **fields):
+    row = {"question_id": "q", "model_a": "small", "model_b": "large", "judge": "ann"}
+    row |= {"conversation_a": [ASK, SAY], "conversation_b": [ASK, NO]}
+    return {**row, "winner": winner, **fields}
+
+
+@pytest.mark.parametrize(
+    ("winner", "ranks"),
+    [
+        ("model_a", [1, 2]),
+        ("MODEL_B", [2, 1]),
+        ("b", [2, 1]),
+        ("small", [1, 2]),
+        ("large", [2, 1]),
+        ("tie", [1, 1]),
+        ("tie (bothbad)", [1, 1]),
+        ("both_bad", [1, 1]),
+    ],
+)
+def test_the_winner_of_a_battle_is_ranked_first(read_rows, winner, ranks):
+    (row,) = read_rows(battle(winner))
+    assert row.ranks == ranks and row.responses == ["Blue.", "Green."]
+    assert row.meta["model"] == ["small", "large"] and row.labeler == "ann"
+    assert bool(row.meta.get("both_bad")) == ("bad" in winner)
+
+
+@pytest.mark.parametrize("winner", [None, "", "nobody", 1])
+def test_a_battle_without_a_winner_is_refused(read_rows, winner):
+    with pytest.raises(InputError, match=":1: winner: expected"):
+        read_rows(battle(winner))
+
+
+@pytest.mark.parametrize("sides", ["response", "answer", "output"])
+def test_a_battle_may_be_a_prompt_and_two_texts(read_rows, sides):
+    row = {"prompt": "Hue?", f"{sides}_a": "Blue.", f"{sides}_b": "Green."}
+    (found,) = read_rows({**row, "winner": "model_b", "system": "Be brief."})
+    assert found.ranks == [2, 1] and found.messages[0].role == "system"
+
+
+def test_the_55k_columns_of_the_arena_are_known(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text(
+        "id,model_a,model_b,prompt,response_a,response_b,"
+        "winner_model_a,winner_model_b,winner_tie\r\n"
+        '1,x,y,"[""Hi"", ""2+2?""]","[""Ho"", ""4""]","[""Ho"", null]",0,1,0\r\n'
+        '2,x,y,"[""Hi""]","[""a""]","[""b""]",0,0,1\r\n'
+    )
+    first, second = read(path)
+    assert first.responses == ["4", ""] and first.ranks == [2, 1]
+    assert [m.content for m in first.messages] == ["Hi", "Ho", "2+2?"]
+    assert (second.prompt, second.ranks) == ("Hi", [1, 1])
+
+
+def shared(*turns, **fields):
+    return {"conversations": [{"from": w, "value": v} for w, v in turns], **fields}
+
+
+def test_sharegpt_conversations_are_demonstrations(read_rows):
+    intake = Intake()
+    talk = [("human", "Hi"), ("gpt", "Ho"), ("human", "2+2?"), ("gpt", "4")]
+    rows = read_rows(
+        shared(*talk, id="x", system="Be brief."),
+        shared(("gpt", "…"), *talk, ("human", "Thanks")),
+        shared(("system", "Be brief."), ("human", "Hi")),
+        shared(),
+        intake=intake,
+    )
+    first, second, third = rows
+    assert first.response == second.response == "4" and first.id == "x"
+    assert [m.role for m in first.messages][:2] == ["system", "user"]
+    assert len(second.messages) == 4 and isinstance(third, Prompt)
+    assert intake.left == {"empty conversation": 1}
+    assert {k.partition(":")[0] for k in intake.warnings} == {
+        "conversation that begins with an answer",
+        "conversation that ends without an answer",
+    }
+
+
+def test_sharegpt_with_chosen_and_rejected_is_a_ranking(read_rows):
+    last = {side: {"from": "gpt", "value": side} for side in ("chosen", "rejected")}
+    (row,) = read_rows(shared(("human", "Hi"), **last))
+    assert row.prompt == "Hi" and row.responses == ["chosen", "rejected"]
+
+
+def flat(name, parent, role, text, rank=None, **fields):
+    row = {"message_id": name, "parent_id": parent, "role": role, "text": text}
+    return {**row, "message_tree_id": name[0], "rank": rank, **fields}
+
+
+FLAT = [
+    flat("t1", None, "prompter", "Hi"),
+    flat("t3", "t1", "assistant", "best", 0.0),
+    flat("u1", None, "prompter", "Yo"),
+    flat("t2", "t1", "assistant", "second", 1.0),
+    flat("t4", "t3", "prompter", "More?"),
+    flat("t5", "t4", "assistant", "Yes."),
+    flat("t6", "t1", "assistant", "machine", 2, synthetic=True),
+]
+
+
+def test_flat_messages_form_trees(read_rows):
+    intake = Intake()
+    (row,) = read_rows(*FLAT, intake=intake)
+    assert row.responses == ["best", "second"] and row.ranks == [1, 2]
+    assert (row.id, row.group) == ("t1", "t") and intake.rows == 7
+    best = read_rows(*FLAT, format="oasst-flat-demonstrations")
+    assert [d.response for d in best] == ["best", "Yes."]
+    assert [m.content for m in best[1].messages] == ["Hi", "best", "More?", "Yes."]
+    prompts = read_rows(*FLAT, format="oasst-flat-prompts")
+    assert [p.prompt for p in prompts] == ["Hi", "Yo"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([FLAT[1]], ":1: parent_id: no message of the tree has it: 't1'"),
+        ([FLAT[0], FLAT[0]], "message_id: occurs more than once in tree 't'"),
+        ([FLAT[0], flat("t9", "", "prompter", "?")], "expected one root in a tree"),
+        ([flat("t1", "t1", "prompter", "?")], "expected one root in a tree, got 0"),
+    ],
+)
+def test_messages_that_form_no_tree_are_refused(read_rows, rows, why):
+    with pytest.raises(InputError) as caught:
+        read_rows(*rows)
+    assert why in str(caught.value)
+
+
+def test_alpaca_has_its_system_prompt_and_history_before_the_question(read_rows):
+    row = {"instruction": "And times three?", "input": "", "output": "12"}
+    pairs = [["2+2?", "4"]]
+    (found,) = read_rows({**row, "system": "Digits only.", "history": pairs})
+    assert [m.role for m in found.messages] == [
+        "system", "user", "assistant", "user", "assistant",
+    ]  # fmt: skip
+    assert found.response == "12" and "\n\nSystem: Digits only." in found.prompt
+    (plain,) = read_rows({**row, "system": "", "history": []})
+    assert plain.prompt == "And times three?" and plain.messages is None
+    (spoken,) = read_rows({**row, "history": [ASK, SAY]})
+    assert [m.content for m in spoken.messages][:2] == ["Hue?", "Blue."]
+    with pytest.raises(InputError, match=r"history\[0\]: expected a pair, got 1"):
+        read_rows({**row, "history": [["2+2?"]]})
+
+
+def test_alpaca_with_chosen_and_rejected_is_a_ranking(read_rows):
+    row = {"instruction": "Add.", "input": "1 2", "chosen": "3", "rejected": "4"}
+    (found,) = read_rows({**row, "system": "Digits only."})
+    assert isinstance(found, Ranking) and found.responses == ["3", "4"]
+    assert [m.content for m in found.messages] == ["Digits only.", "Add.\n\n1 2"]
+
+
+def test_the_text_of_parts_is_joined_and_other_parts_are_refused(read_rows):
+    parts = [{"type": "text", "text": "Hu"}, {"type": "text", "text": "e?"}, "!"]
+    (row,) = read_rows({"messages": [turn("user", parts), SAY]})
+    assert row.prompt == "Hue?!"
+    parts[1] = {"type": "image_url", "image_url": "x"}
+    with pytest.raises(InputError) as caught:
+        read_rows({"messages": [turn("user", parts), SAY]})
+    assert "messages[0].content[1]: expected a part of type text" in str(caught.value)
+    assert "image_url" in str(caught.value)
+
+
+def test_calls_of_tools_are_text_of_the_turn(read_rows):
+    call = {"type": "function", "function": {"name": "add", "arguments": "{}"}}
+    talk = [
+        ASK,
+        turn("assistant", None, tool_calls=[call]),
+        turn("tool", "4", tool_call_id="1", name="add"),
+        turn("assistant", "It is 4.", tool_calls=None),
+    ]
+    (row,) = read_rows({"messages": talk})
+    assert json.loads(row.messages[1].tool_calls) == [call]
+    assert row.messages[2].role == "tool" and row.messages[2].name == "add"
+    assert '"name": "add"' in row.prompt and row.response == "It is 4."
+
+
+def test_weights_of_turns_are_kept(read_rows):
+    (row,) = read_rows(
+        {"messages": [ASK, turn("assistant", "No.", weight=0), ALSO, SAY]}
+    )
+    assert [m.weight for m in row.messages] == [None, 0.0, None, None]
+    with pytest.raises(InputError, match=r"messages\[1\].weight: expected a number"):
+        read_rows({"messages": [ASK, turn("assistant", "No.", weight="x")]})
+
+
+def test_the_answers_of_a_prompt_are_given_and_those_of_a_completion_trained(read_rows):
+    (row,) = read_rows(
+        {"prompt": [ASK, SAY, ALSO], "completion": [NO, ALSO, turn("assistant", "Ok.")]}
+    )
+    assert [m.weight for m in row.messages] == [None, 0.0, None, None, None, None]
+    assert row.response == "Ok."
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"instruction": "a", "response": "b", "weight": 0.5}, "weight"),
+        ({"instruction": "a", "output": "b", "rejected": "c"}, "rejected"),
+        ({"question": "a", "answer": "b\n#### 1", "system": "x"}, "system"),
+        ({"prompt": "a", "response": "b", "score": 0.1}, "score"),
+        ({"prompt": "a", "response": "b", "system": "x"}, "system"),
+        ({"prompt": "a", "completion": "b", "winner": "x"}, "winner"),
+        ({"prompt": "a", "completion": "b", "score": 3}, "score"),
+        ({"prompt": "a", "output": "b"}, "output"),
+        ({"prompt": "a", "response": "b", "label": False}, "label"),
+        ({"messages": [ASK, SAY], "tools": [{"name": "f"}]}, "tools"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "margin": 2}, "margin"),
+        ({"conversations": [{"from": "human", "value": "a"}], "weight": 0}, "weight"),
+        ({"instruction": "a", "instances": [], "history": [["a", "b"]]}, "history"),
+    ],
+)
+def test_a_field_that_changes_the_meaning_is_refused_once(read_rows, row, field):
+    """Read without it, the row would say something else."""
+    with pytest.raises(InputError) as caught:
+        read_rows(row, row, row)
+    said = str(caught.value)
+    assert f"rows.jsonl:1: {field}: changes what the row means" in said
+    assert "#map:" in said and said.count("rows.jsonl") == 1
+
+
+@pytest.mark.parametrize("nothing", [None, "", [], {}])
+def test_a_field_without_a_value_changes_nothing(read_rows, nothing):
+    row = {"instruction": "a", "response": "b", "weight": 1, "tools": nothing}
+    (found,) = read_rows({**row, "rejected": nothing, "system": nothing})
+    assert found.response == "b" and found.messages is None
+
+
+def test_a_row_with_such_a_field_among_others_is_told_by_its_line(read_rows):
+    row = {"instruction": "a", "response": "b"}
+    with pytest.raises(InputError, match="rows.jsonl:2: weight: changes"):
+        read_rows(row, {**row, "weight": 2})
+
+
+def test_a_table_without_the_columns_has_one_message(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("frage,antwort\n" + "a,b\n" * 50)
+    for format in ("auto", "alpaca", "trl", "csv", "ultrafeedback"):
+        with pytest.raises(InputError) as caught:
+            list(read(path, format))
+        said = str(caught.value)
+        assert said.count("a.csv") == 1 and "\n" not in said
+        assert "frage, antwort" in said or "antwort, frage" in said
+    assert "no known format" in str(
+        pytest.raises(InputError, detect_format, path).value
+    )
+
+
+def test_a_question_with_any_answer_is_not_taken_for_gsm8k(read_rows):
+    with pytest.raises(InputError, match="no known format has these columns"):
+        read_rows({"question": "a", "answer": "b"})
+
+
+def test_records_with_conversations_survive_their_own_format(read_rows, tmp_path):
+    from rlhf_jax.data.writers import write_csv, write_jsonl, write_trl
+
+    rows = read_rows(
+        {"messages": [SYSTEM, ASK, SAY, ALSO, turn("assistant", "Air.", weight=0.5)]},
+        {"prompt": [ASK, SAY, ALSO], "chosen": [SAY], "rejected": [NO]},
+        {"messages": [SYSTEM, ASK]},
+        format="trl",
+    )
+    assert [type(row) for row in rows] == [Demonstration, Ranking, Prompt]
+    path = tmp_path / "own.jsonl"
+    for write, name in ((write_jsonl, "own.jsonl"), (write_csv, "own.csv")):
+        write(tmp_path / name, rows)
+        assert list(read(tmp_path / name)) == rows, name
+    write_trl(path, rows, conversational=True)
+    assert list(read(path)) == rows
+
+
+def test_messages_that_older_files_have_in_meta_are_read(read_rows):
+    own = {"id": "1", "prompt": "Hue?", "response": "Blue.", "user": "u"}
+    (row,) = read_rows({**own, "meta": {"messages": [ASK], "language": "en"}})
+    assert [m.content for m in row.messages] == ["Hue?", "Blue."]
+    assert row.meta == {"language": "en"}
