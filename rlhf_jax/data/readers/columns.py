@@ -17,6 +17,7 @@ from rlhf_jax.data.readers.choices import ranks_of_choice
 from rlhf_jax.data.readers.column_map import JUDGED, NAMES, OPTIONAL, Source, like
 from rlhf_jax.data.readers.conversations import content_of, messages_of
 from rlhf_jax.data.readers.formats import Format
+from rlhf_jax.data.readers.meaning import unused
 from rlhf_jax.data.readers.pairs import SPLITS, pair
 from rlhf_jax.data.records import Message, Record, Text
 from rlhf_jax.data.rows import Row, RowError, as_number, as_text
@@ -26,10 +27,19 @@ __all__ = ["mapped"]
 
 
 def mapped(sources: dict[str, Source]) -> Format:
-    """The format of files that are read by a column map."""
+    """The format of files that are read by a column map.
+
+    A column that changes what a row means and that the map does not name is a warning.
+    """
+
+    named = {path[0] for source in sources.values() for path in source.paths}
+    named |= {".".join(path) for source in sources.values() for path in source.paths}
 
     def convert(row: Row) -> Iterator[Record]:
+        aside = unused(row.value, named)
         yield _record(_Given(sources, row))
+        if aside is not None:
+            row.notes.append(f"column {aside!r} is not named by the map")
 
     def missing(rows: Iterable[Row]) -> str | None:
         columns = list(dict.fromkeys(name for row in rows for name in row.value))
@@ -62,7 +72,7 @@ class _Given:
         """A list: of the places in brackets, or in one place, maybe as JSON text."""
         found = self.value(target)
         if isinstance(found, str):
-            found = _unfolded(found, target)
+            found = _unfolded(found, self.place(target))
         if not isinstance(found, list):
             got = type(found).__name__
             raise RowError(self.place(target), f"expected a list, got {got}")
@@ -96,8 +106,6 @@ def _at(value: Any, path: tuple[str, ...], target: str) -> Any:
     if isinstance(value, dict) and whole in value:
         return value[whole]
     for at, name in enumerate(path):
-        if name == "*" and isinstance(value, list):
-            return [_at(item, path[at + 1 :], target) for item in value]
         if isinstance(value, str) and value[:1] in ("[", "{"):  # JSON in a cell
             value = _unfolded(value, whole)
         if name == "*" and isinstance(value, list):

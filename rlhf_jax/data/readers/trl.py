@@ -5,6 +5,7 @@ rejected, or chosen + rejected with the prompt inside; text.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from rlhf_jax.data.readers import own, pairs
@@ -25,7 +26,8 @@ def trl_record(row: Row) -> Iterator[Record]:
 
     A row of ours among them, told by its response or ranks, is read as one.
     """
-    value = as_dict(row.value, "")
+    value = {k: v for k, v in as_dict(row.value, "").items() if v is not None}
+    row = replace(row, value=value)
     if PAIRS in value:
         yield _merged(row)
     elif "chosen" in value or "rejected" in value:
