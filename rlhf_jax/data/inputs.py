@@ -1,7 +1,8 @@
 """Files -> streams: the data side of every stage's wiring."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from rlhf_jax.data.account import Account
 from rlhf_jax.data.readers import format_of, read
 from rlhf_jax.errors import InputError
 
+logger = logging.getLogger("rlhf_jax.data")
+
 __all__ = [
+    "as_records",
     "demonstration_stream",
     "encode_prompts",
+    "fitting",
     "numeric",
     "one_epoch",
     "prompt_of",
@@ -88,6 +93,56 @@ def prompt_of(record: Demonstration | Ranking) -> Prompt:
     if isinstance(record, Demonstration) and record.messages is not None:
         shared["messages"] = record.messages[:-1]  # without the response
     return Prompt(**shared)
+
+
+def as_records(rows: Iterable[Any], kind: type) -> Iterator[Any]:
+    """Records of one kind, from records or from plain texts.
+
+    Args:
+      rows: records, or texts where the kind is `Prompt` or `Text`; a `Prompt` is also
+        taken from a demonstration or a ranking, without its responses.
+      kind: `Demonstration`, `Ranking`, `Prompt` or `Text`.
+
+    Raises:
+      InputError: a row of another kind, or an empty text.
+    """
+    field = {Prompt: "prompt", Text: "text"}.get(kind)
+    for number, row in enumerate(rows):
+        if isinstance(row, str) and field is not None:
+            if not row.strip():
+                raise InputError(f"row {number}: expected text, got only white space")
+            yield kind(**{"id": str(number), field: row})
+        elif kind is Prompt and isinstance(row, Demonstration | Ranking):
+            yield prompt_of(row)
+        elif isinstance(row, kind):
+            yield row
+        else:
+            raise InputError(
+                f"row {number}: a {type(row).__name__}, expected a {kind.__name__}"
+            )
+
+
+def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[Prompt]:
+    """The prompts of at most `max_prompt` tokens, the begin token among them.
+
+    How many are left out is told in the log.
+    """
+    prompts = list(prompts)
+    begin = tokenizer.begin_token is not None
+    rows = tokenizer.encode_batch([prompt.prompt for prompt in prompts])
+    kept = [
+        prompt
+        for prompt, row in zip(prompts, rows, strict=True)
+        if begin + len(row) <= max_prompt
+    ]
+    if left := len(prompts) - len(kept):
+        logger.warning(
+            "prompts: %d of %d have more than max_prompt = %d tokens and are left out",
+            left,
+            len(prompts),
+            max_prompt,
+        )
+    return kept
 
 
 def read_prompts(files: Sequence[str]) -> list[Prompt]:
@@ -259,11 +314,12 @@ def encode_prompts(
 ) -> dict[str, np.ndarray]:
     """One batch of given texts in their order: `prompts`, `valid`, `row`.
 
-    A prompt longer than `max_prompt` keeps its row but loses its beginning.
+    A prompt longer than `max_prompt` keeps its row but loses its beginning; an empty
+    one is read as the end of an earlier text, as GPT-2 does.
     """
     rows = tokenizer.encode_batch(list(prompts))
-    begin = tokenizer.begin_token
-    rows = [([] if begin is None else [begin]) + row for row in rows]
+    begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
+    rows = [begin + row or [tokenizer.end_token] for row in rows]
     tokens = np.full((len(rows), max_prompt), tokenizer.pad_token, np.int32)
     valid = np.zeros((len(rows), max_prompt), bool)
     for i, row in enumerate(rows):

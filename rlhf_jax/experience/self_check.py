@@ -5,7 +5,7 @@ differs from the full forward, a reference scored at another temperature, a rewa
 that changes with its batch. PPO refuses to start when one of them fails.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,10 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.experience.scoring import sample_batch, sampling_spec
-from rlhf_jax.losses import kl_estimate
-from rlhf_jax.models.responses import response_statistics
-from rlhf_jax.registry.ensemble import reward_scores
+from rlhf_jax.experience.assess import make_assess
+from rlhf_jax.experience.writer import sample_batch, sampling_spec
 
 __all__ = ["check_players"]
 
@@ -26,6 +24,9 @@ TOLERANCE = {"float32": 2e-3, "bfloat16": 0.25, "float16": 0.05}
 
 def check_players(config: Any, players: Any, batch: dict, *, rows: int = 4) -> dict:
     """Runs every check on a few sampled responses.
+
+    What is run is PPO's own assessment, with the policy in the place of the reference,
+    on responses that PPO's sampler wrote.
 
     Args:
       config: `ppo.Config`.
@@ -41,16 +42,18 @@ def check_players(config: Any, players: Any, batch: dict, *, rows: int = 4) -> d
     """
     batch = {key: np.asarray(value)[:rows] for key, value in batch.items()}
     policy = players.policy
-    limit = min(config.max_response, 16)
-    spec = sampling_spec(policy, limit, config.temperature, config.end_tokens)
-    samples = sample_batch(
-        policy.model, policy.params, batch, jax.random.key(config.seed), spec
+    dtype = config.rollout_dtype or policy.model.config.dtype
+    spec = sampling_spec(
+        policy, min(config.max_response, 16), config.temperature, config.end_tokens
     )
+    key = jax.random.key(config.seed)
+    sampler = policy.with_config(dtype=dtype).model
+    samples = sample_batch(sampler, policy.params, batch, key, spec)
     found = {
         name: float(deviation)
         for name, deviation in _deviations(config, players, samples)
     }
-    tolerance = TOLERANCE[policy.model.config.dtype]
+    tolerance = max(TOLERANCE[dtype], TOLERANCE[policy.model.config.dtype])
     failed = [
         f"{name}: off by {value:.3g}, at most {tolerance:g} is rounding"
         for name, value in found.items()
@@ -68,39 +71,39 @@ def _deviations(
     config: Any, players: Any, samples: dict
 ) -> Iterator[tuple[str, float]]:
     policy, mask = players.policy, samples["mask"]
+    run = make_assess(
+        policy.model, players.reward_model, None, temperature=config.temperature
+    )
+    params = {"policy": policy.params, "reference": policy.params}
+    params["reward"] = players.reward_params
 
-    @jax.jit
-    def logprobs(rows: dict) -> jax.Array:
-        return response_statistics(
-            policy.model, policy.params, rows, temperature=config.temperature
-        ).logprobs
+    def assess(rows: dict) -> dict:
+        return run(params, rows)
 
-    plain = logprobs(samples)
-    yield "cache against full forward", _gap(samples["sampler_logprobs"], plain, mask)
+    plain = assess(samples)
+    logprobs = plain["old_logprobs"]
+    yield (
+        "cache against full forward",
+        _gap(samples["sampler_logprobs"], logprobs, mask),
+    )
+    moved = _gap(logprobs, plain["ref_logprobs"], mask)
     yield (
         "KL of the policy to itself",
-        jnp.abs(jnp.where(mask, kl_estimate(plain, logprobs(samples)), 0.0)).max(),
+        jnp.maximum(moved, _gap(plain["exact_kl"], jnp.zeros_like(logprobs), mask)),
     )
     width = samples["prompts"].shape[1] + samples["tokens"].shape[1]
     room = policy.model.config.context_length - width
     padded = _with_left_padding(samples, policy.tokenizer.pad_token, min(3, room))
-    yield "policy under more padding", _gap(logprobs(padded), plain, mask)
-    if players.reward is not None:
-        yield from _reward_deviations(players.reward, samples, padded)
-
-
-def _reward_deviations(
-    reward: Any, samples: dict, padded: dict
-) -> Iterator[tuple[str, float]]:
-    score: Callable = jax.jit(
-        lambda rows: reward_scores(reward.model, reward.params, rows)["scores"]
-    )
-    scores = score(samples)
+    wide = assess(padded)
+    yield "policy under more padding", _gap(wide["old_logprobs"], logprobs, mask)
+    if "scores" not in plain:
+        return
+    scores = plain["scores"]
     if not bool(jnp.isfinite(scores).all()):
         yield "reward is finite", np.inf
-    yield "reward under more padding", jnp.abs(score(padded) - scores).max()
-    turned = jax.tree.map(lambda leaf: leaf[::-1], samples)
-    yield "reward whatever its batch mates", jnp.abs(score(turned)[::-1] - scores).max()
+    yield "reward under more padding", jnp.abs(wide["scores"] - scores).max()
+    turned = assess(jax.tree.map(lambda leaf: leaf[::-1], samples))["scores"]
+    yield "reward whatever its batch mates", jnp.abs(turned[::-1] - scores).max()
 
 
 def _gap(a: jax.Array, b: jax.Array, mask: jax.Array) -> jax.Array:

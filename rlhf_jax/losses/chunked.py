@@ -5,7 +5,7 @@
 The logits of a batch are its largest array by far: 512 responses of 1,024 tokens over
 50,257 words take 105 GB. Here a chunk of tokens is projected, reduced to one number per
 token, and forgotten; the reverse pass projects it again. Where one chunk holds all
-tokens its logits are kept instead: they need no more room then than at its reverse.
+tokens its logits are stored instead: storing them does not raise peak memory.
 """
 
 from typing import NamedTuple

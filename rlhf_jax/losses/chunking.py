@@ -2,12 +2,13 @@
 
 The reverse pass keeps only the hidden states and projects each chunk again: one more
 matrix product in four, for memory that does not grow with the number of tokens. A
-single chunk is kept as it is: its logits would be the next thing to come back.
+single chunk is not rematerialized: its logits are needed at once.
 
 Tokens are dealt to chunks like cards along their last axis (T of [B, T]): chunk i takes
-the tokens i, i + count, ... Rows that lie on different devices stay where they are, and
-so do blocks of T or of a single axis [N]. The projection accumulates in float32,
-everything after it is float32, and so is the sum over chunks of the gradient of W.
+the tokens i, i + count, ... Rows that lie on different devices stay where they are;
+sharding of T, or of a single axis [N], is also preserved. The projection accumulates in
+float32, everything after it is float32, and so is the sum over chunks of the gradient
+of W.
 """
 
 import functools

@@ -13,6 +13,7 @@ from rlhf_jax.parallel.allocator import keep_freed_memory
 from rlhf_jax.parallel.compiled import CompiledUpdate, compile_update
 from rlhf_jax.parallel.distributed import detect_cluster, start_distributed
 from rlhf_jax.parallel.feeding import local_rows, put_batch
+from rlhf_jax.parallel.gathering import to_host
 from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
 from rlhf_jax.parallel.sharding import (
@@ -43,5 +44,6 @@ __all__ = [
     "shardings",
     "split_rows",
     "start_distributed",
+    "to_host",
     "unreplicate",
 ]

@@ -2,8 +2,8 @@
 
 A policy finds what its reward model overrates; models that differ in nothing but their
 seed rarely overrate the same. An ensemble is a directory with `ensemble.json`, which
-names the members' model directories; `load_reward` reads it wherever a stage asks for
-a reward model. All members score in one program: their parameters are stacked on a
+names the members' model directories; it is read wherever a stage asks for a reward
+model. All members score in one program: their parameters are stacked on a
 leading axis and a loop on the device goes through them.
 """
 
@@ -23,12 +23,10 @@ from rlhf_jax.losses import (
     ensemble_min,
     ensemble_uncertainty_weighted,
 )
-from rlhf_jax.models import ScalarModel
 from rlhf_jax.models.responses import response_scores
 from rlhf_jax.registry.model_directory import (
     ENSEMBLE,
     LoadedModel,
-    load_model,
     require_one_tokenizer,
 )
 from rlhf_jax.storage import write_json
@@ -38,7 +36,7 @@ __all__ = [
     "Ensemble",
     "ensemble_of",
     "first_member",
-    "load_reward",
+    "member_directories",
     "member_scores",
     "reward_scores",
     "save_ensemble",
@@ -158,39 +156,17 @@ def save_ensemble(
     write_json(directory / ENSEMBLE, text, sort_keys=True)
 
 
-def load_reward(
-    name: str | pathlib.Path,
-    *,
-    combination: Combination = "mean",
-    variance_coef: float = 0.1,
-) -> LoadedModel:
-    """Reads a reward model: one model directory, or an ensemble of them.
-
-    Args:
-      name: whatever `load_model` takes, or the directory of an ensemble.
-      combination: how the members' scores become one; a single model has no need.
-      variance_coef: λ of "uncertainty_weighted".
-
-    Returns:
-      A model whose scores `reward_scores` gives; its dropout is off.
+def member_directories(name: str | pathlib.Path) -> list[pathlib.Path] | None:
+    """The model directories of an ensemble's members; None if it is no ensemble.
 
     Raises:
-      InputError: nothing there, not a reward model, or members that do not fit.
-      CheckpointError: parameters are damaged.
+      InputError: its description cannot be read.
     """
     marker = pathlib.Path(name) / ENSEMBLE
     if not marker.is_file():
-        return _single(name)
+        return None
     try:
         members = [str(member) for member in json.loads(marker.read_text())["members"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{marker}: not the description of an ensemble") from error
-    loaded = [_single(marker.parent / member) for member in members]
-    return ensemble_of(loaded, combination=combination, variance_coef=variance_coef)
-
-
-def _single(name: str | pathlib.Path) -> LoadedModel:
-    loaded = load_model(name).with_config(residual_dropout=0.0)
-    if not isinstance(loaded.model, ScalarModel):
-        raise InputError(f"{name}: holds a language model, expected a reward model")
-    return loaded
+    return [marker.parent / member for member in members]

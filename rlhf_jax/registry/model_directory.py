@@ -22,9 +22,12 @@ from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import (
+    EncoderConfig,
+    EncoderRewardModel,
     LanguageModel,
     ScalarModel,
     TrunkConfig,
+    init_encoder_params,
     init_params,
 )
 from rlhf_jax.schema import from_config_dict
@@ -33,10 +36,14 @@ from rlhf_jax.storage import is_first_process, write_json
 __all__ = [
     "ENSEMBLE",
     "LoadedModel",
+    "fresh_params",
+    "kind_of_model",
     "load_model",
     "model_directory",
     "read_description",
+    "require_language_model",
     "require_one_tokenizer",
+    "require_reward_model",
     "reward_from",
     "save_model",
     "value_from",
@@ -45,7 +52,12 @@ __all__ = [
 # what names the members of an ensemble; see `registry.ensemble`
 ENSEMBLE = "ensemble.json"
 
-_CLASSES = {"lm": LanguageModel, "scalar": ScalarModel}
+# kind -> (class of the config, class of the model)
+_KINDS = {
+    "lm": (TrunkConfig, LanguageModel),
+    "scalar": (TrunkConfig, ScalarModel),
+    "encoder": (EncoderConfig, EncoderRewardModel),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +109,26 @@ def save_model(
     if is_first_process():
         tokenizer.save(directory / "tokenizer")
     text = {
-        "kind": "scalar" if isinstance(model, ScalarModel) else "lm",
+        "kind": kind_of_model(model),
         "config": dataclasses.asdict(model.config),
         "meta": meta,
     }
     write_json(marker, text, sort_keys=True)
+
+
+def kind_of_model(model: Any) -> str:
+    """ "lm", "scalar" or "encoder"."""
+    for kind, (_, model_class) in _KINDS.items():
+        if isinstance(model, model_class):
+            return kind
+    raise TypeError(f"{type(model).__name__} has no model directory")
+
+
+def fresh_params(model: Any, key: Any) -> Any:
+    """Initial params of a model of any kind."""
+    if isinstance(model, EncoderRewardModel):
+        return init_encoder_params(model.config, key)
+    return init_params(model, key)
 
 
 def _next_step(store: CheckpointStore) -> int:
@@ -113,13 +140,14 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
     """Reads a model directory, a transformers-compatible directory or a hub model.
 
     Args:
-      name: a path or a hub name.
+      name: a path (of a stage's directory, its `model` inside) or a hub name.
       dtype: compute dtype to use instead of the stored one.
 
     Raises:
       InputError: nothing there, or not a model.
       CheckpointError: the parameters are damaged.
     """
+    name = model_directory(name)
     marker = pathlib.Path(name) / "model.json"
     if (pathlib.Path(name) / ENSEMBLE).is_file():
         raise InputError(
@@ -135,7 +163,7 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         from rlhf_jax.models import load_pretrained
 
         loaded = load_pretrained(str(name))
-        model = _CLASSES[loaded.kind](loaded.config)
+        model = _KINDS[loaded.kind][1](loaded.config)
         found = LoadedModel(
             model,
             _unbound(loaded.params),
@@ -144,7 +172,7 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         )
         return found if dtype is None else found.with_config(dtype=dtype)
     model, meta = read_description(name)
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
     store = CheckpointStore(marker.parent / "params", keep_last=1)
     state, _ = store.restore({"params": shapes})
     store.close()
@@ -162,8 +190,9 @@ def read_description(directory: str | pathlib.Path) -> tuple[Any, dict[str, Any]
     marker = pathlib.Path(directory) / "model.json"
     try:
         text = json.loads(marker.read_text())
-        config = from_config_dict(TrunkConfig, text["config"], str(marker))
-        return _CLASSES[text["kind"]](config), text["meta"]
+        config_class, model_class = _KINDS[text["kind"]]
+        config = from_config_dict(config_class, text["config"], str(marker))
+        return model_class(config), text["meta"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{marker}: not a model description: {error}") from error
 
@@ -233,6 +262,30 @@ def reward_from(language_model: LoadedModel, key: Any) -> LoadedModel:
     head = jax.jit(lambda key: init_params(model, key)["head"])(key)
     params = {"trunk": language_model.params["trunk"], "head": head}
     return dataclasses.replace(language_model, model=model, params=params)
+
+
+def require_reward_model(loaded: LoadedModel, name: Any) -> LoadedModel:
+    """The same reward model without dropout.
+
+    Raises:
+      InputError: it is a language model.
+    """
+    if isinstance(loaded.model, LanguageModel):
+        raise InputError(f"{name}: holds a language model, expected a reward model")
+    if isinstance(loaded.model, ScalarModel):
+        return loaded.with_config(residual_dropout=0.0)
+    return loaded
+
+
+def require_language_model(loaded: LoadedModel, name: Any) -> LoadedModel:
+    """The same language model.
+
+    Raises:
+      InputError: it is a reward or value model.
+    """
+    if not isinstance(loaded.model, LanguageModel):
+        raise InputError(f"{name}: holds a reward model, expected a language model")
+    return loaded
 
 
 def value_from(reward_model: LoadedModel) -> LoadedModel:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -26,11 +26,14 @@ from rlhf_jax.training import (
     make_optimizer,
     make_update,
     resume_or_init,
-    run_loop,
+    training_rows,
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
 
-__all__ = ["RunSettings", "Session", "fit", "open_session", "portable"]
+__all__ = ["Run", "RunSettings", "Session", "fit", "open_session", "portable"]
+
+# yields (steps completed, metrics), returns what is left at the end
+Rows = Generator[tuple[int, dict], None, Any]
 
 
 @dataclasses.dataclass
@@ -71,13 +74,13 @@ class RunSettings:
 
 @dataclasses.dataclass
 class Session:
-    """An open run directory of one stage and the mesh it runs on."""
+    """The mesh of one stage, and its open run directory where there is one."""
 
-    workdir: pathlib.Path
+    workdir: pathlib.Path | None
     settings: RunSettings
     mesh: Mesh
-    store: CheckpointStore
-    tracker: RunTracker
+    store: CheckpointStore | None
+    tracker: RunTracker | None
     guards: Guards
 
     def loop(
@@ -87,22 +90,29 @@ class Session:
         *args: Any,
         steps: int,
         **options: Any,
-    ) -> Any:
-        """Resumes or starts, runs to `steps`, returns the last state.
+    ) -> Rows:
+        """Resumes or starts and runs to `steps`: metrics as they come, then the state.
 
         Args:
           step_fn: `(state, step) -> (state, metrics)`.
           init: pure function of `args` to the fresh state.
           *args: arrays, such as loaded parameters and a key.
           steps: of the whole run.
-          **options: for `run_loop`.
+          **options: for `training_rows`.
+
+        Yields:
+          (steps completed, metrics).
+
+        Returns:
+          The last state.
         """
         state, start = resume_or_init(
             init, *args, mesh=self.mesh, store=self.store, tracker=self.tracker
         )
-        self._recall(start)
+        if self.workdir is not None:
+            self._recall(start)
         hang = self.settings.hang_seconds
-        return run_loop(
+        return training_rows(
             step_fn,
             state,
             steps,
@@ -130,7 +140,7 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    workdir: str | pathlib.Path,
+    workdir: str | pathlib.Path | None,
     settings: RunSettings,
     *,
     alarms: tuple[Alarm, ...] = (),
@@ -141,16 +151,25 @@ def open_session(
     """Opens a stage's directory; checkpoints and metrics are closed on leaving.
 
     Args:
-      workdir: of the stage.
+      workdir: of the stage; None: nothing is written, nothing can be continued.
       settings: how to run.
       alarms: besides the default ones.
       batch_ids: step -> names of the rows of its batch, for `bad_batches/`.
       identity: the stage's config; a checkpoint of another one is refused.
       steps: of the whole run; shows progress on stderr.
     """
+    mesh = make_mesh(**parse_mesh(settings.mesh))
+    guards = Guards(
+        workdir,
+        alarms=(*DEFAULT_ALARMS, *alarms),
+        max_skipped=settings.max_skipped,
+        batch_ids=batch_ids,
+    )
+    if workdir is None:
+        yield Session(None, settings, mesh, None, None, guards)
+        return
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    mesh = make_mesh(**parse_mesh(settings.mesh))
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
@@ -163,12 +182,6 @@ def open_session(
         wandb=settings.wandb,
         total_steps=steps,
         description=workdir.name,
-    )
-    guards = Guards(
-        workdir,
-        alarms=(*DEFAULT_ALARMS, *alarms),
-        max_skipped=settings.max_skipped,
-        batch_ids=batch_ids,
     )
     with contextlib.closing(store), contextlib.closing(tracker):
         yield Session(workdir, settings, mesh, store, tracker, guards)
@@ -218,7 +231,7 @@ class Training(Protocol):
 
 def fit(
     config: Training,
-    workdir: str | pathlib.Path,
+    workdir: str | pathlib.Path | None,
     settings: RunSettings | None,
     loss_fn: Callable,
     params: Any,
@@ -228,12 +241,12 @@ def fit(
     dtype: str = "float32",
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
-) -> Any:
+) -> Rows:
     """Trains on a stream of batches: pretraining, SFT, the reward model, DPO.
 
     Args:
       config: of the stage.
-      workdir: of the stage; run again with the same one to continue.
+      workdir: of the stage; run again with the same one to continue. None: in memory.
       settings: how to run; None: as `RunSettings` says.
       loss_fn: see `make_update`.
       params: the first params.
@@ -242,6 +255,9 @@ def fit(
       dtype: that the model computes in; float16 has its loss scaled.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
+
+    Yields:
+      (steps completed, metrics).
 
     Returns:
       The last params.
@@ -276,7 +292,53 @@ def fit(
             ),
             session.mesh,
         )
-        state = session.loop(
+        state = yield from session.loop(
             step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
         )
     return state.params
+
+
+class Run:
+    """A training run to step through: iterate for its metrics, ask for its model.
+
+    >>> def rows():
+    ...     yield 1, {"loss": 2.0}
+    ...     yield 2, {"loss": 1.5}
+    ...     return "the state"
+    >>> run = Run(rows(), lambda state: f"the model of {state}")
+    >>> [(row["step"], row["loss"]) for row in run]
+    [(1, 2.0), (2, 1.5)]
+    >>> run.model
+    'the model of the state'
+    """
+
+    def __init__(self, rows: Rows, finish: Callable[[Any], Any]):
+        """Wraps the rows of a loop.
+
+        Args:
+          rows: yields (steps completed, metrics), returns what `finish` takes.
+          finish: makes the model of it; called once.
+        """
+        self._rows, self._finish, self._model = rows, finish, None
+        self._ended = False
+
+    def __iter__(self) -> "Run":
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        """The next step's metrics, with "step": steps completed."""
+        if self._ended:
+            raise StopIteration
+        try:
+            step, metrics = next(self._rows)
+        except StopIteration as end:
+            self._ended, self._model = True, self._finish(end.value)
+            raise StopIteration from None
+        return {"step": step, **metrics}
+
+    @property
+    def model(self) -> Any:
+        """The trained model; steps that nobody has asked for are run first."""
+        for _ in self:
+            pass
+        return self._model
