@@ -145,9 +145,14 @@ def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[
     return kept
 
 
-def read_prompts(files: Sequence[str]) -> list[Prompt]:
-    """All prompts of the files."""
-    return list(read_rows(files, Prompt))
+def read_prompts(files: Sequence[str], account: Account | None = None) -> list[Prompt]:
+    """All prompts of the files; `account` gains what became of their rows."""
+    intake = Intake()
+    prompts = list(read_rows(files, Prompt, intake=intake))
+    if account is not None:
+        account.read += len(prompts)
+        account.begin(intake)
+    return prompts
 
 
 def one_epoch(stream: Stream) -> Iterator[dict]:
@@ -310,7 +315,11 @@ def prompt_stream(
 
 
 def encode_prompts(
-    prompts: Sequence[str], tokenizer: Any, max_prompt: int
+    prompts: Sequence[str],
+    tokenizer: Any,
+    max_prompt: int,
+    *,
+    account: Account | None = None,
 ) -> dict[str, np.ndarray]:
     """One batch of given texts in their order: `prompts`, `valid`, `row`.
 
@@ -324,6 +333,8 @@ def encode_prompts(
     valid = np.zeros((len(rows), max_prompt), bool)
     for i, row in enumerate(rows):
         kept = row[-max_prompt:]
+        if account is not None and len(kept) < len(row):
+            account.cut[f"at the beginning to max_prompt {max_prompt}"] += 1
         if kept:
             tokens[i, -len(kept) :] = kept
             valid[i, -len(kept) :] = True

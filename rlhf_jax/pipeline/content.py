@@ -13,6 +13,7 @@ from typing import Any
 
 import xxhash
 
+from rlhf_jax.data.readers import named
 from rlhf_jax.pipeline.experiment import Experiment, kind_of, references
 from rlhf_jax.schema import resolved_json
 
@@ -69,7 +70,7 @@ def files_of(config: Any) -> dict[str, str]:
     """
     found = {}
     for text in _strings(config):
-        for path in (text, text.partition("#")[0]):
+        for path in (text, named(text)[0]):
             if path and pathlib.Path(path).exists():
                 found[text] = path
                 break

@@ -24,8 +24,8 @@ detection     which of them a file has
 reading       `read`
 """
 
-from rlhf_jax.data.readers.detection import detect_format, format_of
+from rlhf_jax.data.readers.detection import detect_format, format_of, named
 from rlhf_jax.data.readers.formats import FORMATS, Format
 from rlhf_jax.data.readers.reading import read
 
-__all__ = ["FORMATS", "Format", "detect_format", "format_of", "read"]
+__all__ = ["FORMATS", "Format", "detect_format", "format_of", "named", "read"]
