@@ -28,7 +28,7 @@ pipelines       records -> stream, one function per kind of training data
 display         one record in colours: what is trained
 """
 
-from rlhf_jax.data.account import Account
+from rlhf_jax.data.account import Account, row_metrics
 from rlhf_jax.data.chat import chat_tokens
 from rlhf_jax.data.encoding import (
     Limits,
@@ -90,6 +90,7 @@ __all__ = [
     "mixed_stream",
     "prompt_stream",
     "ranking_stream",
+    "row_metrics",
     "read",
     "text_stream",
     "train_bpe",

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from rlhf_jax.data.rows import Intake
 
-__all__ = ["SHARE", "Account", "Booking"]
+__all__ = ["SHARE", "Account", "Booking", "row_metrics", "told"]
 
 T = TypeVar("T")
 
@@ -101,6 +101,30 @@ class Account:
             "noted": dict(self.noted),
             "left_over": self.left_over,
         }
+
+
+def told(accounts: Iterable[Account]) -> list[str]:
+    """The lines to print and to log: every account, and the warnings after them."""
+    accounts = list(accounts)
+    warnings = [account.warning() for account in accounts]
+    return [
+        *map(str, accounts),
+        *(f"warning: {warning}" for warning in warnings if warning),
+    ]
+
+
+def row_metrics(accounts: Iterable[Account]) -> dict[str, int]:
+    """The numbers to store: `rows/demonstrations/read` and the like, by account."""
+    return {
+        f"rows/{account.name}/{name}": number
+        for account in accounts
+        for name, number in (
+            ("read", account.read),
+            ("used", account.used),
+            ("dropped", account.dropped.total()),
+            ("cut", account.cut.total()),
+        )
+    }
 
 
 class Booking:

@@ -20,6 +20,7 @@ from rlhf_jax.data import (
     text_stream,
 )
 from rlhf_jax.data import demonstration_stream as stream_of
+from rlhf_jax.data.account import row_metrics, told
 from rlhf_jax.data.inputs import demonstration_stream
 from rlhf_jax.data.inputs import prompt_stream as file_prompts
 from rlhf_jax.errors import InputError
@@ -126,6 +127,18 @@ def test_a_mixed_stream_has_the_accounts_of_its_parts():
         "demonstrations: 1 read, 1 used",
         "texts: 1 read, 1 used",
     ]
+
+
+def test_what_a_stage_tells_and_stores_comes_from_all_its_accounts():
+    good, bad = Account("texts", read=3), Account("prompts", read=4)
+    bad.drop("as bad rows")
+    assert told([good, bad]) == [
+        "texts: 3 read, 3 used",
+        "prompts: 4 read, 3 used, 1 dropped as bad rows",
+        f"warning: {bad.warning()}",
+    ]
+    found = row_metrics([good, bad])
+    assert found["rows/prompts/dropped"] == 1 and found["rows/texts/used"] == 3
 
 
 def test_what_reading_left_out_is_in_the_account(tmp_path):

@@ -390,8 +390,66 @@ def test_the_answers_of_a_prompt_are_given_and_those_of_a_completion_trained(rea
 
 
 @pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "Hue?", "completion": "Blue."}, ["Be brief.", "Hue?"]),
+        ({"prompt": [ASK], "completion": [SAY]}, ["Be brief.", "Hue?"]),
+        ({"prompt": "Hue?"}, ["Be brief.", "Hue?"]),
+        ({"messages": [ASK, SAY]}, ["Be brief.", "Hue?"]),
+        ({"prompt": [ASK], "chosen": [SAY], "rejected": [NO]}, ["Be brief.", "Hue?"]),
+        ({"messages": [ASK], "chosen": "a", "rejected": "b"}, ["Be brief.", "Hue?"]),
+        ({"chosen": [ASK, SAY], "rejected": [ASK, NO]}, ["Be brief.", "Hue?"]),
+        ({"input": "Hue?", "chosen": "a", "rejected": "b"}, ["Be brief.", "Hue?"]),
+        ({"conversation": [ASK, SAY]}, ["Be brief.", "Hue?"]),
+    ],
+)
+def test_a_rows_system_prompt_stands_before_its_turns(read_rows, row, said):
+    (found,) = read_rows({**row, "system": "Be brief."})
+    assert [m.content for m in found.messages][:2] == said
+    assert found.messages[0].role == "system"
+    with pytest.raises(InputError, match="expected one system prompt"):
+        read_rows({"messages": [SYSTEM, ASK], "system": "Be long."})
+
+
+def test_a_history_stands_before_a_prompt_that_is_text(read_rows):
+    row = {"prompt": "a", "completion": "b", "history": [["c", "d"]]}
+    assert [m.content for m in read_rows(row)[0].messages] == ["c", "d", "a", "b"]
+    with pytest.raises(InputError, match="history: expected a prompt that is text"):
+        read_rows({**row, "prompt": [ASK]})
+
+
+def test_several_rejected_texts_are_tied_behind_the_chosen_one(read_rows):
+    (row,) = read_rows({"prompt": "p", "chosen": "a", "rejected": ["b", "c"]})
+    assert row.responses == ["a", "b", "c"] and row.ranks == [1, 2, 2]
+
+
+def test_names_that_are_numbers_are_names(read_rows):
+    (row,) = read_rows({"id": 5, "prompt": "p", "response": "r", "user": 7})
+    assert (row.id, row.user) == ("5", "7")
+
+
+def test_responses_without_their_rank_or_score_are_left_out_and_noted(read_rows):
+    intake = Intake()
+    ranks = {"a": 2, "b": None, "c": "1"}
+    answers = [{"answer": text, "rank": rank} for text, rank in ranks.items()]
+    (row,) = read_rows({"prompt": "p", "answers": answers}, intake=intake)
+    assert row.responses == ["a", "c"] and row.ranks == [2, 1]
+    some = [steered("p", "a", 1), steered("p", "b", None), steered("p", "c", "2")]
+    (row,) = read_rows(*some, intake=intake)
+    assert row.responses == ["a", "c"] and row.ranks == [2, 1]
+    assert dict(intake.warnings) == {
+        "answer without a rank": 1,
+        "response without its helpfulness": 1,
+    }
+
+
+@pytest.mark.parametrize(
     ("row", "field"),
     [
+        ({"prompt": "a", "response_0": "b", "response_1": "c"}, "response_0"),
+        ({"prompt": "a", "label": "b"}, "label"),
+        ({"messages": [ASK, SAY], "history": [["c", "d"]]}, "history"),
+        ({"messages": [ASK, SAY], "rejected_response": "c"}, "rejected_response"),
         ({"instruction": "a", "response": "b", "weight": 0.5}, "weight"),
         ({"instruction": "a", "output": "b", "rejected": "c"}, "rejected"),
         ({"question": "a", "answer": "b\n#### 1", "system": "x"}, "system"),

@@ -20,9 +20,9 @@ __all__ = ["any_rows", "ending", "first_row"]
 
 # columns that hold nested values, which a table has as JSON
 NESTED = {
-    "messages", "conversations", "conversation_a", "conversation_b", "history",
-    "completions", "answers", "fields", "ranking", "ranking-responses", "instances",
-    "questions", "annotators", "metadata", "tools",
+    "messages", "conversations", "conversation", "conversation_a", "conversation_b",
+    "history", "completions", "answers", "fields", "ranking", "ranking-responses",
+    "instances", "questions", "annotators", "metadata", "tools",
 }  # fmt: skip
 # columns that hold a text or a conversation
 SPOKEN = {"prompt", "completion", "chosen", "rejected", "context"}

@@ -110,7 +110,9 @@ def _of_general(value: dict[str, Any], ours: set[str], own_name: str) -> str | N
         return "hh" if alone and isinstance(value.get("chosen"), str) else "trl"
     if isinstance(value.get("prompt"), str) and "response" in ours:
         return own_name
-    if "completion" in value or ("messages" in value and not trl.waits(value)):
+    if "completion" in value:
+        return "trl"
+    if "messages" in value and not ("prompt" in value and pairs.waits(value)):
         return "trl"
     if "prompt" in value and isinstance(value["prompt"], str) and ours:
         return own_name

@@ -62,10 +62,13 @@ def transcript_messages(prompt: str) -> list[Message]:
 def sharegpt(row: Row) -> Iterator[Demonstration | Prompt]:
     """ShareGPT: `conversations` of turns with `from` and `value`, and maybe `system`.
 
+    Chats that people had with models come as one `conversation` in a row.
+
     Turns of the assistant before the first question, and turns behind its last answer,
     are left out and noted; a conversation without an answer is a prompt.
     """
-    turns = messages_of(row.value.get("conversations"), "conversations")
+    name = "conversation" if "conversation" in row.value else "conversations"
+    turns = messages_of(row.value.get(name), name)
     if not turns:
         row.notes.append("empty conversation")
         return

@@ -1,6 +1,6 @@
 """The table of formats."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,8 @@ class Format:
       convert: one row -> its records, none, one or many.
       keys: sets of fields, by one of which, whole, a row of this format is known; a
         file that lacks them all is refused at once.
-      uses: fields that `convert` uses, of those that change what a row means; None:
-        `drops` tells, or all that is used was named.
+      uses: row -> the fields that `convert` uses, of those that change what a row
+        means; None: `drops` tells, or all that is used was named.
       drops: whether a field is unknown; such fields are left out and told as warnings.
       group: puts rows together that make one record.
       rows: file -> rows.
@@ -47,7 +47,7 @@ class Format:
 
     convert: Callable[[Row], Iterable[Record]]
     keys: tuple[frozenset[str], ...] = ()
-    uses: frozenset[str] | None = None
+    uses: Callable[[dict[str, Any]], Collection[str]] | None = None
     drops: Callable[[str], bool] | None = None
     group: Callable[[Iterable[Row]], Iterator[Row]] = iter
     rows: RowReader = any_rows
@@ -73,7 +73,7 @@ class Format:
           RowError: names the field.
         """
         if self.uses is not None:
-            refuse_unused(row, self.uses, name)
+            refuse_unused(row, self.uses(row.value), name)
         elif self.drops is not None:
             used = [key for key in row.value if not self.drops(key)]
             refuse_unused(row, used, name)
@@ -90,7 +90,8 @@ class Format:
 def _known(convert, *keys: str, uses: Iterable[str] = (), group=iter) -> Format:
     """A format of objects; `keys` are words, each the fields of one alternative."""
     wanted = tuple(frozenset(words.split()) for words in keys)
-    return Format(convert, wanted, frozenset(uses).union(*wanted), group=group)
+    used = frozenset(uses).union(*wanted)
+    return Format(convert, wanted, lambda value: used, group=group)
 
 
 def _own(rows: RowReader, convert, known: Callable[[str], bool]) -> Format:
@@ -152,10 +153,13 @@ FORMATS: dict[str, Format] = {
             for words in (*PAIR, "prompt completion", "messages", "chosen rejected")
         )
         + tuple(frozenset({key}) for key in ("prompt", "text", "chosen", "rejected")),
+        trl.uses,
         drops=lambda key: key not in trl.KNOWN,
         group=trl.grouped_rows,
     ),
-    "sharegpt": _known(dialogues.sharegpt, "conversations", uses=["system"]),
+    "sharegpt": _known(
+        dialogues.sharegpt, "conversations", "conversation", uses=OPENING[:2]
+    ),
     "alpaca": _known(instructions.alpaca, "instruction output", uses=OPENING),
     "gsm8k": _known(instructions.gsm8k, "question answer"),
     "dolly": _known(

@@ -90,6 +90,9 @@ def nectar(row: Row) -> Iterator[Ranking]:
     texts, ranks, models = [], [], []
     for i, item in enumerate(as_list(row.value.get("answers"), "answers")):
         answer = as_dict(item, f"answers[{i}]")
+        if answer.get("rank") in ABSENT:
+            row.notes.append("answer without a rank")
+            continue
         texts.append(as_text(answer.get("answer"), f"answers[{i}].answer"))
         ranks.append(as_number(answer.get("rank"), f"answers[{i}].rank"))
         models.append(answer.get("model"))
@@ -122,7 +125,10 @@ def helpsteer(row: Row) -> Iterator[Ranking]:
     in `meta`.
     """
     prompt = row.text("prompt")
-    members = as_list(row.value.get(RATED), "prompt")
+    rated = as_list(row.value.get(RATED), "prompt")
+    members = [m for m in rated if m.value.get("helpfulness") not in ABSENT]
+    if len(members) < len(rated):
+        row.notes.append("response without its helpfulness")
     if len(members) < 2:
         row.notes.append("response to a prompt that has no other")
         return
@@ -131,8 +137,6 @@ def helpsteer(row: Row) -> Iterator[Ranking]:
         for name in ATTRIBUTES
         if all(m.has(name) for m in members)
     }
-    if "helpfulness" not in scores:
-        raise RowError("helpfulness", "missing, expected a number")
     yield ranked(
         marked_turns(prompt),
         [m.text("response") for m in members],
