@@ -106,7 +106,7 @@ def _of_row(value: Any, own_name: str) -> str | None:
 def _of_general(value: dict[str, Any], ours: set[str], own_name: str) -> str | None:
     """Our own format, TRL's types or HH-RLHF, which share columns."""
     if {"chosen", "rejected"} & value.keys():
-        alone = not set(pairs.ASKED) & value.keys()
+        alone = not {*pairs.ASKED, "messages"} & value.keys()
         return "hh" if alone and isinstance(value.get("chosen"), str) else "trl"
     if isinstance(value.get("prompt"), str) and "response" in ours:
         return own_name
