@@ -33,11 +33,17 @@ _ROOMS = (
 )
 
 
+# what people ask for by name -> its room
+_NAMES = {"load_model": "registry", "load_reward": "registry"}
+
+
 def __getattr__(name: str):
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+    return sorted([*globals(), *_ROOMS, *_NAMES])

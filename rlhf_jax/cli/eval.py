@@ -131,7 +131,6 @@ def _samples(args) -> int:
 
 
 def _policies(args, *, stop_at_newline: bool):
-    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.policy import load_policy
     from rlhf_jax.evaluation.suites.runs import named_checkpoints
 
@@ -141,7 +140,6 @@ def _policies(args, *, stop_at_newline: bool):
         load_policy(
             directory,
             name,
-            load=load_named,
             max_new_tokens=args.max_new_tokens,
             batch_size=args.batch_size,
             stop_at_newline=stop_at_newline,
@@ -158,11 +156,10 @@ def _prompts(args):
 
 
 def _continuity(directory: str):
-    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.policy import load_policy
     from rlhf_jax.evaluation.suites.toxicity import continuity_scorer
 
-    return continuity_scorer(load_policy(directory, load=load_named).logprobs)
+    return continuity_scorer(load_policy(directory).logprobs)
 
 
 def _data(args) -> str:
@@ -266,7 +263,6 @@ def _suites(args) -> int:
 
 
 def _preference(args) -> int:
-    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.preference.win_rates import (
         preference_score,
         preference_summary,
@@ -274,7 +270,7 @@ def _preference(args) -> int:
     from rlhf_jax.evaluation.suites.runs import judge_named, preference_results
     from rlhf_jax.reports import Section, interval_rows, print_table, win_rate_bars
 
-    judge = judge_named(args.judge, seed=args.seed, load=load_named)
+    judge = judge_named(args.judge, seed=args.seed)
     policies = _policies(args, stop_at_newline=False)
     found = preference_results(policies, _prompts(args), args.baseline, judge)
     summaries = {name: preference_summary(one) for name, one in found.items()}
@@ -291,17 +287,16 @@ def _preference(args) -> int:
 
 
 def _reward_model(args) -> int:
-    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.reward_models import accuracy as rm
-    from rlhf_jax.evaluation.reward_models.rewards import load_reward
     from rlhf_jax.evaluation.suites.runs import named_checkpoints, read_rankings
+    from rlhf_jax.registry import load_reward
     from rlhf_jax.reports import Section, interval_rows, reliability_diagram
 
     rankings = read_rankings(_data(args))[: args.limit]
     scores, sections = {}, []
     for name, directory in named_checkpoints(args.checkpoints).items():
-        reward = load_reward(directory, load=load_named, batch_size=args.batch_size)
-        rewards = rm.score_rankings(reward, rankings)
+        reward = load_reward(directory, batch_size=args.batch_size)
+        rewards = rm.score_rankings(reward.score, rankings)
         pairs = rm.pairs_of(rankings, rewards)
         gaps = rm.accuracy_by_rank_gap(pairs)
         gaps = {f"{gap} ranks apart": interval for gap, interval in gaps.items()}

@@ -140,13 +140,17 @@ class Booking:
         self.account = Account(name)
         self.counts: Counter = Counter()  # for the encoder
         self._limits = prompt, response
-        self._encoded = 0
+        self._given = self._encoded = 0
 
     def read(self, records: Iterable[T]) -> Iterator[T]:
-        """The records, counted."""
+        """The records, counted, and what was left out when they were read."""
         for record in records:
-            self.account.read += 1
+            self._given += 1
             yield record
+        self.account.read += self._given
+        intake = getattr(records, "intake", None)
+        if intake is not None:
+            self.account.begin(intake)
 
     def encoded(self, items: Iterable[T]) -> Iterator[T]:
         """The encoded rows, with what of them is cut and which have no pair."""
@@ -163,7 +167,7 @@ class Booking:
         """The account, when all rows are encoded."""
         long = self.counts["prompt_too_long"]
         self.account.drop(f"as too long for {self._limits[0]}", long)
-        rest = self.account.read - self._encoded - long
+        rest = self._given - self._encoded - long
         self.account.drop("as nothing of them is trained", rest)
         self.account.left_over = left_over
         return self.account

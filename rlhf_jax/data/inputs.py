@@ -1,4 +1,4 @@
-"""Files -> streams: the data side of every stage's wiring."""
+"""Files and objects -> records -> batches: the data side of every stage's wiring."""
 
 import dataclasses
 import logging
@@ -17,17 +17,14 @@ logger = logging.getLogger("rlhf_jax.data")
 
 __all__ = [
     "as_records",
-    "demonstration_stream",
     "encode_prompts",
     "fitting",
+    "mixed_demonstrations",
     "numeric",
     "one_epoch",
     "prompt_of",
-    "prompt_stream",
-    "ranking_stream",
     "read_prompts",
     "read_rows",
-    "text_stream",
 ]
 
 
@@ -45,14 +42,43 @@ SIBLINGS = {
 }
 
 
+@dataclasses.dataclass
+class FileRecords:
+    """The records of files, read anew by each iteration; see `read_rows`.
+
+    Attributes:
+      intake: what became of the rows; of the last iteration where none was given.
+    """
+
+    files: Sequence[str]
+    kind: type
+    max_k: int | None = None
+    given: Intake | None = None
+    intake: Intake | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        self.intake = intake = Intake() if self.given is None else self.given
+        for file in self.files:
+            for record in read(file, intake=intake, max_k=self.max_k):
+                if self.kind is Prompt and isinstance(record, Demonstration | Ranking):
+                    yield prompt_of(record)
+                elif isinstance(record, self.kind):
+                    yield record
+                else:
+                    raise InputError(_unwanted(file, record, self.kind))
+
+
 def read_rows(
     files: Sequence[str],
     kind: type,
     *,
     intake: Intake | None = None,
     max_k: int | None = None,
-) -> Iterator[Any]:
+) -> FileRecords:
     """The records of several files, one after the other.
+
+    They are read when they are asked for; a stream of them then has in its account
+    what reading left out.
 
     Args:
       files: paths or `hf:` names in any format of `data.readers`; a format that the
@@ -66,14 +92,8 @@ def read_rows(
     Raises:
       InputError: bad rows, with file and line, or rows of another kind.
     """
-    for file in files:
-        for record in read(file, intake=intake, max_k=max_k):
-            if kind is Prompt and isinstance(record, Demonstration | Ranking):
-                yield prompt_of(record)
-            elif isinstance(record, kind):
-                yield record
-            else:
-                raise InputError(_unwanted(file, record, kind))
+
+    return FileRecords(files, kind, max_k, intake)
 
 
 def _unwanted(file: str, record: Record, kind: type) -> str:
@@ -95,7 +115,7 @@ def prompt_of(record: Demonstration | Ranking) -> Prompt:
     return Prompt(**shared)
 
 
-def as_records(rows: Iterable[Any], kind: type) -> Iterator[Any]:
+def as_records(rows: Iterable[Any], kind: type) -> "KindRecords":
     """Records of one kind, from records or from plain texts.
 
     Args:
@@ -104,28 +124,51 @@ def as_records(rows: Iterable[Any], kind: type) -> Iterator[Any]:
       kind: `Demonstration`, `Ranking`, `Prompt` or `Text`.
 
     Raises:
-      InputError: a row of another kind, or an empty text.
+      InputError: a row of another kind, or an empty text; when it is asked for.
     """
-    field = {Prompt: "prompt", Text: "text"}.get(kind)
-    for number, row in enumerate(rows):
-        if isinstance(row, str) and field is not None:
-            if not row.strip():
-                raise InputError(f"row {number}: expected text, got only white space")
-            yield kind(**{"id": str(number), field: row})
-        elif kind is Prompt and isinstance(row, Demonstration | Ranking):
-            yield prompt_of(row)
-        elif isinstance(row, kind):
-            yield row
-        else:
-            raise InputError(
-                f"row {number}: a {type(row).__name__}, expected a {kind.__name__}"
-            )
+    return KindRecords(rows, kind)
 
 
-def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[Prompt]:
+@dataclasses.dataclass
+class KindRecords:
+    """Records of one kind; see `as_records`."""
+
+    rows: Iterable[Any]
+    kind: type
+
+    @property
+    def intake(self) -> Intake | None:
+        """What became of the rows of files; None where they are objects."""
+        return getattr(self.rows, "intake", None)
+
+    def __iter__(self) -> Iterator[Any]:
+        field = {Prompt: "prompt", Text: "text"}.get(self.kind)
+        for number, row in enumerate(self.rows):
+            if isinstance(row, str) and field is not None:
+                if not row.strip():
+                    why = "expected text, got only white space"
+                    raise InputError(f"row {number}: {why}")
+                yield self.kind(**{"id": str(number), field: row})
+            elif self.kind is Prompt and isinstance(row, Demonstration | Ranking):
+                yield prompt_of(row)
+            elif isinstance(row, self.kind):
+                yield row
+            else:
+                raise InputError(
+                    f"row {number}: a {type(row).__name__}, expected a "
+                    f"{self.kind.__name__}"
+                )
+
+
+def fitting(
+    prompts: Iterable[Prompt],
+    tokenizer: Any,
+    max_prompt: int,
+    account: Account | None = None,
+) -> list[Prompt]:
     """The prompts of at most `max_prompt` tokens, the begin token among them.
 
-    How many are left out is told in the log.
+    How many are left out is told in the log, and booked in `account`.
     """
     prompts = list(prompts)
     begin = tokenizer.begin_token is not None
@@ -135,6 +178,10 @@ def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[
         for prompt, row in zip(prompts, rows, strict=True)
         if begin + len(row) <= max_prompt
     ]
+    if account is not None:
+        account.drop(
+            f"as too long for max_prompt {max_prompt}", len(prompts) - len(kept)
+        )
     if left := len(prompts) - len(kept):
         logger.warning(
             "prompts: %d of %d have more than max_prompt = %d tokens and are left out",
@@ -147,11 +194,11 @@ def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[
 
 def read_prompts(files: Sequence[str], account: Account | None = None) -> list[Prompt]:
     """All prompts of the files; `account` gains what became of their rows."""
-    intake = Intake()
-    prompts = list(read_rows(files, Prompt, intake=intake))
+    records = read_rows(files, Prompt)
+    prompts = list(records)
     if account is not None:
         account.read += len(prompts)
-        account.begin(intake)
+        account.begin(records.intake)
     return prompts
 
 
@@ -165,30 +212,9 @@ def numeric(batch: dict) -> dict:
     return {key: value for key, value in batch.items() if key not in ("row", "stream")}
 
 
-def text_stream(
-    files: Sequence[str], tokenizer: Any, window: int, batch_size: int, seed: int
-) -> Stream:
-    """Full windows of running text."""
-    intake = Intake()
-    stream = data.text_stream(
-        read_rows(files, Text, intake=intake),
-        tokenizer,
-        batch_size=batch_size,
-        context_length=window,
-        seed=seed,
-    )
-    return _begun(stream, intake)
-
-
-def _begun(stream: Stream, intake: Intake) -> Stream:
-    """The stream, its account with what reading left out before."""
-    for account in stream.accounts:
-        account.begin(intake)
-    return stream
-
-
-def demonstration_stream(
-    files: Sequence[str],
+def mixed_demonstrations(
+    demonstrations: Iterable[Demonstration],
+    texts: Iterable[Text],
     tokenizer: Any,
     *,
     max_prompt: int,
@@ -197,16 +223,27 @@ def demonstration_stream(
     seed: int,
     train_on_prompt: bool = False,
     layout: str = "padded",
-    texts: Sequence[str] = (),
     mix_fraction: float = 0.0,
 ) -> Stream:
-    """Demonstrations, with a share of pretraining windows where asked."""
+    """Demonstrations, with a share of pretraining windows where asked.
+
+    Args:
+      demonstrations: records.
+      texts: records; looked at where `mix_fraction` > 0.
+      tokenizer: of the model.
+      max_prompt: tokens.
+      max_response: tokens; a window of text is as long as both.
+      batch_size: rows.
+      seed: of the order.
+      train_on_prompt: train the prompt's tokens too.
+      layout: "padded", "packed" or "buckets"; see `data.demonstration_stream`.
+      mix_fraction: share of the rows that are windows of text.
+    """
     window = max_prompt + max_response
 
-    def demonstrations(size: int) -> Stream:
-        intake = Intake()
-        stream = data.demonstration_stream(
-            read_rows(files, Demonstration, intake=intake),
+    def answered(size: int) -> Stream:
+        return data.demonstration_stream(
+            demonstrations,
             tokenizer,
             batch_size=size,
             context_length=window,
@@ -216,19 +253,20 @@ def demonstration_stream(
             train_on_prompt=train_on_prompt,
             seed=seed,
         )
-        return _begun(stream, intake)
 
     if not mix_fraction:
-        return demonstrations(batch_size)
+        return answered(batch_size)
     if layout == "buckets":
         raise InputError("layout: demonstrations in buckets cannot be mixed with text")
 
     def windows(size: int) -> Stream:
-        stream = text_stream(texts, tokenizer, window, size, seed)
+        stream = data.text_stream(
+            texts, tokenizer, batch_size=size, context_length=window, seed=seed
+        )
         return PackedWindows(stream) if layout == "packed" else stream
 
     return data.mixed_stream(
-        [demonstrations, windows],
+        [answered, windows],
         [1 - mix_fraction, mix_fraction],
         batch_size=batch_size,
     )
@@ -262,56 +300,6 @@ class PackedWindows:
             "segments": valid.astype(np.int32),
             "positions": np.where(valid, places, 0).astype(np.int32),
         }
-
-
-def ranking_stream(
-    files: Sequence[str],
-    tokenizer: Any,
-    *,
-    max_prompt: int,
-    max_response: int,
-    max_k: int,
-    batch_size: int,
-    seed: int,
-    k_buckets: Sequence[int] = (),
-    packed: Sequence[int] | None = None,
-) -> Stream:
-    """Prompts with their K ranked responses; `data.ranking_stream` tells the rest."""
-    intake = Intake()
-    stream = data.ranking_stream(
-        read_rows(files, Ranking, intake=intake, max_k=max_k),
-        tokenizer,
-        batch_size=batch_size,
-        max_prompt=max_prompt,
-        max_response=max_response,
-        max_k=max_k,
-        k_buckets=k_buckets,
-        packed=packed,
-        seed=seed,
-    )
-    return _begun(stream, intake)
-
-
-def prompt_stream(
-    files: Sequence[str],
-    tokenizer: Any,
-    max_prompt: int,
-    batch_size: int,
-    seed: int,
-    buckets: Sequence[int] = (),
-) -> Stream:
-    """Prompts for rollouts; only full batches, every row a real prompt."""
-    intake = Intake()
-    stream = data.prompt_stream(
-        read_rows(files, Prompt, intake=intake),
-        tokenizer,
-        batch_size=batch_size,
-        max_prompt=max_prompt,
-        seed=seed,
-        last="drop",
-        buckets=buckets,
-    )
-    return _begun(stream, intake)
 
 
 def encode_prompts(

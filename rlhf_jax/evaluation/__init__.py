@@ -37,7 +37,6 @@ from rlhf_jax.evaluation.reward_models.overoptimization import (
     fit_best_of_n,
     fit_rl,
 )
-from rlhf_jax.evaluation.reward_models.rewards import load_reward, model_reward
 from rlhf_jax.evaluation.statistics.bradley_terry import bradley_terry, rank_policies
 from rlhf_jax.evaluation.statistics.intervals import (
     Interval,
@@ -80,10 +79,8 @@ __all__ = [
     "length_controlled_win_rate",
     "length_correlation",
     "load_policy",
-    "load_reward",
     "mean_interval",
     "model_policy",
-    "model_reward",
     "pair_accuracy",
     "paired_interval",
     "pairs_of",

@@ -178,6 +178,10 @@ class Writer:
             )
         return min(self.max_prompt or room, room)
 
+    def count_too_long(self, prompts: Sequence[str]) -> int:
+        """How many prompts lose their beginning."""
+        return int((self._sizes(prompts) > self.most_prompt).sum())
+
     def _sizes(self, prompts: Sequence[str]) -> np.ndarray:
         tokenizer = self.policy.tokenizer
         begin = tokenizer.begin_token is not None

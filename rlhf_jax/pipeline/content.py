@@ -1,7 +1,9 @@
 """What a stage is known by: a hash over all that decides its result.
 
-Its config, the files that it names and the stages that it starts from. A stage whose
-hash is that of a finished directory is done.
+Its config, the contents of the files that it names and the stages that it starts from.
+How long it runs, what stops it and what is looked at (`rlhf_jax.fields`) are no part of
+its `identity`: a longer run is the same stage, which goes on. The `content_hash` has
+the length too; a directory finished under that hash is done.
 """
 
 import dataclasses
@@ -11,13 +13,12 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import xxhash
-
-from rlhf_jax.data.readers import named
+from rlhf_jax.fields import Leaf, Role, leaves, mapped
 from rlhf_jax.pipeline.experiment import Experiment, kind_of, references
-from rlhf_jax.schema import resolved_json
+from rlhf_jax.storage import content_of
+from rlhf_jax.training.identity import named_content
 
-__all__ = ["content_hash", "content_hashes", "file_hash", "files_of"]
+__all__ = ["content_hash", "content_hashes", "files_of", "identity", "lengths"]
 
 
 def content_hashes(experiment: Experiment) -> dict[str, str]:
@@ -28,69 +29,66 @@ def content_hashes(experiment: Experiment) -> dict[str, str]:
     return hashes
 
 
-def content_hash(config: Any, hashes: dict[str, str], *, answers: bool = True) -> str:
-    """SHA-256 over kind, config, files named and stages referred to.
+def content_hash(config: Any, hashes: dict[str, str]) -> str:
+    """SHA-256 over the identity, the length and the answers of people.
 
     Args:
       config: of the stage.
       hashes: content hashes of the stages before it.
-      answers: also over the files of people's answers (`"file:PATH"`).
     """
-    parts = {
-        "kind": kind_of(config),
-        "config": json.loads(resolved_json(config)),
-        "stages": {r: hashes.get(r.split("/")[0]) for r in references(config)},
-        "files": {
-            text: file_hash(path) for text, path in sorted(files_of(config).items())
-        },
-    }
-    if answers and (asked := sorted(_answers(config))):
-        there = {name: pathlib.Path(name).exists() for name in asked}
-        parts["answers"] = {n: file_hash(n) if there[n] else None for n in asked}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    parts = {"identity": identity(config, hashes), "length": lengths(config)}
+    if asked := sorted(_answers(config)):
+        parts["answers"] = [
+            content_of(name) if pathlib.Path(name).exists() else None for name in asked
+        ]
+    return _digest(parts)
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """Every string in a config."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = [getattr(value, f.name) for f in dataclasses.fields(value)]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _strings(item)
+def identity(config: Any, hashes: dict[str, str]) -> str:
+    """SHA-256 over what may not change while a stage goes on in its directory.
+
+    Kind, config, contents of the files named, and the stages referred to; without
+    people's answers, which may be corrected.
+    """
+    return _digest(
+        {
+            "kind": kind_of(config),
+            "config": mapped(config, _known),
+            "stages": {r: hashes.get(r.split("/")[0]) for r in references(config)},
+        }
+    )
+
+
+def _known(leaf: Leaf) -> Any:
+    """A value as far as it decides a result."""
+    if leaf.role is not None and leaf.role.is_free:
+        return dataclasses.MISSING
+    if leaf.role is Role.ANSWERS and str(leaf.value).startswith("file:"):
+        return "file:"
+    return named_content(leaf)
+
+
+def lengths(config: Any) -> dict[str, int]:
+    """Key -> value of the fields that say how long a stage is."""
+    return {key: value for key, role, value in leaves(config) if role is Role.LENGTH}
 
 
 def files_of(config: Any) -> dict[str, str]:
-    """Every string that names something that exists -> its path.
-
-    It may be the path itself, or `"PATH#FORMAT"` (see `data.readers`).
-    """
-    found = {}
-    for text in _strings(config):
-        for path in (text, named(text)[0]):
-            if path and pathlib.Path(path).exists():
-                found[text] = path
-                break
-    return found
+    """Key of each field that names something on this disk -> the hash of what it is."""
+    return {
+        leaf.key: named_content(leaf)["content"]
+        for leaf in leaves(config)
+        if isinstance(named_content(leaf), dict)
+    }
 
 
-def _answers(config: Any) -> set[str]:
+def _answers(config: Any) -> Iterator[str]:
     """The files of people's answers that a config names, as `"file:PATH"`."""
-    texts = (text.partition("file:") for text in _strings(config))
-    return {path for head, colon, path in texts if colon and not head and path}
+    for leaf in leaves(config):
+        if leaf.role is Role.ANSWERS and leaf.value.startswith("file:"):
+            yield leaf.value.removeprefix("file:")
 
 
-def file_hash(path: str) -> str:
-    """xxh3-128 of a file, or of the names and contents below a directory."""
-    root = pathlib.Path(path)
-    digest = xxhash.xxh3_128()
-    for file in [root] if root.is_file() else sorted(root.rglob("*")):
-        if file.is_file():
-            digest.update(str(file.relative_to(root)).encode())
-            with file.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()
+def _digest(parts: dict) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -25,6 +25,7 @@ from rlhf_jax.errors import InputError, RunError
 from rlhf_jax.parallel import parse_mesh
 from rlhf_jax.schema import as_config_dict, from_config_dict
 from rlhf_jax.stages import KINDS, module_of
+from rlhf_jax.storage import require_plain_name
 from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Experiment", "kind_of", "load_experiment", "references"]
@@ -69,6 +70,7 @@ class Experiment:
             }
         )
         for name, config in self.stages.items():
+            require_plain_name(name, "the stage")
             if name in _OWN_KEYS:
                 raise InputError(f"{name!r} cannot be the name of a stage")
             made[name] = as_config_dict(config)
@@ -90,6 +92,7 @@ class Experiment:
                 )
         for name in config.stages:
             try:
+                require_plain_name(name, "config.stages:")
                 stages[name] = _stage_config(config, name)
             except InputError as error:
                 problems += str(error).splitlines()[1:] or [f"  - {error}"]

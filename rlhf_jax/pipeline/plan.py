@@ -4,6 +4,7 @@
 `jax.eval_shape`, so nothing larger than the config is ever made.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -13,9 +14,16 @@ from typing import Any
 
 import jax
 
+from rlhf_jax.errors import InputError
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.models.pretrained import pretrained_shapes
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
+from rlhf_jax.registry.ensemble import members_of
+from rlhf_jax.registry.model_directory import (
+    ENSEMBLE,
+    model_directory,
+    read_description,
+)
 
 __all__ = ["StagePlan", "describe", "plans"]
 
@@ -49,12 +57,9 @@ class StagePlan:
 
 def plans(experiment: Experiment) -> Iterator[StagePlan]:
     """The plan of each stage, in order."""
-    shapes: dict[str, TrunkConfig] = {}
+    shapes = shapes_of(experiment)
     for name, config in experiment.stages.items():
-        kind = kind_of(config)
-        shape = _shape_of(config, shapes)
-        if shape is not None:
-            shapes[name] = shape
+        kind, shape = kind_of(config), shapes.get(name)
         maker = {
             "pretrain": _pretrain,
             "sft": _supervised,
@@ -68,18 +73,43 @@ def plans(experiment: Experiment) -> Iterator[StagePlan]:
             yield maker(name, kind, config, shape, shapes)
 
 
-def _shape_of(config: Any, shapes: dict[str, TrunkConfig]) -> TrunkConfig | None:
-    """The trunk of the model that a stage trains, where it can be known."""
-    if getattr(config, "model", None) is not None:
-        return config.model
-    start = getattr(config, "init", None)
-    if start is None:
+def shapes_of(experiment: Experiment) -> dict[str, TrunkConfig]:
+    """Stage name -> trunk of the model that it trains, where it can be known."""
+    shapes: dict[str, TrunkConfig] = {}
+    for name, config in experiment.stages.items():
+        shape = getattr(config, "model", None)
+        if shape is None:
+            with contextlib.suppress(InputError):  # told by `pipeline.checks`
+                shape = shape_of_model(getattr(config, "init", None), shapes)
+        if shape is not None:
+            shapes[name] = shape
+    return shapes
+
+
+def shape_of_model(
+    name: str | None, shapes: dict[str, TrunkConfig]
+) -> TrunkConfig | None:
+    """The trunk of a model that a config names; None where it is not known yet.
+
+    Args:
+      name: `"@stage/model"`, a directory or a hub name; the hub is not asked.
+      shapes: of the stages.
+
+    Raises:
+      InputError: there is a directory, but of no model that can be read.
+    """
+    if not name:
         return None
-    if start.startswith("@"):
-        return shapes.get(start[1:].split("/")[0])
-    if (pathlib.Path(start) / "config.json").is_file():
-        return pretrained_shapes(start).config
-    return None
+    if name.startswith("@"):
+        return shapes.get(name[1:].split("/")[0])
+    if not pathlib.Path(name).is_dir():
+        return None
+    folder = pathlib.Path(model_directory(name))
+    if (folder / ENSEMBLE).is_file():
+        folder = members_of(folder)[0]
+    if (folder / "model.json").is_file():
+        return read_description(folder)[0].config
+    return pretrained_shapes(folder).config
 
 
 def count_params(shape: TrunkConfig) -> int:

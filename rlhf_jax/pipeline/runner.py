@@ -2,13 +2,12 @@
 
     <workdir>/<stage>/stage.json    what it is: kind, content hash, config, inputs
     <workdir>/<stage>/provenance.json   versions, git revision, overrides, data hashes
-    <workdir>/<stage>/done.json     written last, when the stage has finished; with the
-                                    time taken since the last interruption
+    <workdir>/<stage>/manifest.json, done.json   see `pipeline.finished`
     <workdir>/.locks/<stage>        held by the process that runs the stage
 
-The content hash of a stage covers its config, the contents of the files it names and
-the hashes of the stages it refers to. Where a directory holds another hash, it is set
-aside under a name with that hash, never overwritten.
+A stage is known by the hashes of `pipeline.content`. Where a directory holds another
+stage, it is set aside under a name with that hash (`pipeline.places`), never
+overwritten; a stage that was only made longer goes on in its place.
 """
 
 import contextlib
@@ -26,16 +25,63 @@ import jax
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.faults import fault
-from rlhf_jax.pipeline.content import content_hash, files_of
+from rlhf_jax.fields import leaves
+from rlhf_jax.pipeline.checks import require_ready
+from rlhf_jax.pipeline.content import content_hash, files_of, identity, lengths
 from rlhf_jax.pipeline.experiment import Experiment, kind_of, references
+from rlhf_jax.pipeline.finished import (
+    damage,
+    done_hash,
+    mark_done,
+    require_intact,
+    require_result,
+)
+from rlhf_jax.pipeline.places import settle
 from rlhf_jax.schema import resolved_json
 from rlhf_jax.stages import module_of
-from rlhf_jax.storage import write_json
+from rlhf_jax.storage import (
+    clear_partials,
+    decided,
+    is_first_process,
+    no_links,
+    require_no_links,
+    require_one_directory,
+    require_same,
+    write_json,
+)
 from rlhf_jax.tracking import RunDirectory
 
-__all__ = ["begin", "done_hash", "run_experiment", "run_stage"]
+__all__ = ["begin", "run_experiment", "run_stage"]
 
 logger = logging.getLogger("rlhf_jax.stages")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of an experiment.
+
+    Attributes:
+      experiment: what.
+      workdir: where.
+      overrides: of the command line; stored with the run.
+      extend: stages that were made longer go on.
+      say: tells a person what happens.
+    """
+
+    experiment: Experiment
+    workdir: pathlib.Path
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    extend: bool = False
+    say: Callable[[str], None] = print
+
+    def stage(self, name: str) -> Any:
+        """The config of a stage."""
+        return self.experiment.stages[name]
+
+    def tell(self, text: str) -> None:
+        """Says it once, however many processes run."""
+        if is_first_process():
+            self.say(text)
 
 
 def run_experiment(
@@ -44,6 +90,7 @@ def run_experiment(
     *,
     only: Sequence[str] | None = None,
     overrides: dict[str, Any] | None = None,
+    extend: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, pathlib.Path]:
     """Runs the stages of an experiment.
@@ -53,90 +100,115 @@ def run_experiment(
       workdir: where; run again with the same one to continue.
       only: names of stages to run; what they refer to must be done already.
       overrides: stored with the run.
+      extend: a stage whose length has grown goes on from its last checkpoint; else it
+        is refused.
       say: tells a person what happens.
 
     Returns:
       stage name -> its directory.
 
     Raises:
-      InputError: an unknown stage, or one that refers to something not done.
+      InputError: an unknown stage, one that refers to something not done, or anything
+        that shows before the work begins (`pipeline.checks`).
     """
-    workdir = pathlib.Path(workdir)
-    begin(experiment, workdir, only, overrides)
+    run = Run(experiment, pathlib.Path(workdir), overrides or {}, extend, say)
+    begin(run, only)
     hashes: dict[str, str] = {}
     for name, config in experiment.stages.items():
         hashes[name] = content_hash(config, hashes)
+        require_same(hashes[name], f"{name}: config and data")
         if only is None or name in only:
-            run_stage(experiment, name, hashes, workdir, overrides=overrides, say=say)
-    return {name: workdir / name for name in experiment.stages}
+            run_stage(run, name, hashes)
+    return {name: run.workdir / name for name in experiment.stages}
 
 
-def begin(
-    experiment: Experiment,
-    workdir: pathlib.Path,
-    only: Sequence[str] | None,
-    overrides: dict[str, Any] | None,
-) -> None:
-    """Makes the run directory and writes what is to be run.
+def begin(run: Run, only: Sequence[str] | None) -> None:
+    """Checks the stages, makes the run directory and writes what is to be run.
 
     Raises:
-      InputError: `only` names a stage that is not in the experiment.
+      InputError: `only` names a stage that is not in the experiment, a stage cannot
+        begin, or the directory is not one that this run may use.
     """
-    if unknown := set(only or ()) - set(experiment.stages):
+    stages, workdir = run.experiment.stages, run.workdir
+    if unknown := set(only or ()) - set(stages):
         raise InputError(
             f"--stages {', '.join(sorted(unknown))}: not in this experiment; "
-            f"there are {', '.join(experiment.stages)}"
+            f"there are {', '.join(stages)}"
         )
+    require_ready(run.experiment, only)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(
-        workdir / "experiment.json",
-        json.loads(resolved_json(experiment)),
-        sort_keys=True,
-        default=str,
-    )
-    write_json(workdir / "overrides.json", overrides or {}, sort_keys=True, default=str)
+    require_one_directory(workdir)
+    require_no_links(workdir)
+    if is_first_process():
+        clear_partials(workdir.glob(".*.partial"), ended=True)
+    text = json.loads(resolved_json(run.experiment))
+    write_json(workdir / "experiment.json", text, sort_keys=True, default=str)
+    write_json(workdir / "overrides.json", run.overrides, sort_keys=True, default=str)
 
 
-def run_stage(
-    experiment: Experiment,
-    name: str,
-    hashes: dict[str, str],
-    workdir: pathlib.Path,
-    *,
-    overrides: dict[str, Any] | None = None,
-    say: Callable[[str], None] = print,
-) -> None:
+def run_stage(run: Run, name: str, hashes: dict[str, str]) -> None:
     """Runs one stage to its end, unless it is done.
 
     Args:
-      experiment: what it is part of.
+      run: what it is part of.
       name: of the stage.
       hashes: content hashes of the stage and of those before it.
-      workdir: of the experiment.
-      overrides: stored with the run.
-      say: tells a person what happens.
 
     Raises:
-      InputError: it refers to something not done, or another process runs it.
+      InputError: it refers to something not done or damaged, it was made longer
+        without `extend`, or another process runs it.
+      RunError: it has ended without its result.
     """
-    config, folder, wanted = experiment.stages[name], workdir / name, hashes[name]
-    if done_hash(folder) == wanted:
-        say(f"{name}: done before, skipped ({wanted[:8]})")
+    config, folder, wanted = (
+        run.experiment.stages[name],
+        run.workdir / name,
+        hashes[name],
+    )
+    if decided(lambda: int(_is_done(folder, wanted))):
+        run.tell(
+            f"{name}: done before, skipped ({wanted[:8]}){_unseen(config, folder)}"
+        )
         return
-    _require_inputs(name, config, hashes, workdir)
+    decided(lambda: _require_inputs(name, config, hashes, run.workdir))
     with sole_runner(folder):
-        _run_open_stage(experiment, name, hashes, workdir, overrides, say)
+        _run_open_stage(run, name, hashes)
 
 
-def _run_open_stage(experiment, name, hashes, workdir, overrides, say):
-    config, folder, wanted = experiment.stages[name], workdir / name, hashes[name]
-    unanswered = content_hash(config, hashes, answers=False)
-    _set_aside_other(folder, wanted, unanswered, say)
-    _take_back(folder, wanted, say)
-    if done_hash(folder) == wanted:
+def _is_done(folder: pathlib.Path, wanted: str) -> bool:
+    return done_hash(folder) == wanted and damage(folder) is None
+
+
+def _unseen(config: Any, folder: pathlib.Path) -> str:
+    """Which settings of a stage that is done have changed without an effect."""
+    try:
+        before = json.loads((folder / "stage.json").read_text())["free"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    changed = [key for key, value in _free(config).items() if before.get(key) != value]
+    return f"; changes nothing of it: {', '.join(changed)}" if changed else ""
+
+
+def _free(config: Any) -> dict[str, Any]:
+    return {key: v for key, role, v in leaves(config) if role and role.is_free}
+
+
+def _run_open_stage(run: Run, name: str, hashes: dict[str, str]) -> None:
+    config, folder, wanted = (
+        run.experiment.stages[name],
+        run.workdir / name,
+        hashes[name],
+    )
+    known = identity(config, hashes)
+
+    def place() -> int:
+        settle(config, folder, wanted, known, extend=run.extend, say=run.tell)
+        return int(_is_done(folder, wanted))
+
+    if decided(place):
         return
     folder.mkdir(exist_ok=True)
-    description = {"kind": kind_of(config), "hash": wanted, "unanswered": unanswered}
+    description = {"kind": kind_of(config), "hash": wanted, "identity": known}
+    description |= {"length": lengths(config), "free": _free(config)}
     description["config"] = json.loads(resolved_json(config))
     description["inputs"] = {
         ref.split("/")[0]: hashes[ref.split("/")[0]] for ref in references(config)
@@ -144,23 +216,22 @@ def _run_open_stage(experiment, name, hashes, workdir, overrides, say):
     write_json(folder / "stage.json", description, sort_keys=True, default=str)
     RunDirectory(folder).begin(
         description["config"],
-        overrides=[f"{key}={value}" for key, value in (overrides or {}).items()],
-        data=dict(sorted(files_of(config).items())),
+        overrides=[f"{key}={value}" for key, value in run.overrides.items()],
+        contents=files_of(config),
         parents=description["inputs"],
+        override=("config",),  # the identity has been compared
     )
-    say(f"{name}: {kind_of(config)} ({wanted[:8]})")
-    module = module_of(kind_of(config))
+    run.tell(f"{name}: {kind_of(config)} ({wanted[:8]})")
     started, busy = time.monotonic(), time.process_time()
     fault("pipeline.before_stage")
-    module.run(resolved(config, workdir), folder, experiment.settings)
+    stage = module_of(kind_of(config))
+    settings = run.experiment.settings
+    require_result(name, stage.run(resolved(config, run.workdir), folder, settings))
     fault("pipeline.before_done")
-    done = {
-        "hash": wanted,
-        "seconds": round(time.monotonic() - started, 1),
-        "cpu_seconds": round(time.process_time() - busy, 1),
-    }
-    write_json(folder / "done.json", done, sort_keys=True, default=str)
-    say(f"{name}: done in {done['seconds']:.0f} s, {done['cpu_seconds']:.0f} s of CPU")
+    seconds = round(time.monotonic() - started, 1)
+    cpu = round(time.process_time() - busy, 1)
+    mark_done(folder, wanted, seconds=seconds, cpu_seconds=cpu)
+    run.tell(f"{name}: done in {seconds:.0f} s, {cpu:.0f} s of CPU")
 
 
 @contextlib.contextmanager
@@ -179,7 +250,7 @@ def sole_runner(folder: pathlib.Path) -> Iterator[None]:
         return
     path = folder.parent / ".locks" / folder.name
     path.parent.mkdir(exist_ok=True)
-    with path.open("a+") as held:
+    with open(path, "a+", opener=no_links) as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -208,54 +279,7 @@ def _require_inputs(
                 f"{name}: needs the stage {other!r}, which is not done (or was done "
                 "under other settings); run it first"
             )
-
-
-def _set_aside_other(
-    folder: pathlib.Path, wanted: str, unanswered: str, say: Callable[[str], None]
-) -> None:
-    """Renames what was made under other settings.
-
-    Answers of people that were added or corrected leave what they answer in place.
-    """
-    try:
-        before = json.loads((folder / "stage.json").read_text())
-        present = before["hash"]
-    except (OSError, ValueError, KeyError):
-        return
-    if present != wanted and before.get("unanswered") != unanswered:
-        aside = folder.with_name(f"{folder.name}.{present[:8]}")
-        number = 1
-        while aside.exists():
-            number += 1
-            aside = folder.with_name(f"{folder.name}.{present[:8]}.{number}")
-        folder.rename(aside)
-        say(f"{folder.name}: settings or inputs changed; the old run is {aside.name}")
-
-
-def _take_back(folder: pathlib.Path, wanted: str, say: Callable[[str], None]) -> None:
-    """Gives the stage its directory back that was set aside under these settings."""
-    aside = folder.parent.glob(f"{folder.name}.{wanted[:8]}*")
-    same = [path for path in sorted(aside) if _stage_hash(path) == wanted]
-    if same and not folder.exists():
-        best = max(same, key=lambda path: done_hash(path) == wanted)
-        best.rename(folder)
-        say(f"{folder.name}: settings as in {best.name}, which is taken back")
-
-
-def _stage_hash(folder: pathlib.Path) -> str | None:
-    """The content hash a directory was begun under, or None."""
-    try:
-        return json.loads((folder / "stage.json").read_text())["hash"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def done_hash(folder: pathlib.Path) -> str | None:
-    """The content hash a directory was finished under, or None."""
-    try:
-        return json.loads((folder / "done.json").read_text())["hash"]
-    except (OSError, ValueError, KeyError):
-        return None
+        require_intact(workdir / other)
 
 
 def resolved(value: Any, workdir: pathlib.Path) -> Any:

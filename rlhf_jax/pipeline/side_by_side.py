@@ -24,7 +24,8 @@ import jax
 from rlhf_jax.errors import InputError, Preempted, RunError
 from rlhf_jax.pipeline.content import content_hashes
 from rlhf_jax.pipeline.experiment import Experiment, references
-from rlhf_jax.pipeline.runner import begin, done_hash, run_stage
+from rlhf_jax.pipeline.finished import done_hash
+from rlhf_jax.pipeline.runner import Run, begin, run_stage
 
 __all__ = ["run_side_by_side"]
 
@@ -39,6 +40,7 @@ def run_side_by_side(
     jobs: int,
     only: Sequence[str] | None = None,
     overrides: dict[str, Any] | None = None,
+    extend: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, pathlib.Path]:
     """As `run_experiment`, up to `jobs` stages at a time.
@@ -51,6 +53,7 @@ def run_side_by_side(
         share equally; on an accelerator or in a distributed run: one.
       only: names of stages to run.
       overrides: stored with the run.
+      extend: as for `run_experiment`.
       say: tells a person what happens.
 
     Returns:
@@ -63,7 +66,8 @@ def run_side_by_side(
     """
     jobs = _share(jobs, say)
     workdir = pathlib.Path(workdir)
-    begin(experiment, workdir, only, overrides)
+    run = Run(experiment, workdir, overrides or {}, extend, say)
+    begin(run, only)
     hashes = content_hashes(experiment)
 
     def done(name: str) -> bool:
@@ -82,7 +86,7 @@ def run_side_by_side(
         able = ready(waiting)
         if first is not None or len(able) < 2 or jobs == 1:
             name = first or (able or waiting)[0]
-            run_stage(experiment, name, hashes, workdir, overrides=overrides, say=say)
+            run_stage(run, name, hashes)
             waiting.remove(name)
         else:
             _run_together(waiting, ready, command, jobs)

@@ -9,6 +9,7 @@ leading axis and a loop on the device goes through them.
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -36,7 +37,7 @@ __all__ = [
     "Ensemble",
     "ensemble_of",
     "first_member",
-    "member_directories",
+    "members_of",
     "member_scores",
     "reward_scores",
     "save_ensemble",
@@ -147,16 +148,18 @@ def save_ensemble(
 
     Args:
       directory: where; made if absent.
-      members: model directories, relative to it (or absolute).
+      members: model directories, relative to it (or absolute); stored relative, so
+        that the run may move.
       meta: JSON-able; stored with it.
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    text = {"members": list(members), "meta": meta}
+    here = [os.path.relpath(directory / m, directory) for m in members]
+    text = {"members": here, "meta": meta}
     write_json(directory / ENSEMBLE, text, sort_keys=True)
 
 
-def member_directories(name: str | pathlib.Path) -> list[pathlib.Path] | None:
+def members_of(name: str | pathlib.Path) -> list[pathlib.Path] | None:
     """The model directories of an ensemble's members; None if it is no ensemble.
 
     Raises:
@@ -167,6 +170,6 @@ def member_directories(name: str | pathlib.Path) -> list[pathlib.Path] | None:
         return None
     try:
         members = [str(member) for member in json.loads(marker.read_text())["members"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{marker}: not the description of an ensemble") from error
     return [marker.parent / member for member in members]

@@ -11,7 +11,6 @@ import asyncio
 import collections
 import concurrent.futures
 import dataclasses
-import hashlib
 import importlib.util
 import inspect
 import os
@@ -46,18 +45,6 @@ class FunctionReward:
 
     def __post_init__(self):
         object.__setattr__(self, "_takes_records", _takes_records(self.function))
-
-    @property
-    def fingerprint(self) -> str:
-        """What a checkpoint knows it by: its name and a hash of its source."""
-        function = self.function
-        if not hasattr(function, "__code__"):
-            function = getattr(type(function), "__call__", function)
-        try:
-            source = inspect.getsource(function)
-        except (OSError, TypeError):
-            source = getattr(function, "__qualname__", type(function).__qualname__)
-        return f"{self.name} {hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
     def score(
         self,

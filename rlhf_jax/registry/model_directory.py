@@ -151,8 +151,8 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
     marker = pathlib.Path(name) / "model.json"
     if (pathlib.Path(name) / ENSEMBLE).is_file():
         raise InputError(
-            f"{name}: an ensemble of reward models, where a single model is expected: "
-            f"name one of the members in its {ENSEMBLE}"
+            f"{name}: holds an ensemble of reward models, where a single model is "
+            f"expected: name one of the members in its {ENSEMBLE}"
         )
     if not marker.is_file():
         if (

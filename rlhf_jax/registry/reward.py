@@ -28,7 +28,7 @@ from rlhf_jax.registry.encoder import WIDTH, EncoderReward, padded_rows
 from rlhf_jax.registry.ensemble import (
     Combination,
     ensemble_of,
-    member_directories,
+    members_of,
     reward_scores,
 )
 from rlhf_jax.registry.functions import FunctionReward, is_function, load_function
@@ -182,7 +182,7 @@ def load_reward_model(
       CheckpointError: parameters are damaged.
     """
     name = model_directory(name)
-    members = member_directories(name)
+    members = members_of(name)
     if members is None:
         return require_reward_model(load_model(name), name)
     loaded = [require_reward_model(load_model(folder), folder) for folder in members]

@@ -35,6 +35,7 @@ from rlhf_jax.data.openings import openings
 from rlhf_jax.data.report import survey
 from rlhf_jax.errors import InputError
 from rlhf_jax.feedback import aggregate, krippendorff_alpha, pairwise_agreement
+from rlhf_jax.fields import DataFile, TokenizerName
 from rlhf_jax.schema import at_least, one_of
 from rlhf_jax.storage import write_json
 from rlhf_jax.training.session import RunSettings
@@ -55,12 +56,12 @@ class Config:
     """Settings of the preparation. Files may name their format behind a #."""
 
     # files of demonstrations, rankings, prompts and running text
-    demonstrations: tuple[str, ...] = ()
-    rankings: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    demonstrations: tuple[DataFile, ...] = ()
+    rankings: tuple[DataFile, ...] = ()
+    prompts: tuple[DataFile, ...] = ()
+    texts: tuple[DataFile, ...] = ()
     # directory or hub name; what the length of a prompt is counted in
-    tokenizer: str = "byte"
+    tokenizer: TokenizerName = "byte"
     # longest prompt in tokens; A.2: 1k
     max_prompt: int = 1024
     # most rows per user; A.2: 200 per organisation

@@ -16,7 +16,14 @@ from typing import Any, TextIO
 from rlhf_jax.errors import InputError, RunError
 from rlhf_jax.storage.processes import any_process, is_first_process, process_count
 
-__all__ = ["replacing", "replacing_here", "write_json", "write_lines", "write_text"]
+__all__ = [
+    "clear_partials",
+    "replacing",
+    "replacing_here",
+    "write_json",
+    "write_lines",
+    "write_text",
+]
 
 
 @contextlib.contextmanager
@@ -117,3 +124,18 @@ def write_lines(path: str | os.PathLike, values: Iterable[Any]) -> int:
             file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
             count += 1
     return count
+
+
+def clear_partials(paths: Iterable[pathlib.Path], *, ended: bool = False) -> None:
+    """Removes what killed writers left behind.
+
+    Args:
+      paths: files named `.NAME.PROCESS.partial`.
+      ended: only those whose process runs no more on this machine; else all.
+    """
+    for path in list(paths):
+        process = path.name.split(".")[-2]
+        running = process.isdigit() and pathlib.Path(f"/proc/{process}").exists()
+        if not (ended and running):
+            with contextlib.suppress(OSError):
+                path.unlink()

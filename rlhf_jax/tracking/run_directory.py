@@ -52,6 +52,7 @@ class RunDirectory:
         *,
         overrides: Collection[str] = (),
         data: Mapping[str, str | os.PathLike] | None = None,
+        contents: Mapping[str, str] | None = None,
         parents: Mapping[str, str] | None = None,
         override: Collection[str] = (),
     ) -> dict[str, Any]:
@@ -61,6 +62,7 @@ class RunDirectory:
           config: the resolved config, JSON types.
           overrides: what was changed on the command line, "ppo.kl_coef=0.05".
           data: files or directories by name; their contents are hashed.
+          contents: hashes of other data by name.
           parents: hashes of the checkpoints it starts from, by name.
           override: dotted keys ("config.steps", "data.train") that may differ from
             the start before.
@@ -73,7 +75,8 @@ class RunDirectory:
         """
         identity = {
             "config": json.loads(json.dumps(config)),
-            "data": {name: tree_hash(path) for name, path in (data or {}).items()},
+            "data": {name: tree_hash(path) for name, path in (data or {}).items()}
+            | dict(contents or {}),
             "parents": dict(parents or {}),
         }
         before = self.provenance()

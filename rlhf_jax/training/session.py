@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-import json
+import logging
 import pathlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -13,10 +13,11 @@ from jax.sharding import Mesh
 
 from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import Stream
+from rlhf_jax.errors import InputError
+from rlhf_jax.fields import leaves
 from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
-from rlhf_jax.schema import resolved_json
-from rlhf_jax.storage.processes import decided
-from rlhf_jax.tracking import RunTracker, read_metrics
+from rlhf_jax.storage import decided, is_first_process, require_no_links
+from rlhf_jax.tracking import RunDirectory, RunTracker, read_metrics
 from rlhf_jax.training import (
     Guards,
     OptimizerConfig,
@@ -29,11 +30,15 @@ from rlhf_jax.training import (
     training_rows,
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
+from rlhf_jax.training.identity import code_of, portable
 
 __all__ = ["Run", "RunSettings", "Session", "fit", "open_session", "portable"]
 
 # yields (steps completed, metrics), returns what is left at the end
 Rows = Generator[tuple[int, dict], None, Any]
+
+
+logger = logging.getLogger("rlhf_jax.training")
 
 
 @dataclasses.dataclass
@@ -64,6 +69,10 @@ class RunSettings:
     tensorboard: bool = True
     # Weights & Biases project; None: not used
     wandb: str | None = None
+
+    def make_mesh(self) -> Mesh:
+        """The mesh that these settings describe."""
+        return make_mesh(**parse_mesh(self.mesh))
 
     def problems(self) -> Iterator[str]:
         """Values out of range, one line each."""
@@ -105,10 +114,19 @@ class Session:
 
         Returns:
           The last state.
+
+        Raises:
+          InputError: the checkpoint is of another run, or of a later step than the
+            last.
         """
         state, start = resume_or_init(
             init, *args, mesh=self.mesh, store=self.store, tracker=self.tracker
         )
+        if start > steps:
+            raise InputError(
+                f"{self.workdir}: {start} steps are done, {steps} are asked for: a run "
+                "can be made longer, not shorter; take another directory"
+            )
         if self.workdir is not None:
             self._recall(start)
         hang = self.settings.hang_seconds
@@ -132,10 +150,19 @@ class Session:
         Only process 0 has the log for sure. So that alarms never differ between
         processes, none of several keeps what it recalls.
         """
-        path = self.workdir / "metrics.jsonl"
-        decided(lambda: self.guards.recall(_logged(path, start)))
+        self.guards.rewind(start)
+        rows = _logged(self.workdir / "metrics.jsonl", start)
+        if is_first_process() and (missing := start - len(rows)):
+            logger.warning(
+                "%s: metrics.jsonl lacks %d of the %d steps before the checkpoint: "
+                "curves and alarms go on without them",
+                self.workdir,
+                missing,
+                start,
+            )
+        decided(lambda: self.guards.recall(rows))
         if jax.process_count() > 1:
-            self.guards.history.clear()
+            self.guards.forget()
 
 
 @contextlib.contextmanager
@@ -146,6 +173,7 @@ def open_session(
     alarms: tuple[Alarm, ...] = (),
     batch_ids: Callable[[int], Any] | None = None,
     identity: Any = None,
+    functions: Mapping[str, Callable] | None = None,
     steps: int | None = None,
 ) -> Iterator[Session]:
     """Opens a stage's directory; checkpoints and metrics are closed on leaving.
@@ -156,9 +184,15 @@ def open_session(
       alarms: besides the default ones.
       batch_ids: step -> names of the rows of its batch, for `bad_batches/`.
       identity: the stage's config; a checkpoint of another one is refused.
+      functions: what else decides the result, by name, such as a reward function;
+        compared as `identity.code_of` tells.
       steps: of the whole run; shows progress on stderr.
+
+    Raises:
+      InputError: the directory belongs to another config, holds links, or cannot be
+        written.
     """
-    mesh = make_mesh(**parse_mesh(settings.mesh))
+    mesh = settings.make_mesh()
     guards = Guards(
         workdir,
         alarms=(*DEFAULT_ALARMS, *alarms),
@@ -170,11 +204,14 @@ def open_session(
         return
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
+    require_no_links(workdir)
+    codes = {name: code_of(made) for name, made in (functions or {}).items() if made}
+    _write_provenance(workdir, identity, codes)
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
-        identity=portable(identity, workdir.parent),
+        identity=portable(identity, workdir.parent) | codes,
     )
     tracker = RunTracker(
         workdir,
@@ -187,23 +224,18 @@ def open_session(
         yield Session(workdir, settings, mesh, store, tracker, guards)
 
 
-def portable(identity: Any, run: pathlib.Path) -> dict[str, Any]:
-    """A config as JSON, with paths below the run's directory as `"@path"`.
-
-    So the same run is known under another name: given by another relative path, or
-    on a disk that is mounted elsewhere.
-    """
-
-    def walk(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: walk(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [walk(item) for item in value]
-        if isinstance(value, str) and value.startswith(f"{run}/"):
-            return "@" + value.removeprefix(f"{run}/")
-        return value
-
-    return {} if identity is None else walk(json.loads(resolved_json(identity)))
+def _write_provenance(
+    workdir: pathlib.Path, config: Any, codes: Mapping[str, str]
+) -> None:
+    """config.json and provenance.json, where no pipeline has written them."""
+    by_pipeline = decided(lambda: int((workdir / "stage.json").exists()))
+    if config is None or by_pipeline:
+        return
+    free = [leaf.key for leaf in leaves(config) if leaf.role and leaf.role.is_free]
+    RunDirectory(workdir).begin(
+        portable(config, workdir.parent, free=True) | codes,
+        override=[f"config.{key}" for key in free],
+    )
 
 
 def _logged(path: pathlib.Path, last: int) -> list[tuple[int, dict[str, Any]]]:
@@ -336,9 +368,13 @@ class Run:
             raise StopIteration from None
         return {"step": step, **metrics}
 
-    @property
-    def model(self) -> Any:
+    def result(self) -> Any:
         """The trained model; steps that nobody has asked for are run first."""
         for _ in self:
             pass
         return self._model
+
+    @property
+    def model(self) -> Any:
+        """`result()`."""
+        return self.result()

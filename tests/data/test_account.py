@@ -21,8 +21,13 @@ from rlhf_jax.data import (
 )
 from rlhf_jax.data import demonstration_stream as stream_of
 from rlhf_jax.data.account import row_metrics, told
-from rlhf_jax.data.inputs import demonstration_stream
-from rlhf_jax.data.inputs import prompt_stream as file_prompts
+from rlhf_jax.data.inputs import (
+    as_records,
+    encode_prompts,
+    fitting,
+    read_prompts,
+    read_rows,
+)
 from rlhf_jax.errors import InputError
 
 TOKENIZER = ByteTokenizer()
@@ -145,13 +150,26 @@ def test_what_reading_left_out_is_in_the_account(tmp_path):
     path = tmp_path / "a.jsonl"
     lines = [{"prompt": "p", "completion": "c", "label": i % 2 == 0} for i in range(6)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    stream = demonstration_stream(
-        (str(path),), TOKENIZER, max_prompt=4, max_response=4, batch_size=1, seed=0
+    records = read_rows((str(path),), Demonstration)
+    for rows in (records, as_records(records, Demonstration), records):  # read anew
+        stream = stream_of(rows, TOKENIZER, batch_size=1, context_length=9)
+        assert str(stream.account) == (
+            "demonstrations: 6 read, 3 used, 3 dropped (labelled bad)"
+        )
+    account = Account("prompts")
+    assert len(read_prompts((str(path),), account)) == 3
+    assert str(account) == "prompts: 6 read, 3 used, 3 dropped (labelled bad)"
+
+
+def test_prompts_that_are_left_out_or_cut_are_booked():
+    account = Account("prompts", read=3)
+    prompts = [Prompt(id=str(n), prompt="p" * n) for n in (2, 5, 9)]
+    assert len(fitting(prompts, TOKENIZER, 5, account)) == 2
+    encode_prompts(["pp", "p" * 9], TOKENIZER, 5, account=account)
+    assert str(account) == (
+        "prompts: 3 read, 2 used (1 cut at the beginning to max_prompt 5), "
+        "1 dropped as too long for max_prompt 5"
     )
-    assert str(stream.account) == (
-        "demonstrations: 6 read, 3 used, 3 dropped (labelled bad)"
-    )
-    assert file_prompts((str(path),), TOKENIZER, 4, 1, 0).account.read == 6
 
 
 def test_a_few_rows_are_no_warning_and_no_row_is_none():

@@ -19,9 +19,9 @@ from rlhf_jax.data.inputs import (
     ranking_stream,
 )
 from rlhf_jax.errors import InputError
-from rlhf_jax.experience.scoring import make_text_reward
 from rlhf_jax.losses import normalize, ranking_accuracy
 from rlhf_jax.models import ScalarModel, TrunkConfig, init_params
+from rlhf_jax.registry import as_reward
 from rlhf_jax.registry.model_directory import load_model
 from rlhf_jax.stages import reward
 from rlhf_jax.stages.reward import ranking_report, ranking_scores
@@ -283,7 +283,7 @@ def test_the_text_reward_is_the_score_of_each_text_alone(tiny):
 
     judge = reward_from(model, jax.random.key(1))
     prompts, responses = ["Who?\n", "Name the mill.\n", "x"], ["Ann.", "", "Yes it is"]
-    score = make_text_reward(judge, max_prompt=40, max_response=12, batch_size=2)
+    score = as_reward(judge, max_prompt=40, max_response=12, batch_size=2).score
     found = score(prompts, responses)
     tokenizer = model.tokenizer
     for prompt, response, value in zip(prompts, responses, found, strict=True):

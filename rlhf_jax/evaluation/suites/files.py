@@ -92,7 +92,7 @@ class Row:
 
 
 def find_file(folder: str | os.PathLike, names: Sequence[str]) -> pathlib.Path | str:
-    """The first of `names` (or with .gz, .zst) inside a folder; a file or hub name is itself.
+    """The first of `names` (or with .gz, .zst) in a folder; a file or hub name itself.
 
     Raises:
       InputError: none is there.

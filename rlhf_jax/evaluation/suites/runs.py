@@ -8,16 +8,15 @@ import numpy as np
 
 from rlhf_jax.data.records import Prompt, Ranking
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.loading import Load, load_checkpoint
 from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.preference.endpoint import EndpointJudge, perspective_scorer
 from rlhf_jax.evaluation.preference.judges import judge_from_labels, judge_from_scores
 from rlhf_jax.evaluation.preference.win_rates import Comparisons, Judge, compare
-from rlhf_jax.evaluation.reward_models.rewards import load_reward
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.catalogue import Settings, run_suite
 from rlhf_jax.evaluation.suites.toxicity import Scorer, word_list_scorer
 from rlhf_jax.evaluation.suites.world import gold_utilities, labeler_panel
+from rlhf_jax.registry import load_reward
 
 __all__ = [
     "judge_named",
@@ -110,7 +109,7 @@ def preference_results(
     }
 
 
-def judge_named(spec: str, *, seed: int = 0, load: Load = load_checkpoint) -> Judge:
+def judge_named(spec: str, *, seed: int = 0) -> Judge:
     """A judge of records from its name on the command line.
 
     Args:
@@ -118,7 +117,6 @@ def judge_named(spec: str, *, seed: int = 0, load: Load = load_checkpoint) -> Ju
         "http(s)://...#MODEL", an OpenAI-compatible endpoint whose key, if it needs one,
         is in the environment variable RLHF_JAX_JUDGE_KEY.
       seed: of the held-out labelers.
-      load: reads the reward model of "reward:DIR"; as for `load_policy`.
 
     Raises:
       InputError: none of these.
@@ -133,7 +131,7 @@ def judge_named(spec: str, *, seed: int = 0, load: Load = load_checkpoint) -> Ju
     if kind == "labels":
         return _of_texts(judge_from_labels(rest))
     if kind == "reward":
-        return _of_texts(judge_from_scores(load_reward(rest, load=load)))
+        return _of_texts(judge_from_scores(load_reward(rest).score))
     if kind in ("http", "https") and "#" in spec:
         url, _, model = spec.partition("#")
         key = "RLHF_JAX_JUDGE_KEY" if os.environ.get("RLHF_JAX_JUDGE_KEY") else None

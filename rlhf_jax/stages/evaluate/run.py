@@ -24,7 +24,7 @@ from rlhf_jax.stages.evaluate.tables import (
     preference,
     proxy_scores,
 )
-from rlhf_jax.storage import replacing, write_json
+from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
 
 __all__ = ["run"]
@@ -71,8 +71,8 @@ def run(
     results = {
         "names": list(config.names),
         "baseline": config.baseline,
-        "stages": dict(config.stages),
-        "runs": dict(config.runs),
+        "stages": beside(config.stages, workdir),
+        "runs": beside(config.runs, workdir),
         "preference": preference(
             prompts,
             samples,

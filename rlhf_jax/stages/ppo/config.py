@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from rlhf_jax.experience import ADVANTAGES, RewardShaping
+from rlhf_jax.fields import DataFile, Length, ModelName, RewardName, Stop, Watch
 from rlhf_jax.models.config import DTYPES
 from rlhf_jax.registry import Combination
 from rlhf_jax.schema import at_least, divides, one_of, positive, shares
@@ -45,14 +46,14 @@ class Config:
     """Settings of PPO; defaults are InstructGPT's where it states one."""
 
     # model directory of the policy's start, which is also the KL reference
-    init: str = ""
+    init: ModelName = ""
     # what scores: the directory of a reward model, of an ensemble or of an encoder, or
     # "python:FILE.py:NAME", a function of prompts, responses and records
-    reward: str = ""
+    reward: RewardName = ""
     # files of prompts
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[DataFile, ...] = ()
     # files of text for the ptx term; needed when ptx_coef > 0
-    texts: tuple[str, ...] = ()
+    texts: tuple[DataFile, ...] = ()
     # of an ensemble: how its members' scores become one, "mean", "min" or
     # "uncertainty_weighted" with this λ; ignored for a single model. λ for PPO: 0.1
     # (Coste et al. 2023)
@@ -68,7 +69,7 @@ class Config:
     # value function to start from; None: the reward model, as in the paper (of an
     # ensemble the first member), and where a function scores, the policy's trunk under
     # a fresh head. For "gae" alone
-    value: str | None = None
+    value: ModelName | None = None
     # γ of eq. 2; 27.8 in PPO-ptx, 0 in PPO
     ptx_coef: float = 27.8
     # pretraining examples per episode; C.4: 8
@@ -76,7 +77,7 @@ class Config:
     # tokens of a pretraining example; NOT STATED
     ptx_window: int = 256
     # episodes of the whole run; C.4: 256k
-    episodes: int = 256_000
+    episodes: Length = 256_000
     # episodes per iteration, those of one prompt together; C.4: 512
     batch_size: int = 512
     # episodes per update; C.4: 64
@@ -131,11 +132,11 @@ class Config:
     value_warmup_iterations: int = 0
     # keep the policy after every n-th iteration, for plots of over-optimisation; None:
     # keep none
-    snapshot_every: int | None = None
+    snapshot_every: Watch | None = None
     # compute dtype of the sampler; None: that of the model
     rollout_dtype: str | None = None
     # KL per episode, in nats, that stops the run
-    max_kl: float = 200.0
+    max_kl: Stop = 200.0
     seed: int = 0
 
     @property

@@ -6,6 +6,7 @@ again from the last checkpoint, with the same bits.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from rlhf_jax.experience import (
 from rlhf_jax.experience.writer import decoded
 from rlhf_jax.faults import fault
 from rlhf_jax.losses import adaptive_kl_coef
-from rlhf_jax.parallel import put_batch, to_host
+from rlhf_jax.parallel import put_batch, take_rows, to_host
 from rlhf_jax.registry import LoadedModel, ModelReward, Reward
 from rlhf_jax.sampling import layout_for_rollout
 from rlhf_jax.sampling.randomness import named_key
@@ -101,9 +102,7 @@ class Iteration:
             temperature=config.temperature,
         )
         self.shape = jax.jit(self._shape)
-        self.take = jax.jit(
-            lambda rollout, rows: jax.tree.map(lambda leaf: leaf[rows], rollout)
-        )
+        self.take = functools.partial(take_rows, mesh=mesh)
 
     def __call__(self, state: Any, iteration: int) -> tuple[Any, dict]:
         samples = self.sample(state, iteration)

@@ -174,14 +174,15 @@ def _rows(
     workdir: str | pathlib.Path | None,
     settings: RunSettings | None,
 ) -> Rows:
-    identity = config
+    functions = {}
     if isinstance(players.reward, FunctionReward):
-        identity = dataclasses.replace(config, reward=players.reward.fingerprint)
+        functions["reward"] = players.reward.function
     with open_session(
         workdir,
         settings or RunSettings(),
         alarms=alarms(config),
-        identity=identity,
+        identity=config,
+        functions=functions,
         steps=config.iterations,
     ) as session:
         return (yield from _train(session, config, players, prompts, records, texts))
@@ -221,7 +222,7 @@ def _train(
             params,
             tx,
             rng,
-            ema=True,
+            ema=("policy",),
             loss_scale=first_loss_scale(players.policy.model.config.dtype),
             extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
         )

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from rlhf_jax import losses
-from rlhf_jax.experience import rollout
-from rlhf_jax.experience.rollout import RewardShaping
+from rlhf_jax.experience import RewardShaping, metrics, shaping
 
 KL_COEF = 0.1
 PLAIN = RewardShaping(whiten_advantages=False)
@@ -37,14 +36,14 @@ def assessed(rows=5, length=7, seed=0):
     }
 
 
-def shaped(data, shaping):
+def shaped(data, how):
     """`advantages_of`, compiled: jitted anew, so that a mutation is seen."""
-    return jax.jit(
-        lambda data: rollout.advantages_of(data, jnp.float32(KL_COEF), shaping)
-    )(data)
+    return jax.jit(lambda data: shaping.advantages_of(data, jnp.float32(KL_COEF), how))(
+        data
+    )
 
 
-rollout_metrics = jax.jit(rollout.rollout_metrics)
+rollout_metrics = jax.jit(metrics.rollout_metrics)
 
 
 def by_hand(data, kl_coef, shaping=PLAIN):
@@ -114,7 +113,7 @@ def late_score(scores, old, ref, mask, *, kl_coef):
     "mutation", [negated_kl, negated_score, negated_both, late_score]
 )
 def test_a_wrong_sign_or_place_in_the_rewards_is_caught(monkeypatch, mutation):
-    monkeypatch.setattr(rollout, "shaped_rewards", mutation)
+    monkeypatch.setattr(shaping, "shaped_rewards", mutation)
     with pytest.raises(AssertionError):
         check_by_hand(assessed())
 
@@ -132,9 +131,9 @@ def test_a_sample_without_a_finite_score_is_as_if_absent(bad):
     broken = dict(data, scores=data["scores"].at[2].set(bad))
     others = jnp.array([0, 1, 3, 4])
     absent = {name: value[others] for name, value in data.items()}
-    for shaping in (PLAIN, RewardShaping()):
-        found = shaped(broken, shaping)
-        wanted = shaped(absent, shaping)
+    for how in (PLAIN, RewardShaping()):
+        found = shaped(broken, how)
+        wanted = shaped(absent, how)
         assert not found["mask"][2].any()
         exact = np.testing.assert_array_equal
         for name in ("rewards", "advantages", "returns", "mask"):

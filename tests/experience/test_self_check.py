@@ -9,10 +9,10 @@ from tiny_experiment import ppo_config
 
 from rlhf_jax.data.inputs import encode_prompts
 from rlhf_jax.errors import InputError
-from rlhf_jax.experience import self_check
+from rlhf_jax.experience import assess
 from rlhf_jax.experience.self_check import check_players
 from rlhf_jax.models import responses
-from rlhf_jax.registry.model_directory import reward_from
+from rlhf_jax.registry import as_reward, reward_from
 from rlhf_jax.stages import ppo
 
 
@@ -20,7 +20,7 @@ from rlhf_jax.stages import ppo
 def players(tiny):
     policy = tiny.model("pretrain")
     judge = reward_from(policy, jax.random.key(1))
-    return ppo.Players(policy, judge, judge)
+    return ppo.Players(policy, judge, as_reward(judge))
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,28 @@ def test_sound_models_pass(players, batch):
 def test_scoring_at_another_temperature_than_sampling_is_refused(
     monkeypatch, players, batch
 ):
-    def cold(model, params, rows, *, temperature):
-        return responses.response_statistics(model, params, rows, temperature=0.5)
+    def cold(*args, temperature):
+        return responses.response_comparison(*args, temperature=0.5)
 
-    monkeypatch.setattr(self_check, "response_statistics", cold)
+    monkeypatch.setattr(assess, "response_comparison", cold)
     with pytest.raises(InputError, match="cache against full forward: off by"):
+        check_players(ppo_config(), players, batch)
+
+
+def test_a_reference_scored_at_another_temperature_is_refused(
+    monkeypatch, players, batch
+):
+    def uneven(model, params, ref_params, rows, *, temperature):
+        told = responses.response_comparison(
+            model, params, ref_params, rows, temperature=temperature
+        )
+        other = responses.response_statistics(
+            model, ref_params, rows, temperature=0.9 * temperature
+        )
+        return told._replace(ref_logprobs=other.logprobs)
+
+    monkeypatch.setattr(assess, "response_comparison", uneven)
+    with pytest.raises(InputError, match="KL of the policy to itself: off by"):
         check_players(ppo_config(), players, batch)
 
 
@@ -54,7 +71,7 @@ def test_a_reward_that_depends_on_its_batch_mates_is_refused(
         scores = responses.response_scores(model, params, rows)
         return {"scores": scores + jnp.arange(scores.shape[0])}
 
-    monkeypatch.setattr(self_check, "reward_scores", jealous)
+    monkeypatch.setattr(assess, "reward_scores", jealous)
     with pytest.raises(InputError, match="reward whatever its batch mates: off by 3"):
         check_players(ppo_config(), players, batch)
 
@@ -64,13 +81,14 @@ def test_a_reward_that_sees_padding_is_refused(monkeypatch, players, batch):
         everything = dict(rows, valid=jnp.ones_like(rows["valid"]))
         return {"scores": responses.response_scores(model, params, everything)}
 
-    monkeypatch.setattr(self_check, "reward_scores", blind)
+    monkeypatch.setattr(assess, "reward_scores", blind)
     with pytest.raises(InputError, match="reward under more padding"):
         check_players(ppo_config(), players, batch)
 
 
 def test_a_reward_that_is_not_finite_is_refused(players, batch):
-    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, players.reward.params)
-    reward = dataclasses.replace(players.reward, params=broken)
+    judge = players.reward.loaded
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, judge.params)
+    reward = as_reward(dataclasses.replace(judge, params=broken))
     with pytest.raises(InputError, match="reward is finite"):
         check_players(ppo_config(), dataclasses.replace(players, reward=reward), batch)
