@@ -106,7 +106,8 @@ def _wanted(args: argparse.Namespace, intake) -> Iterator:
     """The records to write; a set without any is an error."""
     records = _records(args, intake)
     if args.clean:
-        from rlhf_jax.data.hygiene import clean
+        from rlhf_jax.data.account import told
+        from rlhf_jax.data.hygiene import account_of, clean
         from rlhf_jax.data.tokenizer_files import load_tokenizer
 
         tokenizer = load_tokenizer(args.tokenizer)
@@ -114,6 +115,7 @@ def _wanted(args: argparse.Namespace, intake) -> Iterator:
         for report in reports:
             counts = ", ".join(f"{k} {n}" for k, n in report.counts.items())
             print(f"{report.rule}: {report.read} -> {report.kept} ({counts})")
+        print("\n".join(told([account_of(reports)])))
         records = iter(cleaned)
     first = next(records, None)
     if first is None:
