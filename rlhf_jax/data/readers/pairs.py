@@ -130,7 +130,7 @@ def waits(value: dict[str, Any]) -> bool:
     turns = value.get("messages")
     last = turns[-1] if isinstance(turns, list) and turns else None
     role = last.get("role", last.get("from")) if isinstance(last, dict) else None
-    return role is not None and ROLES.get(role, role) != "assistant"
+    return isinstance(role, str) and ROLES.get(role, role) != "assistant"
 
 
 def _explicit(given: Before, both: list) -> tuple[Before, list[str]]:

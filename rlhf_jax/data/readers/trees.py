@@ -95,7 +95,7 @@ def _tree(name: str, members: list[Row]) -> Row:
         parent, node = row.value.get("parent_id"), nodes[row.value["message_id"]]
         if parent is None or parent == "":
             roots.append(node)
-        elif parent in nodes:
+        elif isinstance(parent, str) and parent in nodes:
             nodes[parent]["replies"].append(node)
         else:
             wrong = wrong or f"parent_id: no message of the tree has it: {parent!r}"
