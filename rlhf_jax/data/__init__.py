@@ -25,6 +25,7 @@ sequences       demonstrations and text as batches: padded, packed, in windows
 batches         prompts and rankings as batches
 streams         batch i as a function of (seed, i): shuffled, sharded, mixed
 pipelines       records -> stream, one function per kind of training data
+sources         files or objects -> records of the kind that a stage wants
 display         one record in colours: what is trained
 """
 

@@ -35,7 +35,7 @@ RIGHT = [
     {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
      "system": "s"},
     {"message_id": "m", "parent_id": None, "role": "prompter", "text": "q"},
-    {"message_id": "n", "parent_id": "m", "role": "assistant", "text": "a", "rank": 0.0},
+    {"message_id": "n", "parent_id": "m", "role": "assistant", "text": "a", "rank": 0.},
     {"message_tree_id": "t", "prompt": {
         "message_id": "m", "role": "prompter", "text": "q",
         "replies": [LEAF, {**LEAF, "message_id": "s", "rank": 1}]}},
@@ -49,7 +49,7 @@ RIGHT = [
 ]  # fmt: skip
 JUNK = [
     None, "", 0, -1, 1.5, 1e300, True, [], {}, "x", "nan", "[1]", "a\0", "tie", [None],
-    ["a"], {"a": 1}, [[]], [{}], [{"role": []}], [ASK], SAY, [["a", "b"]], [["a", None]],
+    ["a"], {"a": 1}, [[]], [{}], [{"role": []}], [ASK], SAY, [["a", "b"]], [["a", 0]],
 ]  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_rows_that_are_almost_right_are_records_or_counted_rejects(seed, tmp_pat
                         for some in (records, again)]  # fmt: skip
                 assert bare[0] == bare[1], rows
             made += len(records)
-    assert made > 50  # not everything is refused
+    assert made > 20  # not everything is refused
 
 
 @pytest.mark.parametrize("row", RIGHT)
