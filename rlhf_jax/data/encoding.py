@@ -19,7 +19,6 @@ from typing import TypeVar
 from rlhf_jax.data.chat import chat_tokens
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
 from rlhf_jax.data.tokenizers import Tokenizer
-from rlhf_jax.errors import InputError
 
 __all__ = [
     "Limits",
@@ -235,22 +234,12 @@ def _encoded(
 
 
 def conversation(record: Record) -> list[dict[str, str]]:
-    """The messages before the response: those read from the file, or the prompt.
-
-    Raises:
-      InputError: `meta["messages"]` is not a list of {"role", "content"} texts.
-    """
-    messages = record.meta.get("messages") or [
-        {"role": "user", "content": record.prompt}
-    ]
-    for message in messages if isinstance(messages, list) else [messages]:
-        given = message if isinstance(message, dict) else {}
-        if not all(isinstance(given.get(key), str) for key in ("role", "content")):
-            raise InputError(
-                f"record {record.id!r}: meta.messages: expected role and content as "
-                f"text in each, got {str(message)[:60]!r}"
-            )
-    return messages
+    """The turns before the response: those of the source, or the prompt as one."""
+    if record.messages is None:
+        return [{"role": "user", "content": record.prompt}]
+    last = isinstance(record, Demonstration)  # whose last turn is the response
+    turns = record.messages[:-1] if last else record.messages
+    return [{"role": turn.role, "content": turn.text} for turn in turns]
 
 
 def _begin(tokenizer: Tokenizer) -> list[int]:
