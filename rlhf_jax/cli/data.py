@@ -35,7 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("files", nargs=1, metavar="FILE", help=FILE)
     show.add_argument("number", type=int, metavar="N", help="record, counted from 0")
     show.add_argument("--train-on-prompt", action="store_true")
-    show.add_argument("--chat", action="store_true", help="use the chat template")
+    show.add_argument(
+        "--form",
+        choices=("template", "transcript", "plain"),
+        help="of conversations; absent: the prompt as it stands",
+    )
+    show.add_argument(
+        "--train-turns",
+        choices=("all", "last"),
+        default="all",
+        help="of the assistant, with --form",
+    )
     for command in (check, convert, show):
         _add_reading(command)
 
@@ -125,6 +135,7 @@ def _wanted(args: argparse.Namespace, intake) -> Iterator:
 
 def show(args: argparse.Namespace) -> int:
     """Prints the tokens of one record, coloured by what becomes of them."""
+    from rlhf_jax.data.conversations import conversation_form
     from rlhf_jax.data.display import shown_tokens
     from rlhf_jax.data.tokenizer_files import load_tokenizer
 
@@ -139,11 +150,13 @@ def show(args: argparse.Namespace) -> int:
         )
     from rich.console import Console
 
+    tokenizer = load_tokenizer(args.tokenizer)
     text = shown_tokens(
         record,
-        load_tokenizer(args.tokenizer),
+        tokenizer,
         train_on_prompt=args.train_on_prompt,
-        chat=args.chat,
+        form=conversation_form(args.form, tokenizer) if args.form else None,
+        train_turns=args.train_turns,
     )
     Console(highlight=False, soft_wrap=True).print(text)
     return 0

@@ -17,7 +17,11 @@ report          what is in a set of records
 tokenizers      text <-> ids: bytes, subwords, training a BPE
 tokenizer_files tokenizers from directories and the hub
 pieces          byte-level BPE, each word encoded once
-chat            chat templates, safely
+conversations   the form in which a model reads conversations
+templates       the form "template": a tokenizer's chat template
+rendering       chat templates rendered, in a process with limits
+control_tokens  the template's control tokens apart from what people type
+chat            the ids and the text of a template in one call
 encoding        record -> ids, and from where on they are trained
 packing         which rows share a sequence or a length
 ragged          rows of unequal length in flat arrays, in memory or on disk
@@ -31,6 +35,12 @@ display         one record in colours: what is trained
 
 from rlhf_jax.data.account import Account, row_metrics
 from rlhf_jax.data.chat import chat_tokens
+from rlhf_jax.data.conversations import (
+    ConversationForm,
+    conversation_form,
+    default_form,
+    require_form,
+)
 from rlhf_jax.data.encoding import (
     Limits,
     encode_demonstrations,
@@ -68,6 +78,7 @@ from rlhf_jax.data.writers import trl_pairs, write_csv, write_jsonl, write_trl
 __all__ = [
     "Account",
     "ByteTokenizer",
+    "ConversationForm",
     "Demonstration",
     "Intake",
     "Limits",
@@ -80,6 +91,8 @@ __all__ = [
     "Text",
     "Tokenizer",
     "chat_tokens",
+    "conversation_form",
+    "default_form",
     "demonstration_stream",
     "detect_format",
     "encode_demonstrations",
@@ -93,6 +106,7 @@ __all__ = [
     "ranking_stream",
     "row_metrics",
     "read",
+    "require_form",
     "text_stream",
     "train_bpe",
     "trl_pairs",

@@ -10,6 +10,7 @@ from typing import Literal
 
 from rlhf_jax.data.account import Booking
 from rlhf_jax.data.batches import PromptRows, RankingRows
+from rlhf_jax.data.conversations import ConversationForm
 from rlhf_jax.data.encoding import (
     Limits,
     encode_demonstrations,
@@ -56,7 +57,8 @@ def demonstration_stream(
     layout: Literal["packed", "padded", "buckets"] = "packed",
     buckets: Sequence[int] | None = None,
     train_on_prompt: bool = False,
-    chat: bool = False,
+    form: ConversationForm | None = None,
+    train_turns: Literal["all", "last"] = "all",
     seed: int = 0,
     shard: Shard = (0, 1),
     cache: Folder = None,
@@ -75,13 +77,15 @@ def demonstration_stream(
         batch as wide as its bucket.
       buckets: rising lengths for that layout; T/8, T/4, T/2, T when None.
       train_on_prompt: train on the prompt's tokens too.
-      chat: write prompts through the chat template.
+      form: in which the model reads conversations; None: prompts as they stand.
+      train_turns: which turns of the assistant a form trains.
       seed: decides the order.
       shard: (host, hosts).
       cache: a folder for the ids; in memory when None.
 
     Returns:
-      A stream of {"tokens", "valid", "mask"} [B, T] and "row" [B].
+      A stream of {"tokens", "valid", "mask"} [B, T] and "row" [B]; the mask is of
+      numbers where turns have weights other than 0 and 1.
     """
     limits = Limits(
         max_prompt or context_length, max_response or context_length, context_length
@@ -92,7 +96,8 @@ def demonstration_stream(
         tokenizer,
         limits,
         train_on_prompt=train_on_prompt,
-        chat=chat,
+        form=form,
+        train_turns=train_turns,
         counts=book.counts,
     )
     path = _file(cache, "demonstrations")
@@ -121,7 +126,7 @@ def ranking_stream(
     max_k: int | None = None,
     k_buckets: Sequence[int] = (),
     packed: Sequence[int] | None = None,
-    chat: bool = False,
+    form: ConversationForm | None = None,
     seed: int = 0,
     shard: Shard = (0, 1),
     cache: Folder = None,
@@ -140,7 +145,7 @@ def ranking_stream(
       packed: a ranking is one row, its prompt and then its responses; rising lengths
         T for the batches of rankings that fit them, and as wide as the data for the
         others. None: every response has its own row.
-      chat, seed, shard, cache: as in `demonstration_stream`.
+      form, seed, shard, cache: as in `demonstration_stream`.
 
     Returns:
       A stream of "prompts", "prompt_valid" [B, P]; "responses", "response_valid"
@@ -155,7 +160,7 @@ def ranking_stream(
     )
     limits = Limits(max_prompt, max_response)
     encoded = encode_rankings(
-        book.read(records), tokenizer, limits, chat=chat, counts=book.counts
+        book.read(records), tokenizer, limits, form=form, counts=book.counts
     )
     shape = (max_prompt, max_k, max_response)
     path = _file(cache, "rankings")
@@ -182,7 +187,7 @@ def prompt_stream(
     *,
     batch_size: int,
     max_prompt: int = 1024,
-    chat: bool = False,
+    form: ConversationForm | None = None,
     seed: int = 0,
     shard: Shard = (0, 1),
     last: Literal["pad", "drop"] = "pad",
@@ -200,7 +205,7 @@ def prompt_stream(
     """
     book = Booking("prompts", f"max_prompt {max_prompt}")
     encoded = encode_prompts(
-        book.read(records), tokenizer, Limits(max_prompt), chat=chat, counts=book.counts
+        book.read(records), tokenizer, Limits(max_prompt), form=form, counts=book.counts
     )
     path = _file(cache, "prompts")
     rows = PromptRows.collect(
