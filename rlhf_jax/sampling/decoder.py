@@ -17,8 +17,6 @@ from rlhf_jax.sampling.draw import draw_tokens, first_largest, token_uniforms
 from rlhf_jax.sampling.filters import scaled_logits
 from rlhf_jax.sampling.spec import SamplingSpec
 
-__all__ = ["Decoder", "decoding_params"]
-
 
 def decoding_params(params: dict, dtype=None) -> dict:
     """Parameters as a decode loop reads them best: a tuple of layers, matrices cast.

@@ -3,8 +3,6 @@
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["layout_for_rollout", "row_axes"]
-
 _TENSOR = "tensor"
 
 
