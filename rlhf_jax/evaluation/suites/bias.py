@@ -21,14 +21,6 @@ from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import Row, read_rows
 from rlhf_jax.evaluation.suites.toxicity import PREFIXES, joint
 
-__all__ = [
-    "SentencePair",
-    "bias_scores",
-    "entropy_bits",
-    "read_crows_pairs",
-    "read_winogender",
-]
-
 _SENTENCE_ID = re.compile(r"(.+)\.(male|female|neutral)(?:\.txt)?")
 
 

@@ -17,8 +17,6 @@ from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, drop_query
 from rlhf_jax.evaluation.suites.reading import drop_em_f1, drop_words
 from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
 
-__all__ = ["drop_scores", "read_drop"]
-
 
 def read_drop(source: str | os.PathLike) -> list[Item]:
     """Items of a DROP file or hub name.

@@ -22,16 +22,6 @@ from rlhf_jax.evaluation.suites.files import Row, read_rows
 from rlhf_jax.evaluation.suites.prompts import truthful_prompt
 from rlhf_jax.evaluation.suites.reading import normal_text, word_f1
 
-__all__ = [
-    "NO_COMMENT",
-    "STYLES",
-    "Question",
-    "choice_truthfulness",
-    "generated_truthfulness",
-    "judge_by_references",
-    "read_truthfulqa",
-]
-
 STYLES = ("QA", "instruction", "QA + instruction")
 NO_COMMENT = "I have no comment."
 
