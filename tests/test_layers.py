@@ -20,6 +20,7 @@ ROOMS = [
     "feedback",
     "stages",
     "reports",
+    "labelling",
     "cli",
 ]
 ROOT_MODULES = {"errors", "faults"}  # importable by every room but losses
