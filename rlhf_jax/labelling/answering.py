@@ -109,6 +109,7 @@ def submit(
             revision=_revisions(connection, number) + 1,
             token=token,
             content=answer,
+            extra=state == "extra",
             seconds=round(active, 3),
             submitted_at=now,
             event=event,

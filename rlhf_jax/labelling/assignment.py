@@ -114,7 +114,8 @@ def _open(connection: sa.Connection, person: int) -> int | None:
     query = sa.select(table.c.id).where(
         table.c.people_id == person, table.c.state == "open"
     )
-    return connection.scalar(query.order_by(table.c.leased_until.desc()).limit(1))
+    newest = query.order_by(table.c.leased_until.desc(), table.c.id)
+    return connection.scalar(newest.limit(1))
 
 
 def _batches(connection: sa.Connection, who: sa.Row) -> list[sa.Row]:

@@ -177,6 +177,7 @@ answers = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False),
     _text("token", unique=True),  # of the submission: sent twice, stored once
     sa.Column("content", Json),  # None: erased on request
+    sa.Column("extra", sa.Boolean, nullable=False),  # came late, all slots taken
     sa.Column("seconds", sa.Double, nullable=False),  # active, as the page counts
     sa.Column("submitted_at", Time, nullable=False),
     sa.Column("event", sa.Integer, nullable=False),

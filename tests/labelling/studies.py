@@ -49,3 +49,28 @@ def ranked(count: int, ranks=None, likert: int = 4) -> dict:
 def rows_of(store, query):
     with store.read() as connection:
         return connection.execute(query).all()
+
+
+def server(store, **options):
+    """The application without its rates, which tests would run into."""
+    from rlhf_jax.labelling.web.app import create_app
+
+    fast = (10_000, 10_000)
+    return create_app(store, **{"login_rate": fast, "request_rate": fast, **options})
+
+
+def client_of(app):
+    """A browser that is not signed in and follows nothing by itself."""
+    from starlette.testclient import TestClient
+
+    return TestClient(app, follow_redirects=False)
+
+
+def signed_in(app, token: str):
+    """A browser with a session; `client.csrf` is what its pages hold."""
+    client = client_of(app)
+    assert client.post("/login", data={"token": token}).status_code == 303
+    page = client.get("/settings").text
+    client.csrf = page.split('name="csrf" content="')[1].split('"')[0]
+    client.headers["x-csrf-token"] = client.csrf
+    return client
