@@ -45,6 +45,7 @@ class Page {
 
   show(task) {
     this.task = task;
+    at("task").dataset.task = task.id;
     this.token = token();
     this.past = [];
     this.main = el("div", { class: "answer" });
@@ -67,6 +68,7 @@ class Page {
 
   nothing() {
     this.task = null;
+    at("task").dataset.task = "none";
     at("task").removeAttribute("aria-busy");
     at("task").replaceChildren(el("section", { class: "card stack" },
       el("h1", {}, "Nothing to do now"),
