@@ -12,15 +12,13 @@ import sqlalchemy as sa
 
 from rlhf_jax.labelling import schema
 from rlhf_jax.labelling.refusals import Forbidden, Missing
-from rlhf_jax.labelling.showing import dice, distinct, order_for
+from rlhf_jax.labelling.showing import JUDGED, dice, distinct, order_for
 from rlhf_jax.labelling.store import Store
 
 __all__ = ["claim", "expire", "own_assignment", "take_slot"]
 
 # a repeat comes when at least so many other tasks lie between
 REPEAT_GAP = 10
-# kinds of task that show the texts of the record
-_SHOWN = {"ranking", "pairwise", "flags"}
 
 
 def claim(store: Store, person: int) -> int | None:
@@ -299,7 +297,7 @@ def _assign(
     row = connection.execute(query).one()
     kind = row.document["kind"]
     count = 2 if kind == "chat" else 0
-    if kind in _SHOWN:
+    if kind in JUDGED:
         count = len(distinct(row.record)[0])
     seed = store.setting(connection, "seed")
     now = store.clock()

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["distinct", "order_for", "shown_item"]
+__all__ = ["JUDGED", "dice", "distinct", "order_for", "shown_item", "turns"]
+
+# kinds of task that show texts of the record to be judged
+JUDGED = {"ranking", "pairwise", "flags"}
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant|User|System): ?")
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from rlhf_jax.labelling import schema
 from rlhf_jax.labelling.answering import UNDO_SECONDS
 from rlhf_jax.labelling.assignment import own_assignment
-from rlhf_jax.labelling.showing import shown_item
+from rlhf_jax.labelling.showing import JUDGED, shown_item
 from rlhf_jax.labelling.store import Store
 
 __all__ = ["own_answers", "progress", "task_view"]
@@ -37,9 +37,7 @@ def task_view(store: Store, person: int, number: int) -> dict[str, Any]:
         ).first()
         talk = _talk(connection, row)
     kind = document["kind"]
-    item = shown_item(row.record, row.shown_order)
-    if kind in {"demonstration", "prompt", "chat"}:
-        item["texts"] = []
+    item = shown_item(row.record, row.shown_order if kind in JUDGED else [])
     return {
         "id": number,
         "open": row.state in {"open", "expired"},
