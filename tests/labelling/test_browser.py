@@ -1,4 +1,4 @@
-"""People in front of a real browser: by keyboard alone, and with all that goes wrong."""
+"""People in front of a real browser: by keyboard alone, and with mishaps."""
 
 import collections
 

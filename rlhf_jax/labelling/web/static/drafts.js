@@ -56,6 +56,12 @@ export class Drafts {
     }
   }
 
+  // Nothing is on its way any more, so that an answer cannot overtake its own draft.
+  async settle() {
+    clearTimeout(this.timer);
+    await this.running?.catch(() => {});
+  }
+
   close() {
     clearTimeout(this.timer);
     this.content = undefined;

@@ -126,7 +126,7 @@ export class Ranking {
       const card = el("article", { class: "card choice", tabindex: "0", role: "group", "data-slot": slot, "aria-label": `Response ${letter(slot)}` },
         el("div", { class: "card-head" },
           el("h3", {}, `Response ${letter(slot)}`),
-          given ? el("span", { class: "badge" }, `${scale.label} ${given}`) : null,
+          given ? el("span", { class: "badge", title: scale.label }, `${given} of ${scale.high}`) : null,
           el("button", { type: "button", class: "quiet small", tabindex: "-1", onclick: () => this.go({ step: "rate", at: slot }) }, "Rate again")),
         shownText(text, { most: 700, veiled: this.task.sensitive }),
         el("div", { class: "ranks" }, el("span", { class: "muted" }, "Rank"), ...options));

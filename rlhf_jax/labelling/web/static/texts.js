@@ -50,7 +50,7 @@ export function shownText(text, { most = LONG, veiled = false } = {}) {
 function veil(box, inner) {
   inner.classList.add("veiled");
   inner.inert = true;
-  const button = el("button", { type: "button", class: "unveil" }, "This text may be upsetting. Show it");
+  const button = el("button", { type: "button", class: "unveil" }, "May be upsetting. Show it");
   button.addEventListener("click", () => {
     inner.classList.remove("veiled");
     inner.inert = false;

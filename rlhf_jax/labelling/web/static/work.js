@@ -49,7 +49,7 @@ class Page {
     this.token = token();
     this.past = [];
     this.main = el("div", { class: "answer" });
-    const seen = el("aside", { class: "prompt", "aria-label": "Prompt" },
+    const seen = el("aside", { class: "given", "aria-label": "Prompt" },
       el("div", { class: "card-head" }, el("h1", {}, task.title),
         el("a", { href: `/guidelines/${task.guideline.id}`, target: "_blank", rel: "noopener" }, "Instructions")),
       el("h2", { class: "muted small-head" }, task.kind === "prompt" ? "What for" : task.kind === "chat" ? "Talk about" : "Prompt"),
@@ -78,7 +78,7 @@ class Page {
 
   progress({ today, total, minutes, pace, open }) {
     const parts = [`${today} today`, `${total} in all`];
-    if (pace) parts.push(`${pace} an hour (${minutes} min active)`);
+    if (pace) parts.push(`${Math.round(pace)} an hour (${minutes} min active)`);
     parts.push(open === 1 ? "1 place open" : `${open} places open`);
     at("progress").textContent = parts.join(" · ");
   }
@@ -115,6 +115,7 @@ class Page {
     this.busy = true;
     at("task").setAttribute("aria-busy", "true");
     try {
+      await this.drafts.settle();
       await insist("POST", path, body, (on) => this.waiting(on));
       this.drafts.close();
       this.sent.push(id);
