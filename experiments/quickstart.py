@@ -11,9 +11,8 @@ Cost and results: see README.md (`make demo`), measured there with date and mach
 """
 
 from rlhf_jax.models import TrunkConfig
+from rlhf_jax.pipeline import Experiment, RunSettings
 from rlhf_jax.stages import (
-    Experiment,
-    RunSettings,
     best_of_n,
     candidates,
     evaluate,

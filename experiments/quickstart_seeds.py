@@ -18,10 +18,10 @@ import sys
 import numpy as np
 
 from rlhf_jax.data import Prompt
-from rlhf_jax.evaluation.intervals import paired_interval
+from rlhf_jax.data.inputs import read_prompts
+from rlhf_jax.evaluation.statistics.intervals import paired_interval
 from rlhf_jax.simulation.utility import utility
 from rlhf_jax.stages import evaluate
-from rlhf_jax.stages.inputs import read_prompts
 
 JUDGES = ("gold utility", "simulated:held_out")
 START = "PPO init"  # what PPO and PPO-ptx start from, and their reference

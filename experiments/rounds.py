@@ -21,8 +21,8 @@ import dataclasses
 import quickstart
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages.experiment import Experiment
-from rlhf_jax.stages.rounds import rounds
+from rlhf_jax.pipeline.experiment import Experiment
+from rlhf_jax.pipeline.rounds import rounds
 
 KEPT = ("world", "pretrain", "sft", "ppo_init")
 

@@ -13,27 +13,37 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     "losses",
+    "storage",
     "data",
     "simulation",
     "models",
-    "sampling",
     "parallel",
     "checkpoints",
+    "registry",
+    "sampling",
     "tracking",
     "training",
-    "evaluation",
+    "experience",
     "feedback",
+    "evaluation",
     "stages",
+    "pipeline",
     "reports",
     "cli",
 )
 
 
+# what people ask for by name -> its room
+_NAMES = {"load_model": "registry", "load_reward": "registry"}
+
+
 def __getattr__(name: str):
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOMS])
+    return sorted([*globals(), *_ROOMS, *_NAMES])

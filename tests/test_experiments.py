@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
+from rlhf_jax.pipeline.experiment import load_experiment
+from rlhf_jax.pipeline.plan import describe, plans
 from rlhf_jax.simulation import make_world
 from rlhf_jax.simulation.candidates import write_response
 from rlhf_jax.simulation.dataset import prompt_set
 from rlhf_jax.simulation.dice import Dice
-from rlhf_jax.stages.experiment import load_experiment
-from rlhf_jax.stages.plan import describe, plans
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "experiments"
 FILES = [

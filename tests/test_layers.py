@@ -8,22 +8,26 @@ import pytest
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "rlhf_jax"
 ROOMS = [
     "losses",
+    "storage",
     "data",
     "simulation",
     "models",
-    "sampling",
     "parallel",
     "checkpoints",
+    "registry",
+    "sampling",
     "tracking",
     "training",
-    "evaluation",
+    "experience",
     "feedback",
+    "evaluation",
     "stages",
+    "pipeline",
     "reports",
     "labelling",
     "cli",
 ]
-ROOT_MODULES = {"errors", "faults"}  # importable by every room but losses
+ROOT_MODULES = {"errors", "faults", "schema"}  # importable by every room but losses
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

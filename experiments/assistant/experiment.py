@@ -36,16 +36,8 @@ import os
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import TrunkConfig
-from rlhf_jax.stages import (
-    Experiment,
-    RunSettings,
-    baselines,
-    ppo,
-    prepare,
-    pretrain,
-    reward,
-    sft,
-)
+from rlhf_jax.pipeline import Experiment, RunSettings
+from rlhf_jax.stages import baselines, ppo, prepare, pretrain, reward, sft
 from rlhf_jax.training import OptimizerConfig
 
 BOOKS = ("being_ernest", "frankenstein", "grimm", "tom_sawyer")

@@ -16,7 +16,8 @@ Cost in the paper: 175B SFT 4.9 and PPO-ptx 60 petaflop/s-days (section 5.1).
 import dataclasses
 
 from rlhf_jax.models import gpt3_config
-from rlhf_jax.stages import Experiment, RunSettings, ppo, pretrain, reward, sft
+from rlhf_jax.pipeline import Experiment, RunSettings
+from rlhf_jax.stages import ppo, pretrain, reward, sft
 from rlhf_jax.training import OptimizerConfig
 
 TOKENIZER = "data/gpt2_tokenizer"

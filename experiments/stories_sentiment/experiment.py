@@ -27,16 +27,8 @@ Cost and results: docs/log.md, "stories_sentiment".
 
 import os
 
-from rlhf_jax.stages import (
-    Experiment,
-    RunSettings,
-    best_of_n,
-    judge,
-    labelled,
-    ppo,
-    prepare,
-    reward,
-)
+from rlhf_jax.pipeline import Experiment, RunSettings
+from rlhf_jax.stages import best_of_n, judge, labelled, ppo, prepare, reward
 from rlhf_jax.training import OptimizerConfig
 
 LENGTHS = {"max_prompt": 56, "max_response": 40}

@@ -17,9 +17,9 @@ from rlhf_jax.checkpoints.catalogue import Catalogue
 from rlhf_jax.checkpoints.leaves import leaf_spec
 from rlhf_jax.checkpoints.manifest import write_manifest
 from rlhf_jax.checkpoints.messages import reason, space
-from rlhf_jax.checkpoints.processes import any_process
 from rlhf_jax.errors import CheckpointError
 from rlhf_jax.faults import fault
+from rlhf_jax.storage.processes import any_process
 
 logger = logging.getLogger("rlhf_jax.checkpoints")
 

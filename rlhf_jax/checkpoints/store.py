@@ -19,10 +19,10 @@ from rlhf_jax.checkpoints.manifest import (
 )
 from rlhf_jax.checkpoints.messages import reason
 from rlhf_jax.checkpoints.preflight import check_identity, check_leaves, subtree_like
-from rlhf_jax.checkpoints.processes import any_process, decided
 from rlhf_jax.checkpoints.saver import Saver
 from rlhf_jax.errors import CheckpointError, InputError, NumericsError
 from rlhf_jax.faults import fault
+from rlhf_jax.storage.processes import any_process, decided
 
 
 class CheckpointStore:
@@ -211,6 +211,21 @@ class CheckpointStore:
         leaves = self._read(path, like)
         structure = jax.tree.structure(template_state)
         return jax.tree.unflatten(structure, leaves.values()), manifest.meta
+
+    def verify(self, template_state: Any) -> int:
+        """Checks all that `restore` would, every byte of the files, and reads no array.
+
+        Returns:
+          The step that it would give.
+
+        Raises:
+          InputError, CheckpointError: as `restore`.
+        """
+
+        def check(path: pathlib.Path, manifest: Manifest) -> None:
+            check_leaves(path, manifest.leaves, leaf_specs(template_state))
+
+        return self._usable(None, check)[1].step
 
     def restore_params(
         self,

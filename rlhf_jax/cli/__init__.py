@@ -7,12 +7,14 @@ command is named, so `rlhf-jax --help` answers at once.
 
 import argparse
 import ast
+import contextlib
 import importlib
 import os
 import pathlib
 import sys
 
 from rlhf_jax import __version__
+from rlhf_jax.cli.ending import at_once, told
 from rlhf_jax.errors import RunError
 
 __all__ = ["main"]
@@ -35,10 +37,35 @@ def main(argv: list[str] | None = None) -> int:
       argv: the words after `rlhf-jax`; the process's own when None.
 
     Returns:
-      0 when done; 2 for bad input, 3 for a numerics abort, 4 when no checkpoint is
-      usable, 143 when preempted (`rlhf_jax.errors`); 141 when nobody reads on.
+      0 when done; 2 for bad input and for what the system refuses, 3 for a numerics
+      abort, 4 when no checkpoint is usable, 143 when preempted (`rlhf_jax.errors`), 130
+      when interrupted; 141 when nobody reads on.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    with at_once("rlhf-jax run") if argv[:1] == ["run"] else contextlib.nullcontext():
+        return _ended(argv)
+
+
+def _ended(argv: list[str]) -> int:
+    """The exit code of a command, however it ends."""
+    name = " ".join(["rlhf-jax", *argv[:1]])
+    try:
+        return _run(argv)
+    except RunError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        print(f"{name}: {told(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
     helps = command_help()
     if not argv or argv[0] in {"-h", "--help"}:
         print(usage(helps))
@@ -55,19 +82,10 @@ def main(argv: list[str] | None = None) -> int:
     command.add_arguments(parser)
     split = getattr(command, "split_overrides", lambda words: (words, []))
     own, overrides = split(rest)
-    try:
-        args = parser.parse_args(own, argparse.Namespace(overrides=overrides))
-        code = command.run(args) or 0
-        sys.stdout.flush()
-        return code
-    except RunError as error:
-        print(f"rlhf-jax {name}: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        return 130
+    args = parser.parse_args(own, argparse.Namespace(overrides=overrides))
+    code = command.run(args) or 0
+    sys.stdout.flush()
+    return code
 
 
 def usage(helps: dict[str, str]) -> str:

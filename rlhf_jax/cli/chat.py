@@ -235,19 +235,13 @@ def _show(texts: list[str], scores, *, streamed: bool) -> None:
 
 
 def _policy(name: str, dtype: str | None):
-    from rlhf_jax.cli.loading import load_named
-    from rlhf_jax.models import LanguageModel
+    from rlhf_jax.registry import load_model, require_language_model
 
-    loaded = load_named(name, dtype=dtype)
-    if not isinstance(loaded.model, LanguageModel):
-        kind = type(loaded.model).__name__
-        raise InputError(f"{name}: holds {kind}, expected a policy")
-    return loaded
+    return require_language_model(load_model(name, dtype=dtype), name)
 
 
 def _reward(name: str):
     """(prompts, responses) -> scores, by texts: its tokenizer may be another one."""
-    from rlhf_jax.cli.loading import load_named
-    from rlhf_jax.evaluation.rewards import load_reward
+    from rlhf_jax.registry import load_reward
 
-    return load_reward(name, load=load_named)
+    return load_reward(name).score

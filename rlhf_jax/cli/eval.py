@@ -89,7 +89,7 @@ def _require_folder(out: str | None) -> None:
 
 
 def _print_suites() -> int:
-    from rlhf_jax.evaluation.suites import GROUPS, SUITES
+    from rlhf_jax.evaluation.suites.catalogue import GROUPS, SUITES
     from rlhf_jax.reports import Table, print_table
 
     rows = [[name, suite.summary] for name, suite in SUITES.items()]
@@ -100,7 +100,7 @@ def _print_suites() -> int:
 
 
 def _finish(args, title: str, scores, *, sections=()) -> int:
-    from rlhf_jax.evaluation.tables import result_table
+    from rlhf_jax.evaluation.statistics.tables import result_table
     from rlhf_jax.reports import (
         print_table,
         results_as_table,
@@ -120,7 +120,7 @@ def _finish(args, title: str, scores, *, sections=()) -> int:
 
 
 def _samples(args) -> int:
-    from rlhf_jax.evaluation.samples import score_samples
+    from rlhf_jax.evaluation.suites.samples import score_samples
 
     if len(args.suite) != 1 or args.checkpoints:
         raise InputError("--samples takes one --suite and no checkpoint")
@@ -131,9 +131,8 @@ def _samples(args) -> int:
 
 
 def _policies(args, *, stop_at_newline: bool):
-    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.policy import load_policy
-    from rlhf_jax.evaluation.runs import named_checkpoints
+    from rlhf_jax.evaluation.suites.runs import named_checkpoints
 
     if not args.checkpoints:
         raise InputError("CHECKPOINT: missing: a directory, or --samples FILE")
@@ -141,7 +140,6 @@ def _policies(args, *, stop_at_newline: bool):
         load_policy(
             directory,
             name,
-            load=load_named,
             max_new_tokens=args.max_new_tokens,
             batch_size=args.batch_size,
             stop_at_newline=stop_at_newline,
@@ -151,18 +149,17 @@ def _policies(args, *, stop_at_newline: bool):
 
 
 def _prompts(args):
-    from rlhf_jax.evaluation.runs import read_prompts, world_prompts
+    from rlhf_jax.evaluation.suites.runs import read_prompts, world_prompts
 
     found = read_prompts(args.prompts) if args.prompts else world_prompts(args.seed)
     return list(found)[: args.limit]
 
 
 def _continuity(directory: str):
-    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.evaluation.policy import load_policy
-    from rlhf_jax.evaluation.toxicity import continuity_scorer
+    from rlhf_jax.evaluation.suites.toxicity import continuity_scorer
 
-    return continuity_scorer(load_policy(directory, load=load_named).logprobs)
+    return continuity_scorer(load_policy(directory).logprobs)
 
 
 def _data(args) -> str:
@@ -172,9 +169,12 @@ def _data(args) -> str:
 
 
 def _labels(args) -> int:
-    from rlhf_jax.evaluation.labels import comparisons_from_rankings, labelled_scores
-    from rlhf_jax.evaluation.preference import preference_score
-    from rlhf_jax.evaluation.runs import read_rankings
+    from rlhf_jax.evaluation.preference.labels import (
+        comparisons_from_rankings,
+        labelled_scores,
+    )
+    from rlhf_jax.evaluation.preference.win_rates import preference_score
+    from rlhf_jax.evaluation.suites.runs import read_rankings
 
     rankings = read_rankings(_data(args))
     scores = labelled_scores(rankings)
@@ -187,13 +187,13 @@ def _labels(args) -> int:
 
 
 def _hallucination(args) -> int:
-    from rlhf_jax.evaluation.hallucination import labelled_hallucination
+    from rlhf_jax.evaluation.suites.hallucination import labelled_hallucination
 
     return _finish(args, "Hallucination", labelled_hallucination(_data(args)))
 
 
 def _overoptimization(args) -> int:
-    from rlhf_jax.evaluation.overoptimization import (
+    from rlhf_jax.evaluation.reward_models.overoptimization import (
         fit_best_of_n,
         fit_rl,
         read_frontier,
@@ -231,8 +231,8 @@ def _overoptimization(args) -> int:
 
 
 def _suites(args) -> int:
-    from rlhf_jax.evaluation.runs import run_suites, scorer_named
-    from rlhf_jax.evaluation.suites import Settings, suite_names
+    from rlhf_jax.evaluation.suites.catalogue import Settings, suite_names
+    from rlhf_jax.evaluation.suites.runs import run_suites, scorer_named
 
     names = suite_names(args.suite, alone=_ALONE)
     asks = {"world-gold", "world-hallucination"} & set(names)
@@ -263,12 +263,14 @@ def _suites(args) -> int:
 
 
 def _preference(args) -> int:
-    from rlhf_jax.cli.loading import load_named
-    from rlhf_jax.evaluation.preference import preference_score, preference_summary
-    from rlhf_jax.evaluation.runs import judge_named, preference_results
+    from rlhf_jax.evaluation.preference.win_rates import (
+        preference_score,
+        preference_summary,
+    )
+    from rlhf_jax.evaluation.suites.runs import judge_named, preference_results
     from rlhf_jax.reports import Section, interval_rows, print_table, win_rate_bars
 
-    judge = judge_named(args.judge, seed=args.seed, load=load_named)
+    judge = judge_named(args.judge, seed=args.seed)
     policies = _policies(args, stop_at_newline=False)
     found = preference_results(policies, _prompts(args), args.baseline, judge)
     summaries = {name: preference_summary(one) for name, one in found.items()}
@@ -285,17 +287,16 @@ def _preference(args) -> int:
 
 
 def _reward_model(args) -> int:
-    from rlhf_jax.cli.loading import load_named
-    from rlhf_jax.evaluation import reward_model as rm
-    from rlhf_jax.evaluation.rewards import load_reward
-    from rlhf_jax.evaluation.runs import named_checkpoints, read_rankings
+    from rlhf_jax.evaluation.reward_models import accuracy as rm
+    from rlhf_jax.evaluation.suites.runs import named_checkpoints, read_rankings
+    from rlhf_jax.registry import load_reward
     from rlhf_jax.reports import Section, interval_rows, reliability_diagram
 
     rankings = read_rankings(_data(args))[: args.limit]
     scores, sections = {}, []
     for name, directory in named_checkpoints(args.checkpoints).items():
-        reward = load_reward(directory, load=load_named, batch_size=args.batch_size)
-        rewards = rm.score_rankings(reward, rankings)
+        reward = load_reward(directory, batch_size=args.batch_size)
+        rewards = rm.score_rankings(reward.score, rankings)
         pairs = rm.pairs_of(rankings, rewards)
         gaps = rm.accuracy_by_rank_gap(pairs)
         gaps = {f"{gap} ranks apart": interval for gap, interval in gaps.items()}

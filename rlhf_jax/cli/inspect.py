@@ -57,18 +57,19 @@ def run(args: argparse.Namespace) -> int | None:
 
 def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, int]:
     """(what it is, shapes of the parameters, how many models of these shapes)."""
-    from rlhf_jax.cli.loading import load_named
     from rlhf_jax.models import (
-        ScalarModel,
         abstract_params,
         load_pretrained,
         pretrained_shapes,
     )
-    from rlhf_jax.stages import ensemble, hand_over
+    from rlhf_jax.registry import ensemble, load_reward_model
+    from rlhf_jax.registry import model_directory as hand_over
 
     path = pathlib.Path(hand_over.model_directory(name))
     if (path / hand_over.ENSEMBLE).is_file():
-        loaded = load_named(name, dtype=dtype)
+        if dtype is not None:
+            raise InputError(f"{name}: --dtype is not for an ensemble")
+        loaded = load_reward_model(path)
         first = ensemble.first_member(loaded)
         members = loaded.meta["members"]
         told = f"ensemble of {members}, scalar, {first.model.config}"
@@ -79,8 +80,8 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
             config = dataclasses.replace(model.config, dtype=dtype)
             model = type(model)(config)
         if read:
-            load_named(name, dtype=dtype)
-        kind = "scalar" if isinstance(model, ScalarModel) else "lm"
+            hand_over.load_model(path, dtype=dtype)
+        kind = hand_over.kind_of_model(model)
         told = f"{meta.get('stage', 'model.json')}, {kind}, {model.config}"
         return told, abstract_params(model, dtype or "float32"), 1
     if path.is_dir() and not (path / "config.json").is_file():

@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print the plan (parameters, memory, steps) and stop",
     )
     parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="stages that were made longer go on from their last checkpoint",
+    )
+    parser.add_argument(
         "--jobs",
         type=int,
         default=1,
@@ -53,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from rlhf_jax.cli.report import make_reports
     from rlhf_jax.parallel import keep_freed_memory, start_distributed
-    from rlhf_jax.stages.experiment import kind_of, load_experiment
-    from rlhf_jax.stages.pipeline import run_experiment
-    from rlhf_jax.stages.side_by_side import run_side_by_side
+    from rlhf_jax.pipeline.experiment import kind_of, load_experiment
+    from rlhf_jax.pipeline.runner import run_experiment
+    from rlhf_jax.pipeline.side_by_side import run_side_by_side
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -64,16 +69,20 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise InputError(f"--jobs {args.jobs}: expected 1 or more")
     if args.dry_run:
-        from rlhf_jax.stages.plan import describe
+        from rlhf_jax.pipeline.checks import require_ready
+        from rlhf_jax.pipeline.plan import describe
 
         print(describe(experiment))
+        require_ready(experiment, only)
         return 0
     workdir = pathlib.Path(args.workdir or f"runs/{experiment.name}")
     require_writable(workdir)
     keep_freed_memory()
     start_distributed(experiment.settings.distributed)
     if args.jobs == 1:
-        run_experiment(experiment, workdir, only=only, overrides=overrides)
+        run_experiment(
+            experiment, workdir, only=only, overrides=overrides, extend=args.extend
+        )
     else:
         run_side_by_side(
             experiment,
@@ -82,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
             jobs=args.jobs,
             only=only,
             overrides=overrides,
+            extend=args.extend,
         )
     reported = only is None or any(
         kind_of(experiment.stages[name]) in _REPORTED for name in only
@@ -135,4 +145,5 @@ def _command(args: argparse.Namespace, workdir: pathlib.Path, name: str) -> list
         args.experiment,
         "--no-report",
     ]
+    words += ["--extend"] if args.extend else []
     return [*words, "--workdir", str(workdir), "--stages", name, *args.overrides]

@@ -10,6 +10,7 @@ from rlhf_jax.data.tokenizers import (
     Tokenizer,
 )
 from rlhf_jax.errors import InputError
+from rlhf_jax.storage import looks_local
 
 __all__ = ["load_tokenizer"]
 
@@ -33,6 +34,8 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
     if str(name) == "byte":
         return ByteTokenizer()
     path = pathlib.Path(name)
+    if not path.is_dir() and looks_local(name):
+        raise InputError(f"{name}: no directory, and not a hub name")
     if not path.is_dir():
         return _from_transformers(str(name))
     config = _config(path)

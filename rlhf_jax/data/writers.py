@@ -1,24 +1,19 @@
 """Records -> files: own JSONL, TRL's types, CSV. A file appears whole or not at all."""
 
-import contextlib
 import csv
-import gzip
 import json
-import os
 import pathlib
-import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any, TextIO
+from typing import Any
 
 from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
-from rlhf_jax.errors import InputError
+from rlhf_jax.storage import replacing, write_lines
 
 __all__ = [
     "WRITERS",
     "trl_pairs",
     "trl_row",
     "write_csv",
-    "write_json_lines",
     "write_jsonl",
     "write_trl",
 ]
@@ -28,45 +23,9 @@ __all__ = [
 FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
 
 
-@contextlib.contextmanager
-def replacing(path: str | pathlib.Path) -> Iterator[TextIO]:
-    """A text file that takes its place only when the block ends without an error.
-
-    Raises:
-      InputError: the folder is missing or not writable.
-    """
-    path = pathlib.Path(path)
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(name, "wt", encoding="utf-8", newline="") as file:
-            yield file
-        with open(name, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def write_json_lines(path: str | pathlib.Path, values: Iterable[Any]) -> int:
-    """One JSON value per line; returns how many."""
-    count = 0
-    with replacing(path) as file:
-        for value in values:
-            file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-            count += 1
-    return count
-
-
 def write_jsonl(path: str | pathlib.Path, records: Iterable[Record]) -> int:
     """Own JSONL: fields that have their default are left out; returns the rows."""
-    return write_json_lines(path, map(as_json, records))
+    return write_lines(path, map(as_json, records))
 
 
 def as_json(record: Record) -> dict[str, Any]:
@@ -91,7 +50,7 @@ def write_trl(
             else [trl_row(record, conversational=conversational)]
         )
     )
-    return write_json_lines(path, rows)
+    return write_lines(path, rows)
 
 
 def trl_row(

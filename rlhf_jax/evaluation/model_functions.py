@@ -19,7 +19,6 @@ from rlhf_jax.errors import InputError
 __all__ = ["ModelFunctions", "padded", "score_program"]
 
 _SHORTEST = 16  # the smallest padded length [tokens]; longer ones double
-_SHORTEST_PROMPT = 32  # of what is written to: each length is a program to compile
 
 
 @dataclasses.dataclass
@@ -137,50 +136,21 @@ class ModelFunctions:
             starts[i] = len(head) - 1
         return tokens, valid, targets, mask, starts
 
-    def _written(self, prompts, *, temperature: float, seed: int) -> list[str]:
-        from rlhf_jax.sampling import SamplingSpec, generate
+    def _written(
+        self, prompts: Sequence[str], *, temperature: float, seed: int
+    ) -> list[str]:
+        from rlhf_jax.experience import Writer
+        from rlhf_jax.registry import LoadedModel
 
-        spec = SamplingSpec(
+        writer = Writer(
+            LoadedModel(self.model, self.params, self.tokenizer, {}),
             self.max_new_tokens,
-            temperature,
+            temperature=temperature,
             end_tokens=self._end_tokens(),
-            pad_token=self.tokenizer.pad_token,
+            batch_size=self.batch_size,
         )
-        ids = [
-            self._prompt_ids(p, self._context - self.max_new_tokens) for p in prompts
-        ]
-        texts = [""] * len(ids)
-        for rows in self._batches([len(some) for some in ids]):
-            longest = max(_SHORTEST_PROMPT, *(len(ids[i]) for i in rows))
-            width = padded(min(longest, self._context), self._context)
-            tokens = np.full(
-                (self.batch_size, width), self.tokenizer.pad_token, np.int32
-            )
-            valid = np.zeros((self.batch_size, width), bool)
-            limits = np.zeros(self.batch_size, np.int32)  # 0: a filler row
-            names = np.zeros(self.batch_size, np.int32)
-            for place, row in enumerate(rows):
-                tokens[place, width - len(ids[row]) :] = ids[row]
-                valid[place, width - len(ids[row]) :] = True
-                limits[place], names[place] = self.max_new_tokens, row
-            samples = generate(
-                self.model,
-                self.params,
-                tokens,
-                valid,
-                names,
-                jax.random.key(seed),
-                spec,
-                limits=jnp.asarray(limits),
-            )
-            written, mask = np.asarray(samples.tokens), np.asarray(samples.mask)
-            for place, row in enumerate(rows):
-                texts[row] = self._text(written[place][mask[place]])
-        return texts
-
-    def _text(self, tokens: Int[np.ndarray, "R"]) -> str:
-        ends = set(self.tokenizer.end_tokens)
-        return self.tokenizer.decode([int(t) for t in tokens if int(t) not in ends])
+        self.truncated += writer.count_too_long(prompts)
+        return writer.write(prompts, jax.random.key(seed))
 
     def _end_tokens(self) -> tuple[int, ...]:
         ends = list(self.tokenizer.end_tokens)

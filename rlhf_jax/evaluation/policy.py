@@ -11,10 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.loading import Load, load_checkpoint
 from rlhf_jax.evaluation.model_functions import ModelFunctions
-from rlhf_jax.models import LanguageModel
+from rlhf_jax.registry import load_model, require_language_model
 
 __all__ = ["Policy", "load_policy", "model_policy"]
 
@@ -85,26 +83,19 @@ def model_policy(
 def load_policy(
     directory: str | os.PathLike,
     name: str | None = None,
-    *,
-    load: Load = load_checkpoint,
     **options,
 ) -> Policy:
     """The policy of a directory or hub name.
 
     Args:
-      directory: what `load` reads.
+      directory: whatever `registry.load_model` takes.
       name: its column; the directory's name when None.
-      load: gives model, params and tokenizer; reads transformers-compatible ones
-        unless told otherwise, `stages.load_model` those of `rlhf-jax run` as well.
       options: as for `model_policy`.
 
     Raises:
       InputError: there is a reward or value model, not a language model.
     """
-    found = load(directory)
-    if not isinstance(found.model, LanguageModel):
-        kind = type(found.model).__name__
-        raise InputError(f"{directory}: holds {kind}, expected a policy")
+    found = require_language_model(load_model(directory), directory)
     return model_policy(
         name or os.path.basename(os.path.normpath(directory)),
         found.model,

@@ -5,9 +5,10 @@ y_<t, `values[:, t]` is its value, token t is the action, `rewards[:, t]` follow
 A response is an episode: after its last token nothing more comes, so the value there
 is 0, whether it ended by itself or was cut at the length limit.
 
-Tokens where the mask is false do not exist: no reward, no value, no time passes. The
-usual mask is a prefix (true through the end token); a hole in the middle is stepped
-over, and the numbers are those of the response without it.
+Tokens where the mask is false do not exist: they have no reward and no value, and
+masked tokens do not discount. The usual mask is a prefix (true through the end token);
+a hole in the middle is stepped over, and the numbers are those of the response without
+it.
 """
 
 import jax

@@ -60,10 +60,10 @@ def same_shape(**arrays: Shaped[Array, "..."]) -> None:
 
 
 def spread_as(array: Shaped[Array, "..."], like: Shaped[Array, "..."]) -> Array:
-    """`array` itself, marked as differing between devices wherever `like` does.
+    """`array` cast to `like`'s varying axes (`pvary`), its values unchanged.
 
-    Only a `shard_map` that checks such marks sees the difference: there the carry of a
-    scan must have them, and the gradient of a marked weight is the sum over devices.
+    Only a `shard_map` with `check_vma` sees the difference: there the carry of a scan
+    must have those axes, and the gradient of a weight so cast is the sum over devices.
     Elsewhere the compiler drops the selection.
     """
     if like.size == 0:
@@ -72,7 +72,9 @@ def spread_as(array: Shaped[Array, "..."], like: Shaped[Array, "..."]) -> Array:
     return jnp.where(jnp.zeros(array.shape, jnp.bool_), other, array)
 
 
-def guarded(loss: Callable[..., Array]) -> Callable[..., Array]:
+def guarded(
+    loss: Callable[..., Array], *, by_row: bool = False
+) -> Callable[..., Array]:
     """Where no weight falls on a value, its gradient is exactly 0, even at NaN.
 
     The chain rule alone gives 0 · NaN = NaN for a token that carries no weight. Here
@@ -82,6 +84,8 @@ def guarded(loss: Callable[..., Array]) -> Callable[..., Array]:
     Args:
       loss: positional arrays -> values. Each argument is a scalar setting, or its
         shape begins with the shape of the values.
+      by_row: a value depends on other entries of its row (first axis); the guard then
+        holds for rows of which no value carries weight.
 
     Returns:
       The same function, with that reverse pass. It can be differentiated in reverse
@@ -94,6 +98,8 @@ def guarded(loss: Callable[..., Array]) -> Callable[..., Array]:
 
     def backward(args: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
         weighed = cotangent != 0
+        if by_row:
+            weighed = jnp.any(weighed, axis=tuple(range(1, weighed.ndim)))
         safe = [_zero_unless(weighed, arg) for arg in args]
         return jax.vjp(loss, *safe)[1](cotangent)
 

@@ -5,7 +5,7 @@
 The logits of a batch are its largest array by far: 512 responses of 1,024 tokens over
 50,257 words take 105 GB. Here a chunk of tokens is projected, reduced to one number per
 token, and forgotten; the reverse pass projects it again. Where one chunk holds all
-tokens its logits are kept instead: they need no more room then than at its reverse.
+tokens its logits are stored instead: storing them does not raise peak memory.
 """
 
 from typing import NamedTuple
@@ -14,13 +14,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from rlhf_jax.layouts import logits_cut
 from rlhf_jax.losses.chunking import Projection, Weights, over_chunks
 from rlhf_jax.losses.kl import exact_kl
 from rlhf_jax.losses.likelihood import entropy as entropy_of_logits
 
-__all__ = ["TokenStatistics", "chunked_exact_kl", "chunked_logprobs"]
+__all__ = [
+    "TokenComparison",
+    "TokenStatistics",
+    "chunked_comparison",
+    "chunked_exact_kl",
+    "chunked_logprobs",
+]
 
-# Logits per chunk, 512 MB of float32: 2,670 tokens at 50,257 words.
+# Logits per chunk and device, 512 MB of float32: 2,670 tokens at 50,257 words.
 CHUNK_LOGITS = 2**27
 
 
@@ -53,8 +60,8 @@ def chunked_logprobs(
       temperature: τ of the sampler, positive; a Python number.
       soft_cap: c of models that bound their logits; None for none.
       bias: b, added to the logits before the cap.
-      chunk_size: tokens projected at once, over all devices; None: as many as make
-        512 MB of logits.
+      chunk_size: tokens that a device projects at once; None: as many as make 512 MB
+        of logits on it.
       with_entropy: also the entropy of each token's distribution.
 
     Returns:
@@ -116,8 +123,8 @@ def chunked_exact_kl(
       soft_cap: c of models that bound their logits, here both.
       bias: b of the policy.
       ref_bias: b of the reference.
-      chunk_size: tokens projected at once, over all devices; None: as many as make
-        512 MB of logits.
+      chunk_size: tokens that a device projects at once; None: as many as make 512 MB
+        of logits on it.
 
     Returns:
       float32, nats, as `exact_kl`; 0 exactly where both models are equal.
@@ -150,8 +157,86 @@ def chunked_exact_kl(
     )[0]
 
 
+class TokenComparison(NamedTuple):
+    """Two models at the same tokens; float32 arrays of the shape of `tokens`, nats.
+
+    Attributes:
+      logprobs: log-probability of each token under the policy.
+      ref_logprobs: under the reference.
+      entropy: of the policy's distribution.
+      kl: KL(policy ‖ reference) over the whole vocabulary.
+    """
+
+    logprobs: Float[Array, "*shape"]
+    ref_logprobs: Float[Array, "*shape"]
+    entropy: Float[Array, "*shape"]
+    kl: Float[Array, "*shape"]
+
+
+def chunked_comparison(
+    hidden: Float[Array, "*shape D"],
+    unembedding: Float[Array, "V D"],
+    ref_hidden: Float[Array, "*shape D2"],
+    ref_unembedding: Float[Array, "V D2"],
+    tokens: Int[Array, "*shape"],
+    *,
+    temperature: float = 1.0,
+    soft_cap: float | None = None,
+    chunk_size: int | None = None,
+) -> TokenComparison:
+    """`chunked_logprobs` of two models and `chunked_exact_kl`, projecting each once.
+
+    Args:
+      hidden: of the policy.
+      unembedding: of the policy.
+      ref_hidden: of the reference, at the same tokens.
+      ref_unembedding: of the reference, over the same vocabulary.
+      tokens: target ids.
+      temperature: τ of the sampler, positive; a Python number.
+      soft_cap: c of models that bound their logits, here both.
+      chunk_size: as for `chunked_exact_kl`.
+
+    Returns:
+      logprobs, ref_logprobs, entropy and kl, as the two functions give them.
+
+    Raises:
+      ValueError: the shapes do not fit, or a setting is not positive.
+
+    >>> hidden, unembedding = jnp.ones((3, 2)), jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> found = chunked_comparison(
+    ...     hidden, unembedding, hidden, unembedding, jnp.array([0, 1, 0])
+    ... )
+    >>> found.ref_logprobs.round(4).tolist(), found.kl.tolist()
+    ([-0.693..., -0.693..., -0.693...], [0.0, 0.0, 0.0])
+    """
+    _check(hidden, unembedding, None, "")
+    _check(ref_hidden, ref_unembedding, None, "ref_")
+    if not hidden.shape[:-1] == ref_hidden.shape[:-1] == tokens.shape:
+        raise ValueError(
+            f"hidden {hidden.shape}, ref_hidden {ref_hidden.shape} and tokens "
+            f"{tokens.shape}: all but the width must be equal"
+        )
+    if len(unembedding) != len(ref_unembedding):
+        raise ValueError(
+            f"unembedding has shape {unembedding.shape} but ref_unembedding has shape "
+            f"{ref_unembedding.shape}: the vocabularies must be one"
+        )
+    return TokenComparison(
+        *over_chunks(
+            (_comparison, _projection(temperature, soft_cap)),
+            (hidden, ref_hidden),
+            (Weights(unembedding, None), Weights(ref_unembedding, None)),
+            (tokens,),
+            _size_of_chunk(chunk_size, unembedding),
+        )
+    )
+
+
 def _size_of_chunk(given: int | None, unembedding: Array) -> int:
-    return max(1, CHUNK_LOGITS // len(unembedding)) if given is None else given
+    if given is not None:
+        return given
+    words = len(unembedding)
+    return max(1, CHUNK_LOGITS * logits_cut(words) // words)
 
 
 def _projection(temperature: float, soft_cap: float | None) -> Projection:
@@ -219,3 +304,9 @@ def _logprobs_and_entropy(logits: tuple[Array], tokens: Array) -> tuple[Array, A
 
 def _kl(logits: tuple[Array, Array]) -> tuple[Array]:
     return (exact_kl(*logits),)
+
+
+def _comparison(logits: tuple[Array, Array], tokens: Array) -> tuple[Array, ...]:
+    (ref_logprobs,) = _logprobs_only(logits[1:], tokens)
+    logprobs, entropy = _logprobs_and_entropy(logits[:1], tokens)
+    return logprobs, ref_logprobs, entropy, *_kl(logits)

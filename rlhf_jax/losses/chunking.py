@@ -2,12 +2,17 @@
 
 The reverse pass keeps only the hidden states and projects each chunk again: one more
 matrix product in four, for memory that does not grow with the number of tokens. A
-single chunk is kept as it is: its logits would be the next thing to come back.
+single chunk is not rematerialized: its logits are needed at once.
 
 Tokens are dealt to chunks like cards along their last axis (T of [B, T]): chunk i takes
-the tokens i, i + count, ... Rows that lie on different devices stay where they are, and
-so do blocks of T or of a single axis [N]. The projection accumulates in float32,
-everything after it is float32, and so is the sum over chunks of the gradient of W.
+the tokens i, i + count, ... Rows that lie on different devices stay where they are;
+sharding of T, or of a single axis [N], is also preserved. The projection accumulates in
+float32, everything after it is float32, and so is the sum over chunks of the gradient
+of W.
+
+Rows over G groups of devices (`layouts.row_groups`): a chunk is as large on each group,
+W is gathered once before the loop, and its gradient [G, V, D] is summed over the groups
+once behind it. Inside the loop nothing of the size of W travels.
 """
 
 import functools
@@ -19,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlhf_jax.layouts import columns_product
+from rlhf_jax.layouts import columns_product, gathered, kept_rows, row_groups
 from rlhf_jax.losses.arguments import spread_as
 
 __all__ = ["Projection", "Weights", "over_chunks"]
@@ -37,6 +42,12 @@ class Weights(NamedTuple):
 
     unembedding: Float[Array, "V D"]
     bias: Float[Array, " V"] | None
+
+    def at_hand(self, hidden: Array) -> "Weights":
+        """Gathered before a loop, in the dtype that multiplies; on a mesh alone."""
+        with_dtype = self.unembedding.astype(hidden.dtype)
+        whole = gathered(with_dtype)
+        return self if whole is with_dtype else Weights(whole, self.bias)
 
 
 # One chunk: project and reduce; backwards project again, unless the logits were kept.
@@ -90,12 +101,32 @@ def _chunk_gradient(
             one.unembedding.astype(hidden.dtype),
             preferred_element_type=jnp.float32,
         )
-        into_unembedding = columns_product(low, hidden)
-        axes = tuple(range(gradient.ndim - 1))
-        into_bias = None if one.bias is None else jnp.sum(gradient, axis=axes)
         by_hidden.append(into_hidden.astype(hidden.dtype))
-        by_weights.append(Weights(into_unembedding, into_bias))
+        by_weights.append(
+            Weights(
+                _by_group(columns_product, low, hidden),
+                None if one.bias is None else _by_group(_columns_sum, gradient),
+            )
+        )
     return tuple(by_hidden), tuple(by_weights)
+
+
+def _columns_sum(array: Array) -> Array:
+    return jnp.sum(array, axis=tuple(range(array.ndim - 1)))
+
+
+def _groups(array: Array) -> int:
+    """Groups of devices that hold the rows of [B, .., c, *]; 1 for a single axis."""
+    return row_groups(array.shape[0]) if array.ndim > 2 else 1
+
+
+def _by_group(total: Callable, *arrays: Array) -> Array:
+    """`total` of each group's rows, [G, ...]; with one group, of all, [...]."""
+    count = _groups(arrays[0])
+    if count == 1:
+        return total(*arrays)
+    split = (kept_rows(x.reshape(count, -1, *x.shape[1:]), free=True) for x in arrays)
+    return kept_rows(jax.vmap(total)(*split), free=True)
 
 
 # All chunks. Arrays of a chunk stand behind a leading axis that counts chunks.
@@ -112,7 +143,8 @@ def over_chunks(
       hiddens: one [.., T, D] per model.
       weights: one `Weights` per model.
       tokens: arrays [.., T] that `statistics` takes beside the logits.
-      chunk_size: tokens per chunk, all rows together, at least 1 per row.
+      chunk_size: tokens per chunk, those of all rows of a device together, at least 1
+        per row.
 
     Returns:
       What `statistics` gives, each [.., T] float32. Gradients reach `hiddens` and
@@ -136,7 +168,8 @@ def _cut(array: Array, shape: tuple[int, ...], chunk_size: int) -> Array:
     """[.., T, *rest] -> [count, .., T / count, *rest]; `shape` is [.., T]."""
     rest = array.shape[len(shape) :]
     *rows, length = shape or (1,)
-    width = max(1, chunk_size // max(1, math.prod(rows)))
+    together = math.prod(rows) // (row_groups(rows[0]) if rows else 1)
+    width = max(1, chunk_size // max(1, together))
     count = max(1, math.ceil(length / width))
     width = math.ceil(length / count)
     axis = len(rows)
@@ -155,6 +188,8 @@ def _uncut(chunks: Array, shape: tuple[int, ...]) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _all_chunks(how: tuple, hiddens: tuple, weights: tuple, tokens: tuple) -> tuple:
+    weights = _at_hand(hiddens, weights)
+
     def one(chunk: tuple) -> tuple[Array, ...]:
         hiddens, tokens = chunk
         return _reduce(how, tuple(map(_linear, hiddens, weights)), tokens)
@@ -167,7 +202,7 @@ def _forward(how: tuple, hiddens: tuple, weights: tuple, tokens: tuple) -> tuple
         results = _all_chunks(how, hiddens, weights, tokens)
         return results, (hiddens, weights, tokens, None)
     first = functools.partial(jax.tree.map, lambda x: x[0])
-    logits = tuple(map(_linear, first(hiddens), weights))
+    logits = tuple(map(_linear, first(hiddens), _at_hand(hiddens, weights)))
     results, pullback = jax.vjp(lambda x: _reduce(how, x, first(tokens)), logits)
     results = tuple(result[None] for result in results)
     return results, (hiddens, weights, tokens, pullback)
@@ -175,21 +210,33 @@ def _forward(how: tuple, hiddens: tuple, weights: tuple, tokens: tuple) -> tuple
 
 def _backward(how: tuple, kept: tuple, cotangents: tuple) -> tuple:
     hiddens, weights, tokens, pullback = kept
+    near = _at_hand(hiddens, weights)
 
     def one(total: tuple, chunk: tuple) -> tuple[tuple, tuple]:
         hiddens, tokens, cotangents = chunk
         by_hidden, by_weights = _chunk_gradient(
-            how, hiddens, weights, tokens, cotangents, pullback
+            how, hiddens, near, tokens, cotangents, pullback
         )
         return jax.tree.map(jnp.add, total, by_weights), by_hidden
 
     # bfloat16 would lose small chunks in a large sum.
+    count = _groups(hiddens[0][0])
+    axes = () if count == 1 else (count,)
     zeros = jax.tree.map(
-        lambda w: spread_as(jnp.zeros(w.shape, jnp.float32), hiddens[0]), weights
+        lambda w: kept_rows(
+            spread_as(jnp.zeros((*axes, *w.shape), jnp.float32), hiddens[0]), free=True
+        ),
+        weights,
     )
     total, by_hidden = jax.lax.scan(one, zeros, (hiddens, tokens, cotangents))
-    by_weights = jax.tree.map(lambda g, w: g.astype(w.dtype), total, weights)
+    by_weights = jax.tree.map(
+        lambda g, w: (g.sum(axis=0) if axes else g).astype(w.dtype), total, weights
+    )
     return by_hidden, by_weights, None
+
+
+def _at_hand(hiddens: tuple, weights: tuple) -> tuple:
+    return tuple(w.at_hand(h) for w, h in zip(weights, hiddens, strict=True))
 
 
 _all_chunks.defvjp(_forward, _backward)

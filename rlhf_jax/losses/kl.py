@@ -32,7 +32,8 @@ def kl_estimate(
         k3 = e^{-ρ} - 1 + ρ unbiased; never negative; inf where ρ < -88
 
     As a *loss* (differentiated through log π) they differ: the expected gradient of
-    k1 is 0, of k2 it is ∇KL(π ‖ π_ref), of k3 it is ∇KL(π_ref ‖ π).
+    k1 is 0, of k2 it is ∇KL(π ‖ π_ref), of k3 it is ∇KL(π_ref ‖ π). GRPO's KL term is
+    k3 in the loss, times β; its derivative by log π is 1 - e^{-ρ}.
 
     Args:
       logprobs: log π of tokens that π sampled, nats.
@@ -47,7 +48,7 @@ def kl_estimate(
       TypeError: integer logprobs.
 
     Source: k1: Ouyang et al. 2022, Eq. 2, the term with β; all three: Schulman 2020,
-      "Approximating KL divergence".
+      "Approximating KL divergence"; k3 as a loss: Shao et al. 2024 (GRPO), Eq. 4.
 
     >>> logprobs, ref_logprobs = jnp.array([-1.0]), jnp.array([-0.5])
     >>> [kl_estimate(logprobs, ref_logprobs, kind=k).round(3).item()

@@ -16,6 +16,7 @@ __all__ = [
     "pairwise_ranking_loss",
     "ranking_accuracy",
     "ranking_loss",
+    "soft_ranking_loss",
     "untied_pairs",
 ]
 
@@ -88,12 +89,75 @@ def ranking_loss(
 
 @guarded
 def _ranking_loss(scores: Array, pairs: Array) -> Array:
+    return _mean_over_pairs(-jax.nn.log_sigmoid(_margins(scores, pairs)), pairs)
+
+
+def _margins(scores: Array, pairs: Array) -> Array:
+    """r_w - r_l at [b, w, l]; scores of responses in no pair count as 0."""
     used = jnp.any(pairs, axis=1) | jnp.any(pairs, axis=2)
     scores = jnp.where(used, scores, 0)
-    margins = scores[:, :, None] - scores[:, None, :]
-    losses = jnp.where(pairs, -jax.nn.log_sigmoid(margins), 0)
-    count = jnp.sum(pairs, axis=(1, 2)).astype(scores.dtype)
-    return jnp.sum(losses, axis=(1, 2)) / jnp.maximum(count, 1)
+    return scores[:, :, None] - scores[:, None, :]
+
+
+def _mean_over_pairs(values: Array, pairs: Array) -> Array:
+    count = jnp.sum(pairs, axis=(1, 2)).astype(values.dtype)
+    total = jnp.sum(jnp.where(pairs, values, 0), axis=(1, 2))
+    return total / jnp.maximum(count, 1)
+
+
+def soft_ranking_loss(
+    scores: Float[Array, "B K"],
+    preferences: Float[Array, "B K K"],
+    pairs: Bool[Array, "B K K"],
+) -> Float[Array, " B"]:
+    """The ranking loss with probabilities for labels, per prompt: cross-entropy.
+
+        1/|pairs| · Σ_{(i,j) ∈ pairs} -p_ij log σ(r_i - r_j) - (1-p_ij) log σ(r_j - r_i)
+
+    For labels that are probabilities: a language model's P(first is better), averaged
+    over both orders, or the share of people who prefer the first. At p = 1 it equals
+    `ranking_loss` to the bit; at p = ½ it is least for equal scores.
+
+    Args:
+      scores: r(x, y), in nats of log-odds.
+      preferences: p_ij at [b, i, j], the probability that response i is preferred to
+        response j, in [0, 1]; any number where `pairs` is false, NaN included.
+      pairs: the compared pairs. Mark each once, in either order; marked in both, with
+        p and 1 - p, it gives the same loss. `untied_pairs` marks those of a ranking.
+
+    Returns:
+      float32, nats; log 2 for equal scores; 0 where no pair is marked; NaN for a marked
+      p outside [0, 1]. The least it can be is the entropy of the labels.
+
+    Raises:
+      ValueError: the shapes are not [B, K], [B, K, K] and [B, K, K].
+      TypeError: integer scores or preferences.
+
+    Source: Bradley and Terry 1952 with a soft label; labels of a language model: Bai et
+      al. 2022 (Constitutional AI), §4.1; Lee et al. 2023 (RLAIF).
+
+    >>> first_by_3_to_1 = jnp.array([[[0.5, 0.75], [0.25, 0.5]]])
+    >>> pairs = jnp.array([[[False, True], [False, False]]])
+    >>> soft_ranking_loss(jnp.zeros((1, 2)), first_by_3_to_1, pairs).round(4).tolist()
+    [0.693...]
+    """
+    scores, preferences = real(scores=scores, preferences=preferences)
+    same_shape(preferences=preferences, pairs=pairs)
+    if scores.ndim != 2 or preferences.shape != (*scores.shape, *scores.shape[1:]):
+        raise ValueError(
+            f"scores has shape {scores.shape} but preferences has shape "
+            f"{preferences.shape}: expected [B, K] and [B, K, K]"
+        )
+    return _soft_ranking_loss(scores, preferences, jnp.asarray(pairs).astype(jnp.bool_))
+
+
+@guarded
+def _soft_ranking_loss(scores: Array, preferences: Array, pairs: Array) -> Array:
+    possible = (preferences >= 0) & (preferences <= 1)
+    wins = jnp.where(pairs, jnp.where(possible, preferences, jnp.nan), 1)
+    margins = _margins(scores, pairs)
+    won, lost = jax.nn.log_sigmoid(margins), jax.nn.log_sigmoid(-margins)
+    return _mean_over_pairs(-wins * won - (1 - wins) * lost, pairs)
 
 
 def pairwise_ranking_loss(
@@ -157,9 +221,6 @@ def ranking_accuracy(
     (scores,) = real(scores=scores)
     same_shape(scores=scores, ranks=ranks, valid=valid)
     pairs = untied_pairs(ranks, valid)
-    used = jnp.any(pairs, axis=1) | jnp.any(pairs, axis=2)
-    scores = jnp.where(used, scores, 0)
     # sign: 1, 0, -1, and NaN for NaN.
-    right = (jnp.sign(scores[:, :, None] - scores[:, None, :]) + 1) / 2
-    count = jnp.sum(pairs, axis=(1, 2)).astype(scores.dtype)
-    return jnp.sum(jnp.where(pairs, right, 0), axis=(1, 2)) / jnp.maximum(count, 1)
+    right = (jnp.sign(_margins(scores, pairs)) + 1) / 2
+    return _mean_over_pairs(right, pairs)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from rlhf_jax.layouts import kept_heads
 from rlhf_jax.models.config import TrunkConfig
 from rlhf_jax.models.norms import Norm
 from rlhf_jax.models.positions import rotated
@@ -27,7 +28,7 @@ class Attention(nn.Module):
 
         def heads(name, count):
             out = _dense(c, count * c.head_dim, c.qkv_bias, name)(x)
-            return out.reshape(*x.shape[:2], count, c.head_dim)
+            return kept_heads(out.reshape(*x.shape[:2], count, c.head_dim))
 
         query = heads("query", c.num_heads)
         key = heads("key", c.num_kv_heads)

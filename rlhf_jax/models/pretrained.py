@@ -30,6 +30,7 @@ from rlhf_jax.models.weights import (
     open_weights,
     read_json,
 )
+from rlhf_jax.storage import looks_local
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 _NO_BIAS = "head/bias"  # transformers' heads have none: 0
@@ -158,7 +159,7 @@ def checkpoint_directory(name) -> pathlib.Path:
     path = pathlib.Path(name)
     if path.is_dir():
         return path
-    if path.exists() or len(path.parts) > 2 or path.is_absolute():
+    if path.exists() or looks_local(name):
         raise InputError(f"{name}: no directory, and not a hub name")
     from huggingface_hub import snapshot_download
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Int
 
+from rlhf_jax.layouts import gathered, kept_rows
 from rlhf_jax.models.block import Block
 from rlhf_jax.models.cache import KVCache
 from rlhf_jax.models.config import TrunkConfig
@@ -105,7 +106,7 @@ class Trunk(nn.Module):
             cache_index=cache_index,
             prefix=prefix,
         )
-        x = self._embedded(jnp.where(valid, tokens, 0), seen)
+        x = kept_rows(self._embedded(jnp.where(valid, tokens, 0), seen))
         x = self.dropout(x, deterministic=deterministic)
         x, memory = self._through_layers(x, seen, deterministic)
         x = self.final_norm(x)
@@ -116,7 +117,8 @@ class Trunk(nn.Module):
 
     def _embedded(self, tokens, seen: Sight):
         c = self.config
-        x = jnp.take(self.token_embed.embedding, tokens, axis=0, fill_value=jnp.nan)
+        table = gathered(self.token_embed.embedding)
+        x = jnp.take(table, tokens, axis=0, fill_value=jnp.nan)
         x = x.astype(c.dtype)
         if c.embed_scale != 1.0:
             x = x * jnp.asarray(c.embed_scale, c.dtype)
@@ -126,7 +128,7 @@ class Trunk(nn.Module):
                 raise ValueError(
                     f"{tokens.shape[1]} tokens, but the context is {c.context_length}"
                 )
-            table = self.position_embed.embedding
+            table = gathered(self.position_embed.embedding, words=False)
             places = seen.queries.positions
             x = x + jnp.take(table, places, axis=0, mode="clip").astype(c.dtype)
         return x
@@ -144,14 +146,15 @@ class Trunk(nn.Module):
 
         def step(x, layer):
             params, window, rng, memory, prefix = layer
-            return block.apply(
+            x, kept = block.apply(
                 {"params": params},
-                x,
+                kept_rows(x),
                 angles,
                 seen.mixer(memory, prefix, window),
                 deterministic,
                 rngs=None if rng is None else {"dropout": rng},
             )
+            return kept_rows(x), kept
 
         stacked = not isinstance(self.layers, tuple | list)
         if c.remat:

@@ -2,17 +2,26 @@
 
 mesh         the ("data", "fsdp", "tensor") mesh, by shape or "auto"
 sharding     ordered (path regex, PartitionSpec) rules -> shardings of a whole state
-compiled     the production driver: `jax.jit` over a mesh, compiled once per shape
+compiled     the production driver: updates and functions over a mesh, one program
+             per shape
 pmap         the second driver: the same update under `jax.pmap`
-feeding      a batch from the host to the mesh, each process its own rows
+feeding      a batch from the host to the mesh, each process its own rows; minibatches
+gathering    results as numpy arrays, on every process
 distributed  `jax.distributed` start-up, explicit or when a cluster is detected
 allocator    keeps freed host memory in the process (2-3x on CPU steps)
 """
 
 from rlhf_jax.parallel.allocator import keep_freed_memory
-from rlhf_jax.parallel.compiled import CompiledUpdate, compile_update
+from rlhf_jax.parallel.compiled import (
+    CompiledFunction,
+    CompiledUpdate,
+    compile_function,
+    compile_update,
+    placed,
+)
 from rlhf_jax.parallel.distributed import detect_cluster, start_distributed
-from rlhf_jax.parallel.feeding import local_rows, put_batch
+from rlhf_jax.parallel.feeding import local_rows, put_batch, take_rows
+from rlhf_jax.parallel.gathering import to_host
 from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
 from rlhf_jax.parallel.sharding import (
@@ -27,8 +36,10 @@ __all__ = [
     "AXES",
     "BATCH_AXES",
     "DEFAULT_RULES",
+    "CompiledFunction",
     "CompiledUpdate",
     "batch_sharding",
+    "compile_function",
     "compile_update",
     "detect_cluster",
     "init_sharded",
@@ -37,11 +48,14 @@ __all__ = [
     "make_mesh",
     "parse_mesh",
     "path_name",
+    "placed",
     "pmap_update",
     "put_batch",
     "replicate",
     "shardings",
     "split_rows",
     "start_distributed",
+    "take_rows",
+    "to_host",
     "unreplicate",
 ]

@@ -1,4 +1,8 @@
-"""The production driver: one `jax.jit` program per batch shape, on any mesh."""
+"""The production driver: one `jax.jit` program per batch shape, on any mesh.
+
+Programs are traced with the mesh in force, so that rows stay rows (`layouts`): each
+device computes its rows of the batch, and what travels are weights and gradients.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,15 +11,44 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from rlhf_jax.parallel.feeding import put_batch
+from rlhf_jax.layouts import kept_rows
+from rlhf_jax.parallel.feeding import check_batch, put_batch
 from rlhf_jax.parallel.sharding import DEFAULT_RULES, Rules, shardings
 
-Update = Callable[[Any, Any], tuple[Any, Any]]
+Update = Callable[..., tuple[Any, Any]]
+
+
+@dataclasses.dataclass
+class CompiledFunction:
+    """`(params, batch) -> rows`, compiled ahead of time per batch shape.
+
+    Attributes:
+      mesh: where it runs.
+      rules: the sharding of the params.
+      programs: one executable per batch shape, as for `CompiledUpdate`.
+    """
+
+    function: Callable[[Any, Any], Any]
+    mesh: Mesh
+    rules: Rules = DEFAULT_RULES
+    programs: dict[Any, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
+
+    def __call__(self, params: Any, batch: Any) -> Any:
+        params = placed(params, self.mesh, self.rules)
+        batch = put_batch(batch, self.mesh)
+        return self.compiled(params, batch)(params, batch)
+
+    def compiled(self, params: Any, batch: Any) -> jax.stages.Compiled:
+        """The executable for these shapes; arrays or shapes will do."""
+        return _compiled(self, self._rows, (), params, batch)
+
+    def _rows(self, params: Any, batch: Any) -> Any:
+        return jax.tree.map(kept_rows, self.function(params, batch))
 
 
 @dataclasses.dataclass
 class CompiledUpdate:
-    """`(state, batch) -> (state, metrics)`, compiled ahead of time per batch shape.
+    """`(state, batch, frozen) -> (state, metrics)`, compiled per batch shape.
 
     The state that goes in is donated: its buffers hold the state that comes out, so
     the caller must not use the old one again. A batch of numpy arrays is put on the
@@ -23,7 +56,7 @@ class CompiledUpdate:
 
     Attributes:
       mesh: where it runs.
-      rules: the sharding of the state.
+      rules: the sharding of the state, and of frozen params.
       programs: one executable per batch shape; its length is the number of
         compilations, and its `memory_analysis()` the plan of a run's memory.
     """
@@ -34,33 +67,32 @@ class CompiledUpdate:
     donate: bool = True
     programs: dict[Any, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
 
-    def __call__(self, state: Any, batch: Any) -> tuple[Any, Any]:
+    def __call__(self, state: Any, batch: Any, frozen: Any = None) -> tuple[Any, Any]:
         if not self.programs:  # later states are our own results, placed already
             state = self.place(state)
-        batch = put_batch(batch, self.mesh)
-        return self.compiled(state, batch)(state, batch)
+        args = (state, put_batch(batch, self.mesh))
+        if frozen is not None:
+            args = (*args, self.place(frozen))
+        return self.compiled(*args)(*args)
 
-    def place(self, state: Any) -> Any:
-        """`state` laid out by the rules (the same arrays where it already is)."""
-        return jax.device_put(state, shardings(state, self.mesh, self.rules))
+    def place(self, tree: Any) -> Any:
+        """A state or params laid out by the rules (the same arrays where they are)."""
+        return placed(tree, self.mesh, self.rules)
 
-    def compiled(self, state: Any, batch: Any) -> jax.stages.Compiled:
+    def compiled(
+        self, state: Any, batch: Any, frozen: Any = None
+    ) -> jax.stages.Compiled:
         """The executable for this shape of batch; arrays or shapes will do."""
-        leaves, tree = jax.tree.flatten(batch)
-        key = (tree, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
-        if key not in self.programs:
-            donated = (0,) if self.donate else ()
-            step = jax.jit(self._step, donate_argnums=donated)
-            self.programs[key] = step.lower(state, batch).compile()
-        return self.programs[key]
+        args = (state, batch) if frozen is None else (state, batch, frozen)
+        return _compiled(self, self._step, (0,) if self.donate else (), *args)
 
     @property
     def compilations(self) -> int:
         """How many programs were compiled: one per bucket of batch lengths."""
         return len(self.programs)
 
-    def _step(self, state: Any, batch: Any) -> tuple[Any, Any]:
-        state, metrics = self.update(state, batch)
+    def _step(self, state: Any, batch: Any, *frozen: Any) -> tuple[Any, Any]:
+        state, metrics = self.update(state, batch, *frozen)
         places = shardings(state, self.mesh, self.rules)
         return jax.lax.with_sharding_constraint(state, places), metrics
 
@@ -71,12 +103,57 @@ def compile_update(
     """Compiles a pure update for a mesh.
 
     Args:
-      update: `(state, batch) -> (state, metrics)`, such as `make_update` gives.
+      update: `(state, batch) -> (state, metrics)`, or `(state, batch, frozen)`, such
+        as `make_update` gives.
       mesh: the mesh, `make_mesh(...)`.
-      rules: where each leaf of the state lives.
+      rules: where each leaf of the state, and of the frozen params, lives.
       donate: reuse the buffers of the state that goes in.
 
     Returns:
-      A callable like `update`.
+      A callable like `update`. It raises InputError for a batch whose rows cannot be
+      cut over the mesh: each device would have to compute all of them.
     """
     return CompiledUpdate(update, mesh, rules, donate)
+
+
+def compile_function(
+    function: Callable[[Any, Any], Any], mesh: Mesh, rules: Rules = DEFAULT_RULES
+) -> CompiledFunction:
+    """Compiles what models say about a batch: assessment, perplexity, scores.
+
+    Args:
+      function: pure `(params, batch) -> tree`; what each row of the batch gets has a
+        leading axis of rows. Params are arguments, never part of the function: a
+        model in a closure would be a constant of the program.
+      mesh: the mesh, `make_mesh(...)`.
+      rules: where each leaf of the params lives.
+
+    Returns:
+      A callable like `function`: params are laid out by the rules (no copy where they
+      are), a batch of numpy arrays or of arrays elsewhere is put on the mesh, and
+      results lie as the batch does. Rows that cannot be cut raise InputError.
+    """
+    return CompiledFunction(function, mesh, rules)
+
+
+def placed(tree: Any, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> Any:
+    """`tree` laid out on the mesh by the rules; the same arrays where they already are.
+
+    Args:
+      tree: arrays, such as params.
+      mesh: the mesh.
+      rules: as for `shardings`.
+    """
+    return jax.device_put(tree, shardings(tree, mesh, rules))
+
+
+def _compiled(owner: Any, function: Callable, donated: tuple, *args: Any):
+    """The owner's program for these arguments: params or a state, a batch, more."""
+    check_batch(args[1], owner.mesh)
+    leaves, tree = jax.tree.flatten(args[1:])
+    key = (tree, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
+    if key not in owner.programs:
+        step = jax.jit(function, donate_argnums=donated)
+        with jax.set_mesh(owner.mesh):
+            owner.programs[key] = step.lower(*args).compile()
+    return owner.programs[key]

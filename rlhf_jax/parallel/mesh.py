@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.layouts import BATCH_AXES, TENSOR_AXIS
 
-AXES = ("data", "fsdp", "tensor")
-BATCH_AXES = ("data", "fsdp")
+AXES = (*BATCH_AXES, TENSOR_AXIS)
 
 
 def make_mesh(

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.parallel.mesh import BATCH_AXES
+from rlhf_jax.layouts import BATCH_AXES
 
 Rules = Sequence[tuple[str, P]]
 

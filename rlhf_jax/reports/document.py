@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from rlhf_jax.reports.tables import Table, table_html
+from rlhf_jax.storage import write_text
 
 __all__ = ["Section", "html_text", "side_by_side", "write_report"]
 
@@ -89,7 +90,7 @@ def write_report(
     )
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.intervals import Interval
-from rlhf_jax.evaluation.overoptimization import Fit, FrontierPoint
-from rlhf_jax.evaluation.reward_model import Calibration
+from rlhf_jax.evaluation.reward_models.accuracy import Calibration
+from rlhf_jax.evaluation.reward_models.overoptimization import Fit, FrontierPoint
+from rlhf_jax.evaluation.statistics.intervals import Interval
 
 __all__ = [
     "agreement_heat_map",

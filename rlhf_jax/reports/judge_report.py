@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from rlhf_jax.evaluation.intervals import Interval
-from rlhf_jax.evaluation.overoptimization import FrontierPoint
+from rlhf_jax.evaluation.reward_models.overoptimization import FrontierPoint
+from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.reports.document import Section, side_by_side, write_report
 from rlhf_jax.reports.figures import kl_reward_frontier
 from rlhf_jax.reports.reading import read_interval, read_results, read_samples

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.intervals import Interval
+from rlhf_jax.evaluation.statistics.intervals import Interval
 
 __all__ = ["read_interval", "read_results", "read_samples"]
 
@@ -14,8 +14,9 @@ __all__ = ["read_interval", "read_results", "read_samples"]
 def read_results(folder: pathlib.Path) -> dict:
     """`results.json` of a stage, its other stages found where the run lies now.
 
-    Results name the directories of other stages as they were; of a run that was moved,
-    or is read from another working directory, they are the neighbours of `folder`.
+    Those of the same run are named relative to the results. Of older results, which
+    name them as they were, a neighbour of `folder` with that name comes first: a run
+    that was copied shows its own curves.
 
     Raises:
       InputError: there are no results.
@@ -28,9 +29,15 @@ def read_results(folder: pathlib.Path) -> dict:
         raise InputError(f"{folder}/results.json: expected JSON: {error}") from error
     for kind in ("stages", "runs"):
         for name, path in results.get(kind, {}).items():
-            if not pathlib.Path(path).is_dir():
-                results[kind][name] = str(folder.parent / pathlib.Path(path).name)
+            results[kind][name] = str(_found(folder, pathlib.Path(path)))
     return results
+
+
+def _found(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    if path.parts[:1] == ("..",) and len(path.parts) == 2:
+        return folder.parent / path.name
+    neighbour = folder.parent / path.name
+    return neighbour if neighbour.is_dir() or not path.is_dir() else path
 
 
 def read_samples(

@@ -5,12 +5,13 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from rlhf_jax.evaluation.intervals import Interval
-from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.evaluation.tables import ResultTable
+from rlhf_jax.evaluation.statistics.intervals import Interval
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.evaluation.statistics.tables import ResultTable
 from rlhf_jax.reports.document import Section, write_report
 from rlhf_jax.reports.figures import alignment_tax_bars
 from rlhf_jax.reports.tables import Table, number_text, results_as_table, table_markdown
+from rlhf_jax.storage import replacing, write_json, write_text
 
 __all__ = ["interval_rows", "tax_differences", "write_results"]
 
@@ -78,9 +79,8 @@ def write_results(
     folder.mkdir(parents=True, exist_ok=True)
     table = results_as_table(results)
     paths = {name: folder / name for name in ("results.json", "results.md")}
-    document = json.dumps(results.document(), indent=1, allow_nan=False)
-    paths["results.json"].write_text(document + "\n", encoding="utf-8")
-    paths["results.md"].write_text(table_markdown(table), encoding="utf-8")
+    write_json(paths["results.json"], results.document(), indent=1, allow_nan=False)
+    write_text(paths["results.md"], table_markdown(table))
     parts: list[Table | str] = [table]
     differences = tax_differences(results)
     for metric, rows in differences.items():
@@ -102,7 +102,7 @@ def write_results(
 
 def write_items(path: pathlib.Path, scores: Mapping[str, Sequence[Score]]) -> None:
     """One JSON line per policy, metric and item: its value and what was written."""
-    with path.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         for policy, some in scores.items():
             for score in some:
                 for n, (item, value) in enumerate(

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.intervals import Interval
-from rlhf_jax.evaluation.overoptimization import (
+from rlhf_jax.evaluation.reward_models.accuracy import Calibration
+from rlhf_jax.evaluation.reward_models.overoptimization import (
     Fit,
     FrontierPoint,
     fit_best_of_n,
     fit_rl,
 )
-from rlhf_jax.evaluation.reward_model import Calibration
+from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.reports.document import Section, side_by_side, write_report
 from rlhf_jax.reports.figures import (
     alignment_tax_bars,

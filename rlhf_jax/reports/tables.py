@@ -5,8 +5,8 @@ import html
 from collections.abc import Sequence
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.intervals import Interval
-from rlhf_jax.evaluation.tables import ResultRow, ResultTable
+from rlhf_jax.evaluation.statistics.intervals import Interval
+from rlhf_jax.evaluation.statistics.tables import ResultRow, ResultTable
 
 __all__ = [
     "Table",

@@ -18,6 +18,7 @@ from rlhf_jax.simulation.labelers import Labeler, held_out_labelers, training_la
 from rlhf_jax.simulation.probes import truth_questions
 from rlhf_jax.simulation.prompts import draw_use_case, make_prompt, make_user
 from rlhf_jax.simulation.skills import SKILLS, skill_examples
+from rlhf_jax.storage import write_text
 
 # rows of each set; the shares of the paper's Table 6 at a size that trains in minutes
 SIZES = {
@@ -183,7 +184,7 @@ def write(
     for name, records in sets.items():
         paths[name] = folder / f"{name}.jsonl"
         rows = (record.model_dump_json(exclude_none=True) for record in records)
-        paths[name].write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+        write_text(paths[name], "".join(row + "\n" for row in rows))
     paths["tokenizer"] = folder / "tokenizer"
     tokenizer.save(paths["tokenizer"])
     return paths

@@ -17,18 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_jax.data import Ranking
-from rlhf_jax.evaluation.bag_of_words import fit_preference, length_preference
-from rlhf_jax.evaluation.intervals import paired_interval, rate_interval
+from rlhf_jax.data import Ranking, Text
+from rlhf_jax.data.inputs import read_prompts, read_rows
 from rlhf_jax.evaluation.policy import model_policy
-from rlhf_jax.evaluation.reward_model import pairs_of, score_rankings
-from rlhf_jax.stages.ensemble import load_reward
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import read_prompts, read_rows
+from rlhf_jax.evaluation.reward_models.accuracy import pairs_of, score_rankings
+from rlhf_jax.evaluation.reward_models.bag_of_words import (
+    fit_preference,
+    length_preference,
+)
+from rlhf_jax.evaluation.statistics.intervals import paired_interval, rate_interval
+from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
+from rlhf_jax.registry import load_model, load_reward
+from rlhf_jax.schema import at_least
 from rlhf_jax.stages.judge import held_out_score
-from rlhf_jax.stages.schema import at_least
-from rlhf_jax.stages.scoring import make_text_reward
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.storage import beside, replacing, write_json
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "compared", "run"]
 
@@ -38,24 +41,24 @@ class Config:
     """Settings of the comparison."""
 
     # model directory of the reward model
-    reward: str
+    reward: RewardName
     # files of the rankings that it was trained on: they fit the baselines
-    rankings: tuple[str, ...]
+    rankings: tuple[DataFile, ...]
     # files of rankings held out from both
-    held_out: tuple[str, ...]
+    held_out: tuple[DataFile, ...]
     # `report.json` of the preparation, shown with the results; None: none
-    preparation: str | None = None
+    preparation: Folder | None = None
     # policies by name, the first of which is the pretrained one; may be empty
     names: tuple[str, ...] = ()
-    policies: tuple[str, ...] = ()
+    policies: tuple[ModelName, ...] = ()
     # held-out prompts and text for the policies
-    prompts: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    prompts: tuple[DataFile, ...] = ()
+    texts: tuple[DataFile, ...] = ()
     # prompts at most
     max_prompts: int = 100
     # directories of PPO stages, and of others, by name: for learning curves
-    runs: dict[str, str] = dataclasses.field(default_factory=dict)
-    stages: dict[str, str] = dataclasses.field(default_factory=dict)
+    runs: dict[str, Folder] = dataclasses.field(default_factory=dict)
+    stages: dict[str, Folder] = dataclasses.field(default_factory=dict)
     max_prompt: int = 1000
     max_response: int = 1000
     # tokens of a window of held-out text
@@ -81,12 +84,12 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     train = [r for r in read_rows(config.rankings, Ranking) if r.pairs]
     held_out = [r for r in read_rows(config.held_out, Ranking) if r.pairs]
-    reward = make_text_reward(
-        load_reward(config.reward),
+    reward = load_reward(
+        config.reward,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
         batch_size=32,
-    )
+    ).score
     rewards = {
         "reward model": reward,
         "length": length_preference(train),
@@ -99,8 +102,8 @@ def run(
             for source, rows in by_source(held_out).items()
         },
         "training_rankings": {s: len(r) for s, r in by_source(train).items()},
-        "stages": dict(config.stages),
-        "runs": dict(config.runs),
+        "stages": beside(config.stages, workdir),
+        "runs": beside(config.runs, workdir),
         "names": list(config.names),
     }
     if config.preparation:
@@ -110,7 +113,7 @@ def run(
     if config.names:
         results["policies"] = _policies(config, reward, workdir / "samples.jsonl")
     target = workdir / "results.json"
-    target.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(target, results)
     return target
 
 
@@ -170,6 +173,7 @@ def _policies(
 ) -> dict[str, dict[str, Any]]:
     """Reward, length and held-out likelihood of each policy, and what it wrote."""
     prompts = read_prompts(config.prompts)[: config.max_prompts]
+    held_out_texts = list(read_rows(config.texts, Text))
     texts = [prompt.prompt for prompt in prompts]
     found, written = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
@@ -184,13 +188,13 @@ def _policies(
         )
         written[name] = policy.sample(texts, config.seed)
         words = [float(len(text.split())) for text in written[name]]
-        held_out = held_out_score(model, config.texts, config.window)
+        held_out = held_out_score(model, held_out_texts, config.window)
         found[name] = {
             "reward": rate_interval(reward(texts, written[name])).document(),
             "words": rate_interval(words).document(),
             "held_out_nats_per_token": held_out.interval().document(),
         }
-    with samples.open("w", encoding="utf-8") as file:
+    with replacing(samples) as file:
         for i, prompt in enumerate(prompts):
             line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
             line["responses"] = {name: rows[i] for name, rows in written.items()}

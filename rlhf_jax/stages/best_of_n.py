@@ -7,6 +7,7 @@ best-of-n for every n up to N from the same draws.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -14,21 +15,24 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from rlhf_jax.data import Prompt
-from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
-from rlhf_jax.stages.ensemble import Combination
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import encode_prompts, read_prompts
-from rlhf_jax.stages.randomness import named_key
-from rlhf_jax.stages.schema import at_least, positive
-from rlhf_jax.stages.scoring import (
-    decoded,
+from rlhf_jax.data.inputs import fitting, read_prompts
+from rlhf_jax.evaluation.reward_models.overoptimization import best_of_n_frontier
+from rlhf_jax.experience import Writer
+from rlhf_jax.fields import DataFile, ModelName, RewardName
+from rlhf_jax.registry import (
+    Combination,
+    LoadedModel,
+    load_model,
+    require_language_model,
     reward_of,
-    sample_batch,
-    sampling_spec,
 )
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.sampling.randomness import named_key
+from rlhf_jax.schema import at_least, positive
+from rlhf_jax.storage import replacing, write_json
+from rlhf_jax.training.session import RunSettings, portable
 
 __all__ = ["Config", "run"]
 
@@ -38,12 +42,12 @@ class Config:
     """Settings of best-of-n."""
 
     # model directory of the policy that writes
-    policy: str
-    # model directory of the reward model that chooses
-    reward: str
+    policy: ModelName
+    # what chooses: a reward model, an ensemble, or "python:FILE.py:NAME"
+    reward: RewardName
     # files of prompts
-    prompts: tuple[str, ...]
-    # responses per prompt: the largest n
+    prompts: tuple[DataFile, ...]
+    # responses per prompt, which is read once for all of them: the largest n
     samples: int = 64
     # most prompts taken; None: all
     max_prompts: int | None = 128
@@ -58,7 +62,7 @@ class Config:
     # rows sampled together
     batch_size: int = 128
     # of an ensemble: how its members' scores become one, "mean", "min" or
-    # "uncertainty_weighted" with this λ; a single model has no need of it
+    # "uncertainty_weighted" with this λ; ignored for a single model
     ensemble: Combination = "mean"
     variance_coef: float = 0.1
     seed: int = 0
@@ -79,43 +83,53 @@ def run(
 ) -> pathlib.Path:
     """Writes `best_of_n.json` (a frontier) and `samples.jsonl` (every response with
     its score, and the best); returns the first."""
-    del settings
+    mesh = (settings or RunSettings()).make_mesh()
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    prompts = read_prompts(config.prompts)[: config.max_prompts]
-    responses = sample_many(config, prompts)
-    reward = reward_of(config)
-    repeated = [prompt.prompt for prompt in prompts for _ in range(config.samples)]
-    flat = [text for row in responses for text in row]
-    proxy = reward(repeated, flat).reshape(len(prompts), config.samples)
+    reward, policy = reward_of(config), load_model(config.policy)
+    policy = require_language_model(policy, "best_of_n.policy")
+    prompts = fitting(read_prompts(config.prompts), policy.tokenizer, config.max_prompt)
+    prompts = prompts[: config.max_prompts]
+    flat = _written(config, policy, prompts, workdir, mesh)
+    proxy = reward.score(
+        [prompt.prompt for prompt in prompts for _ in range(config.samples)],
+        flat,
+        [prompt.model_dump() for prompt in prompts for _ in range(config.samples)],
+    ).reshape(len(prompts), config.samples)
+    responses = np.array(flat, object).reshape(proxy.shape).tolist()
     gold = _gold(prompts, responses) if config.gold else np.zeros_like(proxy)
     points = [dataclasses.asdict(p) for p in best_of_n_frontier(proxy, gold)]
     _write_samples(workdir / "samples.jsonl", prompts, responses, proxy)
     target = workdir / "best_of_n.json"
-    target.write_text(json.dumps({"gold": config.gold, "points": points}, indent=2))
+    write_json(target, {"gold": config.gold, "points": points})
     return target
 
 
-def sample_many(config: Config, prompts: Sequence[Prompt]) -> list[list[str]]:
-    """N responses to each prompt; row i·N + j of the run is response j to prompt i."""
-    policy = load_model(config.policy).with_config(residual_dropout=0.0)
-    spec = sampling_spec(
-        policy, config.max_response, config.temperature, config.end_tokens
+def _written(
+    config: Config,
+    policy: LoadedModel,
+    prompts: Sequence[Prompt],
+    workdir: pathlib.Path,
+    mesh: Mesh,
+) -> list[str]:
+    """N responses to each prompt; response j to prompt i is number i·N + j."""
+    writer = Writer(
+        policy,
+        config.max_response,
+        config.max_prompt,
+        config.temperature,
+        config.end_tokens,
+        config.batch_size,
+        mesh,
     )
-    key = named_key(jax.random.key(config.seed), "best of n")
-    wanted = [i for i in range(len(prompts)) for _ in range(config.samples)]
-    answers: list[list[str]] = [[] for _ in prompts]
-    for start in range(0, len(wanted), config.batch_size):
-        rows = wanted[start : start + config.batch_size]
-        filled = rows + rows[:1] * (config.batch_size - len(rows))
-        texts = [prompts[i].prompt for i in filled]
-        batch = encode_prompts(texts, policy.tokenizer, config.max_prompt)
-        batch["row"] = start + np.arange(config.batch_size)
-        samples = sample_batch(policy.model, policy.params, batch, key, spec)
-        written = decoded(policy.tokenizer, samples, spec.end_tokens)
-        for i, text in zip(rows, written[: len(rows)], strict=True):
-            answers[i].append(text)
-    return answers
+    asked = json.dumps(portable(config, workdir.parent), sort_keys=True)
+    return writer.resumed(
+        workdir / "written.jsonl",
+        hashlib.sha256(asked.encode()).hexdigest(),
+        [prompt.prompt for prompt in prompts],
+        named_key(jax.random.key(config.seed), "best of n"),
+        copies=config.samples,
+    )
 
 
 def _gold(prompts: Sequence[Prompt], responses: list[list[str]]) -> np.ndarray:
@@ -133,7 +147,7 @@ def _gold(prompts: Sequence[Prompt], responses: list[list[str]]) -> np.ndarray:
 def _write_samples(
     path: pathlib.Path, prompts: Any, responses: Any, proxy: np.ndarray
 ) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         for prompt, row, scores in zip(prompts, responses, proxy, strict=True):
             best = int(np.argmax(scores))
             line = {"id": prompt.id, "prompt": prompt.prompt, "best": row[best]}

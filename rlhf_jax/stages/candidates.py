@@ -11,21 +11,23 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from rlhf_jax.data import Prompt, Ranking
+from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.errors import InputError
+from rlhf_jax.experience import Writer
 from rlhf_jax.faults import fault
-from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import encode_prompts, read_prompts
-from rlhf_jax.stages.randomness import named_key
-from rlhf_jax.stages.schema import at_least, positive
-from rlhf_jax.stages.scoring import WIDTH, decoded, sample_batch, sampling_spec
-from rlhf_jax.stages.session import RunSettings, portable
+from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers, rankings_by
+from rlhf_jax.fields import Answers, DataFile, ModelName
+from rlhf_jax.registry import load_model, require_language_model
+from rlhf_jax.sampling.randomness import named_key
+from rlhf_jax.schema import at_least, positive
+from rlhf_jax.storage import is_first_process, replacing, write_lines
+from rlhf_jax.training.session import RunSettings, portable
 
 __all__ = ["Config", "rank_candidates", "run"]
 
@@ -35,11 +37,11 @@ class Config:
     """Settings of collecting comparisons."""
 
     # model directories of the policies that write; prompt i goes to policy i mod n
-    policies: tuple[str, ...]
+    policies: tuple[ModelName, ...]
     # files of prompts
-    prompts: tuple[str, ...]
-    # who ranks; see feedback.load_labelers
-    labelers: str = "simulated:training"
+    prompts: tuple[DataFile, ...]
+    # who ranks; see feedback.load_labelers, rankings_by
+    labelers: Answers = "simulated:training"
     # most prompts taken; None: all
     max_prompts: int | None = None
     # round of feedback: another one takes the next `max_prompts` prompts (from the
@@ -86,26 +88,24 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `candidates.jsonl`, has them ranked into `rankings.jsonl`; its path."""
-    del settings  # sampling needs no mesh of its own here
+    mesh = (settings or RunSettings()).make_mesh()
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     prompts = prompts_of_round(config)
-    responses = _sampled_once(config, prompts, workdir)
+    responses = _sampled_once(config, prompts, workdir, mesh)
     labelers = load_labelers(config.labelers, seed=config.seed)
     require_people(prompts, responses, labelers)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
     target = workdir / "rankings.jsonl"
-    partial = target.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(target) as file:
         for ranking in rankings:
             file.write(json.dumps(ranking.model_dump(), ensure_ascii=False) + "\n")
-    fault("candidates.before_rename")
-    partial.rename(target)
+        fault("candidates.before_rename")
     return target
 
 
 def _sampled_once(
-    config: Config, prompts: Sequence[Prompt], workdir: pathlib.Path
+    config: Config, prompts: Sequence[Prompt], workdir: pathlib.Path, mesh: Mesh
 ) -> list[list[str]]:
     """The candidates in `candidates.jsonl`, which is written when they are sampled.
 
@@ -122,15 +122,15 @@ def _sampled_once(
         rows = [json.loads(line) for line in lines if line]
         if [(row["id"], row["config"]) for row in rows] == wanted:
             return [row["responses"] for row in rows]
-    responses = sample_candidates(config, prompts)
+    responses = sample_candidates(config, prompts, mesh, workdir, digest)
     lines = [
         {"id": p.id, "prompt": p.prompt, "responses": texts, "config": digest}
         for p, texts in zip(prompts, responses, strict=True)
     ]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.rename(path)
+    write_lines(path, lines)
+    if is_first_process():
+        for part in workdir.glob("sampled.*.jsonl"):
+            part.unlink()
     return responses
 
 
@@ -143,43 +143,43 @@ def prompts_of_round(config: Config) -> list[Prompt]:
     return (prompts[start:] + prompts[:start])[: config.max_prompts]
 
 
-def sample_candidates(config: Config, prompts: Sequence[Prompt]) -> list[list[str]]:
-    """K responses for each prompt; K is drawn per prompt, duplicates are kept."""
+def sample_candidates(
+    config: Config,
+    prompts: Sequence[Prompt],
+    mesh: Mesh,
+    workdir: pathlib.Path,
+    digest: str,
+) -> list[list[str]]:
+    """K responses for each prompt; K is drawn per prompt, duplicates are kept.
+
+    What each policy has written so far is kept in `sampled.<number>.jsonl`.
+    """
     counts = np.random.default_rng(_seeds(config)).integers(
         config.min_k, config.max_k + 1, size=len(prompts)
     )
+    key = named_key(jax.random.key(config.seed), "candidates", *_seeds(config)[1:])
     answers: list[list[str]] = [[] for _ in prompts]
     for number, name in enumerate(config.policies):
         rows = [i for i in range(len(prompts)) if i % len(config.policies) == number]
         wanted = [i for i in rows for _ in range(counts[i])]
-        for i, text in _sampled(config, name, prompts, wanted):
+        policy = require_language_model(load_model(name), f"candidates: {name}")
+        writer = Writer(
+            policy,
+            config.max_response,
+            config.max_prompt,
+            config.temperature,
+            batch_size=config.batch_size,
+            mesh=mesh,
+        )
+        texts = writer.resumed(
+            workdir / f"sampled.{number}.jsonl",
+            f"{digest} {len(wanted)}",
+            [prompts[i].prompt for i in wanted],
+            key,
+        )
+        for i, text in zip(wanted, texts, strict=True):
             answers[i].append(text)
     return answers
-
-
-def _sampled(
-    config: Config, name: str, prompts: Sequence[Prompt], wanted: list[int]
-) -> Iterator[tuple[int, str]]:
-    """(prompt, text) of every wanted sample; prompts of one length come together."""
-    policy = load_model(name).with_config(residual_dropout=0.0)
-    spec = sampling_spec(policy, config.max_response, config.temperature)
-    key = named_key(jax.random.key(config.seed), "candidates", *_seeds(config)[1:])
-    tokens = policy.tokenizer.encode_batch([prompt.prompt for prompt in prompts])
-    order = sorted(range(len(wanted)), key=lambda slot: len(tokens[wanted[slot]]))
-    for start in range(0, len(order), config.batch_size):
-        slots = order[start : start + config.batch_size]
-        filled = slots + slots[:1] * (config.batch_size - len(slots))
-        longest = 1 + len(tokens[wanted[slots[-1]]])  # and a begin token, if any
-        batch = encode_prompts(
-            [prompts[wanted[slot]].prompt for slot in filled],
-            policy.tokenizer,
-            min(config.max_prompt, -(-longest // WIDTH) * WIDTH),
-        )
-        batch["row"] = np.array(filled)
-        samples = sample_batch(policy.model, policy.params, batch, key, spec)
-        texts = decoded(policy.tokenizer, samples, spec.end_tokens)
-        rows = [wanted[slot] for slot in slots]
-        yield from zip(rows, texts[: len(rows)], strict=True)
 
 
 def _seeds(config: Config) -> list[int]:
@@ -214,19 +214,10 @@ def rank_candidates(
     seeds: Sequence[int],
 ) -> list[Ranking]:
     """One labeler, drawn per prompt, ranks its candidates (section 5.3: most
-    comparisons were labelled by a single contractor)."""
+    comparisons were labelled by a single contractor); of people every ranking of a set
+    is kept."""
     who = np.random.default_rng([*seeds, 1]).integers(len(labelers), size=len(prompts))
     rankings = []
     for prompt, candidates, index in zip(prompts, responses, who, strict=True):
-        labeler: Any = labelers[index]
-        fields = prompt.model_dump(exclude={"prompt"})
-        rankings.append(
-            Ranking(
-                **fields,
-                prompt=prompt.prompt,
-                responses=list(candidates),
-                ranks=list(labeler.rank(prompt, candidates)),
-                labeler=labeler.name,
-            )
-        )
+        rankings += rankings_by(labelers[index], prompt, candidates)
     return rankings

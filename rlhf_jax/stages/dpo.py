@@ -8,21 +8,29 @@ counts, and every prompt weighs the same.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlhf_jax import data
+from rlhf_jax.data import Ranking
+from rlhf_jax.data.inputs import as_records, read_rows
+from rlhf_jax.fields import DataFile, Length, ModelName
 from rlhf_jax.losses import chunked_logprobs, dpo_loss, weighted_sum
 from rlhf_jax.models import shared_prefix_hidden
-from rlhf_jax.stages.hand_over import load_model, save_model
-from rlhf_jax.stages.inputs import ranking_stream
-from rlhf_jax.stages.schema import at_least, divides, positive
-from rlhf_jax.stages.session import RunSettings, fit
+from rlhf_jax.registry import (
+    LoadedModel,
+    load_model,
+    require_language_model,
+    save_model,
+)
+from rlhf_jax.schema import at_least, divides, positive
 from rlhf_jax.training import OptimizerConfig
+from rlhf_jax.training.session import Run, RunSettings, fit
 
-__all__ = ["Config", "make_loss", "run"]
+__all__ = ["Config", "make_loss", "run", "train"]
 
 
 @dataclasses.dataclass
@@ -30,12 +38,12 @@ class Config:
     """Settings of DPO."""
 
     # model directory of the start, which is also the reference
-    init: str
+    init: ModelName = ""
     # files of rankings
-    rankings: tuple[str, ...]
+    rankings: tuple[DataFile, ...] = ()
     # β; Rafailov et al.: 0.1 (0.5 for TL;DR)
     beta: float = 0.1
-    epochs: int = 1
+    epochs: Length = 1
     # prompts per update; Rafailov et al.: 64
     batch_size: int = 64
     max_prompt: int = 1000
@@ -63,6 +71,8 @@ class Config:
         yield from at_least(self, 1, "max_prompt", "max_response")
         yield from at_least(self, 2, "max_k")
         yield from divides(self, "microbatches", "batch_size")
+        if not self.init:
+            yield "init: the model to start from is needed"
         if not self.rankings:
             yield "rankings: at least one file is needed"
 
@@ -139,9 +149,44 @@ def run(
 ) -> pathlib.Path:
     """Trains and returns the directory of the model."""
     workdir = pathlib.Path(workdir)
-    start = load_model(config.init).with_config(residual_dropout=0.0)
-    stream = ranking_stream(
-        config.rankings,
+    trained = train(
+        load_model(config.init),
+        read_rows(config.rankings, Ranking),
+        config=config,
+        workdir=workdir,
+        settings=settings,
+    ).result()
+    target = workdir / "model"
+    meta = {"stage": "dpo", "beta": config.beta}
+    save_model(target, trained.model, trained.params, trained.tokenizer, meta)
+    return target
+
+
+def train(
+    start: LoadedModel,
+    rankings: Iterable[Ranking],
+    *,
+    config: Config | None = None,
+    workdir: str | pathlib.Path | None = None,
+    settings: RunSettings | None = None,
+) -> Run:
+    """DPO on objects: iterate for the metrics, ask for the model.
+
+    Args:
+      start: a language model, which is also the reference.
+      rankings: records.
+      config: the settings; its names of models and files are not looked at.
+      workdir: where checkpoints and metrics go; None: nowhere.
+      settings: how to run.
+
+    Returns:
+      A `Run`: yields the metrics of each update; its `model` is the policy.
+    """
+    config = config or Config()
+    start = require_language_model(start, "dpo.init")
+    start = start.with_config(residual_dropout=0.0)
+    stream = data.ranking_stream(
+        as_records(rankings, Ranking),
         start.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
@@ -149,18 +194,14 @@ def run(
         batch_size=config.batch_size,
         seed=config.seed,
     )
-    steps = config.epochs * stream.steps_per_epoch
-    params = fit(
+    rows = fit(
         config,
         workdir,
         settings,
         make_loss(start.model, start.params, config.beta),
         start.params,
         stream,
-        steps,
+        config.epochs * stream.steps_per_epoch,
         dtype=start.model.config.dtype,
     )
-    target = workdir / "model"
-    meta = {"stage": "dpo", "beta": config.beta}
-    save_model(target, start.model, params, start.tokenizer, meta)
-    return target
+    return Run(rows, lambda params: dataclasses.replace(start, params=params))

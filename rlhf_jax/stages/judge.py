@@ -16,26 +16,33 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
 
-from rlhf_jax.data import Prompt
+from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data.inputs import read_prompts, read_rows
 from rlhf_jax.data.labelled import labelled_sentences
-from rlhf_jax.evaluation.bag_of_words import TextClassifier, fit_classifier
-from rlhf_jax.evaluation.degeneration import (
+from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.reward_models.bag_of_words import (
+    TextClassifier,
+    fit_classifier,
+)
+from rlhf_jax.evaluation.reward_models.overoptimization import best_of_n_frontier
+from rlhf_jax.evaluation.statistics.degeneration import (
     distinct_share,
     repeated_share,
     word_counts,
 )
-from rlhf_jax.evaluation.intervals import Interval, rate_interval
-from rlhf_jax.evaluation.overoptimization import best_of_n_frontier
-from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.stages.ensemble import Combination
-from rlhf_jax.stages.hand_over import LoadedModel, load_model
-from rlhf_jax.stages.inputs import numeric, one_epoch, read_prompts, text_stream
-from rlhf_jax.stages.likelihood import sequence_logprobs
-from rlhf_jax.stages.schema import at_least
-from rlhf_jax.stages.scoring import reward_of
-from rlhf_jax.stages.session import RunSettings
-from rlhf_jax.stages.writing import Writing, make_writer
+from rlhf_jax.evaluation.statistics.intervals import Interval, rate_interval
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.experience import Writer, make_distance
+from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
+from rlhf_jax.registry import Combination, LoadedModel, load_model, reward_of
+from rlhf_jax.sampling.randomness import named_key
+from rlhf_jax.schema import at_least
+from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
+from rlhf_jax.storage import beside, replacing, write_json
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "held_out_score", "run"]
 
@@ -47,21 +54,21 @@ class Config:
     # names of the policies, and their model directories in the same order; the first
     # is the one that the others started from
     names: tuple[str, ...]
-    policies: tuple[str, ...]
+    policies: tuple[ModelName, ...]
     # table of labelled sentences (0 or 1) that trains the judge
-    labelled: str
+    labelled: DataFile
     # model directory of the reward model that the policies were trained against
-    reward: str
+    reward: RewardName
     # files of held-out prompts
-    prompts: tuple[str, ...]
+    prompts: tuple[DataFile, ...]
     # files of held-out text
-    texts: tuple[str, ...]
+    texts: tuple[DataFile, ...]
     # directories of PPO stages by name of the policy: their metrics and snapshots
-    runs: dict[str, str] = dataclasses.field(default_factory=dict)
+    runs: dict[str, Folder] = dataclasses.field(default_factory=dict)
     # directories of other stages by name, for learning curves
-    stages: dict[str, str] = dataclasses.field(default_factory=dict)
+    stages: dict[str, Folder] = dataclasses.field(default_factory=dict)
     # samples of the best-of-n stage; None: none
-    best_of_n: str | None = None
+    best_of_n: Folder | None = None
     # what the label 1 means, in a word, for the report
     quality: str = "positive"
     # prompts at most; each policy writes once for each, at temperature 1
@@ -75,7 +82,7 @@ class Config:
     # tokens of a window of held-out text
     window: int = 256
     # of an ensemble: how its members' scores become one, "mean", "min" or
-    # "uncertainty_weighted" with this λ; a single model has no need of it
+    # "uncertainty_weighted" with this λ; ignored for a single model
     ensemble: Combination = "mean"
     variance_coef: float = 0.1
     seed: int = 0
@@ -96,24 +103,33 @@ class Config:
                 yield f"runs: {name!r} is not one of {', '.join(self.names)}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Writing:
+    """One response per prompt.
+
+    Attributes:
+      texts: [N] responses without their end token.
+      kl: [N] KL(π ‖ π_first) over the tokens of each response, in nats.
+    """
+
+    texts: list[str]
+    kl: Float[np.ndarray, " N"]
+
+
 def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `results.json` and `samples.jsonl`; returns the first."""
-    del settings
+    mesh = (settings or RunSettings()).make_mesh()
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     judge, judge_accuracy = trained_judge(config)
-    reward = reward_of(config)
+    reward = reward_of(config).score
     prompts = read_prompts(config.prompts)[: config.max_prompts]
     texts = [prompt.prompt for prompt in prompts]
     groups = [prompt.split_key for prompt in prompts]
-    write = make_writer(
-        load_model(config.policies[0]),
-        max_prompt=config.max_prompt,
-        max_response=config.max_response,
-        seed=config.seed,
-    )
+    write = make_writing(config, load_model(config.policies[0]), mesh)
+    held_out = list(read_rows(config.texts, Text))
     samples, scores = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
         model = load_model(path)
@@ -123,7 +139,7 @@ def run(
             *_quality(judge, written.texts, groups),
             Score("reward", "score", reward(texts, written.texts), clusters=groups),
             *_manner(written, groups),
-            held_out_score(model, config.texts, config.window),
+            held_out_score(model, held_out, config.window),
         ]
     results = {
         "report": "judge",
@@ -132,13 +148,13 @@ def run(
         "judge": {"accuracy": judge_accuracy.document(), "trained_on": config.labelled},
         "rows": _rows(config.names, scores),
         "distinct_bigrams": {n: distinct_share(rows) for n, rows in samples.items()},
-        "stages": dict(config.stages),
-        "runs": dict(config.runs),
+        "stages": beside(config.stages, workdir),
+        "runs": beside(config.runs, workdir),
         "frontier": frontier(config, prompts, write, judge, reward),
     }
     _write_samples(workdir / "samples.jsonl", prompts, samples, judge)
     target = workdir / "results.json"
-    target.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(target, results)
     return target
 
 
@@ -176,28 +192,58 @@ def _share(totals: np.ndarray) -> np.ndarray:
     return totals[..., 0] / np.maximum(totals[..., 1], 1)
 
 
-def held_out_score(model: LoadedModel, files: Sequence[str], window: int) -> Score:
+def held_out_score(model: LoadedModel, texts: Sequence[Text], window: int) -> Score:
     """-log p per token of text that nobody trained on; lower is better."""
-    stream = text_stream(files, model.tokenizer, window, batch_size=16, seed=0)
-    logprobs = jax.jit(
-        lambda params, batch: sequence_logprobs(model.model, params, batch)
-    )
-    sums: dict[int, tuple[float, float]] = {}
-    for batch in one_epoch(stream):
-        values = np.asarray(logprobs(model.params, numeric(batch)))
-        mask = batch["mask"][:, 1:]
-        nats = np.where(mask, -values, 0.0).sum(axis=1)
-        for row, total, count in zip(batch["row"], nats, mask.sum(axis=1), strict=True):
-            if count:
-                sums[int(row)] = (float(total), float(count))
+    batches = held_out_batches(texts, model.tokenizer, window, 16)
+    language_model = model.with_config(residual_dropout=0.0).model
+    totals = nats_of_windows(language_model, model.params, batches)
     return Score(
         "held-out text",
         "nats per token",
-        np.array([sums[row] for row in sorted(sums)]),
-        items=[str(row) for row in sorted(sums)],
+        totals,
         statistic=_share,
         higher_is_better=False,
     )
+
+
+def make_writing(
+    config: Config, first: LoadedModel, mesh: Mesh
+) -> Callable[[LoadedModel, Sequence[str]], Writing]:
+    """`(policy, prompts) -> Writing` at temperature 1.
+
+    Policies that are given the same prompts share their random numbers, so that their
+    difference is less noisy than each of them.
+
+    Args:
+      config: `max_prompt`, `max_response` and `seed`.
+      first: the policy from which distances are measured, of the same shape as the
+        policies to come.
+      mesh: where.
+
+    Raises:
+      InputError: on a call, a policy of another shape than `first`.
+    """
+    first = first.with_config(residual_dropout=0.0)
+    key = named_key(jax.random.key(config.seed), "writing")
+    distance = make_distance(first.model)
+
+    def write(policy: LoadedModel, prompts: Sequence[str]) -> Writing:
+        policy = policy.with_config(residual_dropout=0.0)
+        if policy.model.config != first.model.config:
+            raise InputError(
+                "policies: expected models of one shape, got "
+                f"{policy.model.config} after {first.model.config}"
+            )
+        writer = Writer(policy, config.max_response, config.max_prompt, mesh=mesh)
+        texts, kl = [""] * len(prompts), np.zeros(len(prompts), np.float32)
+        for batch in writer.batches(prompts, key):
+            nats = distance(policy.params, first.params, batch.samples)
+            kl[batch.rows] = np.asarray(nats)[: len(batch.rows)]
+            for row, text in zip(batch.rows, batch.texts, strict=True):
+                texts[row] = text
+        return Writing(texts, kl)
+
+    return write
 
 
 def _rows(
@@ -261,7 +307,7 @@ def _write_samples(
     samples: dict[str, list[str]],
     judge: TextClassifier,
 ) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         for i, prompt in enumerate(prompts):
             line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
             line["responses"] = {name: rows[i] for name, rows in samples.items()}

@@ -10,9 +10,10 @@ import pathlib
 from collections.abc import Iterator
 
 from rlhf_jax.data import write_jsonl
+from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.data.labelled import Labelled, labelled_rankings, labelled_sentences
-from rlhf_jax.stages.inputs import read_prompts
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.fields import DataFile
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "run"]
 
@@ -22,9 +23,9 @@ class Config:
     """Settings of rankings made of labels."""
 
     # tables with the columns sentence and label
-    labelled: tuple[str, ...]
+    labelled: tuple[DataFile, ...]
     # files of prompts
-    prompts: tuple[str, ...]
+    prompts: tuple[DataFile, ...]
     # share of the sentences kept apart for the validation rankings
     valid: float = 0.1
     # rankings to make of the two parts

@@ -11,12 +11,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from rlhf_jax import data
+from rlhf_jax.data import Text
+from rlhf_jax.data.inputs import numeric, one_epoch
 from rlhf_jax.losses import chunked_logprobs, next_token_pairs, weighted_sum
-from rlhf_jax.stages.inputs import numeric
 
-__all__ = ["make_loss", "make_perplexity", "sequence_logprobs"]
+__all__ = [
+    "held_out_batches",
+    "make_loss",
+    "make_perplexity",
+    "nats_of_windows",
+    "sequence_logprobs",
+]
 
 
 def sequence_logprobs(
@@ -67,6 +76,42 @@ def make_loss(model: Any) -> Callable:
         return loss, {"trained_tokens": batch["mask"].sum().astype(jnp.float32)}
 
     return loss_fn
+
+
+def held_out_batches(
+    texts: Iterable[Text], tokenizer: Any, window: int, batch_size: int
+) -> list[dict]:
+    """Windows of held-out text, each once, always the same."""
+    stream = data.text_stream(
+        texts, tokenizer, batch_size=batch_size, context_length=window, seed=0
+    )
+    return list(one_epoch(stream))
+
+
+def nats_of_windows(
+    model: Any, params: Any, batches: Iterable[dict], *, most: int | None = None
+) -> Float[np.ndarray, "N 2"]:
+    """(-log p in nats, trained tokens) of each window, in the order of their rows.
+
+    Args:
+      model: `LanguageModel`, without dropout.
+      params: its params.
+      batches: of `held_out_batches`.
+      most: windows measured; None: all.
+    """
+    found: list[np.ndarray] = []
+    for batch in batches:
+        values = np.asarray(_sequence_logprobs(model, params, numeric(batch)))
+        mask = batch["mask"][:, 1:]
+        nats = np.where(mask, -values, 0.0).sum(axis=1)
+        rows = np.stack([nats, mask.sum(axis=1)], axis=1)
+        found.append(rows[mask.any(axis=1)])
+        if most is not None and sum(map(len, found)) >= most:
+            break
+    return np.concatenate(found)[:most]
+
+
+_sequence_logprobs = jax.jit(sequence_logprobs, static_argnums=0)
 
 
 def make_perplexity(model: Any) -> Callable[[Any, Iterable[dict]], dict[str, float]]:

@@ -12,7 +12,6 @@ responses, their agreement is reported and their rankings become one.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,13 +30,15 @@ from rlhf_jax.data import (
     write_jsonl,
 )
 from rlhf_jax.data.hygiene import clean, split_leaks
+from rlhf_jax.data.inputs import read_rows
 from rlhf_jax.data.openings import openings
 from rlhf_jax.data.report import survey
 from rlhf_jax.errors import InputError
 from rlhf_jax.feedback import aggregate, krippendorff_alpha, pairwise_agreement
-from rlhf_jax.stages.inputs import read_rows
-from rlhf_jax.stages.schema import at_least, one_of
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.fields import DataFile, TokenizerName
+from rlhf_jax.schema import at_least, one_of
+from rlhf_jax.storage import write_json
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["SPLITS", "Config", "run"]
 
@@ -55,12 +56,12 @@ class Config:
     """Settings of the preparation. Files may name their format behind a #."""
 
     # files of demonstrations, rankings, prompts and running text
-    demonstrations: tuple[str, ...] = ()
-    rankings: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    demonstrations: tuple[DataFile, ...] = ()
+    rankings: tuple[DataFile, ...] = ()
+    prompts: tuple[DataFile, ...] = ()
+    texts: tuple[DataFile, ...] = ()
     # directory or hub name; what the length of a prompt is counted in
-    tokenizer: str = "byte"
+    tokenizer: TokenizerName = "byte"
     # longest prompt in tokens; A.2: 1k
     max_prompt: int = 1024
     # most rows per user; A.2: 200 per organisation
@@ -126,7 +127,7 @@ def run(
     report["leaks"] = split_leaks(row for rows in cleaned.values() for row in rows)
     for name, rows in cleaned.items():
         _write(workdir, name, rows)
-    (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(workdir / "report.json", report)
     return workdir
 
 

@@ -5,20 +5,23 @@ max_φ  E_{x ~ D_pretrain} [ Σ_t log p_φ(x_t | x_<t) ]
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 
-from rlhf_jax.data import load_tokenizer
+from rlhf_jax import data
+from rlhf_jax.data import Text, load_tokenizer
+from rlhf_jax.data.inputs import as_records, read_rows
+from rlhf_jax.fields import DataFile, Length, ModelName, TokenizerName, Watch
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
-from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
-from rlhf_jax.stages.inputs import one_epoch, text_stream
-from rlhf_jax.stages.likelihood import make_loss, make_perplexity
-from rlhf_jax.stages.schema import at_least, divides, positive
-from rlhf_jax.stages.session import RunSettings, fit
+from rlhf_jax.registry import LoadedModel, load_model, save_model
+from rlhf_jax.schema import at_least, divides, positive
+from rlhf_jax.stages.likelihood import held_out_batches, make_loss, make_perplexity
 from rlhf_jax.training import OptimizerConfig
+from rlhf_jax.training.session import Run, RunSettings, fit
 
-__all__ = ["Config", "make_loss", "run"]
+__all__ = ["Config", "fresh_model", "make_loss", "run", "train"]
 
 
 @dataclasses.dataclass
@@ -26,21 +29,21 @@ class Config:
     """Settings of pretraining."""
 
     # files of text: plain or JSONL, also compressed
-    texts: tuple[str, ...]
+    texts: tuple[DataFile, ...] = ()
     # files of held-out text; empty: no evaluation
-    valid_texts: tuple[str, ...] = ()
+    valid_texts: tuple[DataFile, ...] = ()
     # a model to go on from; None: fresh parameters of shape `model`
-    init: str | None = None
+    init: ModelName | None = None
     # shape of a fresh model; its vocabulary is the tokenizer's
     model: TrunkConfig | None = None
     # directory or hub name of the tokenizer; None: that of `init`
-    tokenizer: str | None = None
+    tokenizer: TokenizerName | None = None
     # tokens of a window
     window: int = 256
     # windows per update
     batch_size: int = 32
     # updates
-    steps: int = 1000
+    steps: Length = 1000
     # peak rate, Brown et al. 2020 table 2.1 for 125M; cosine to 10 %
     optimizer: OptimizerConfig = dataclasses.field(
         default_factory=lambda: OptimizerConfig(
@@ -52,7 +55,7 @@ class Config:
     # parts of a batch trained one after the other
     microbatches: int = 1
     # updates between evaluations on valid_texts
-    evaluate_every: int = 200
+    evaluate_every: Watch = 200
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -72,20 +75,63 @@ def run(
 ) -> pathlib.Path:
     """Pretrains and returns the directory of the model."""
     workdir = pathlib.Path(workdir)
-    start = starting_point(config)
-    stream = text_stream(
-        config.texts, start.tokenizer, config.window, config.batch_size, config.seed
+    trained = train(
+        starting_point(config),
+        read_rows(config.texts, Text),
+        valid_texts=read_rows(config.valid_texts, Text) if config.valid_texts else (),
+        config=config,
+        workdir=workdir,
+        settings=settings,
+    ).model
+    target = workdir / "model"
+    meta = {"stage": "pretrain"}
+    save_model(target, trained.model, trained.params, trained.tokenizer, meta)
+    return target
+
+
+def train(
+    start: LoadedModel,
+    texts: Iterable[Text | str],
+    *,
+    valid_texts: Iterable[Text | str] = (),
+    config: Config | None = None,
+    workdir: str | pathlib.Path | None = None,
+    settings: RunSettings | None = None,
+) -> Run:
+    """Pretraining on objects: iterate for the metrics, ask for the model.
+
+    Args:
+      start: a language model, fresh or trained.
+      texts: records or texts.
+      valid_texts: held out, for the validation loss; empty: none.
+      config: the settings; its names of models and files are not looked at.
+      workdir: where checkpoints and metrics go; None: nowhere.
+      settings: how to run.
+
+    Returns:
+      A `Run`: yields the metrics of each update; its `model` is the language model.
+    """
+    config = config or Config()
+    stream = data.text_stream(
+        as_records(texts, Text),
+        start.tokenizer,
+        batch_size=config.batch_size,
+        context_length=config.window,
+        seed=config.seed,
     )
-    perplexity = make_perplexity(start.model)
-    held_out = config.valid_texts and text_stream(
-        config.valid_texts, start.tokenizer, config.window, config.batch_size, 0
+    perplexity, valid = (
+        make_perplexity(start.model),
+        list(as_records(valid_texts, Text)),
+    )
+    held_out = valid and held_out_batches(
+        valid, start.tokenizer, config.window, config.batch_size
     )
 
     def evaluate(params: dict, step: int) -> dict[str, float]:
-        found = perplexity(params, one_epoch(held_out))
+        found = perplexity(params, held_out)
         return {"valid/nats_per_token": found["nats_per_token"]}
 
-    params = fit(
+    rows = fit(
         config,
         workdir,
         settings,
@@ -94,20 +140,27 @@ def run(
         stream,
         config.steps,
         dtype=start.model.config.dtype,
-        evaluate=evaluate if config.valid_texts else None,
+        evaluate=evaluate if held_out else None,
         evaluate_every=config.evaluate_every,
     )
-    target = workdir / "model"
-    save_model(target, start.model, params, start.tokenizer, {"stage": "pretrain"})
-    return target
+    return Run(rows, lambda params: dataclasses.replace(start, params=params))
 
 
 def starting_point(config: Config) -> LoadedModel:
     """The model to train: loaded, or fresh with the tokenizer's vocabulary."""
     if config.init is not None:
         return load_model(config.init)
-    tokenizer = load_tokenizer(config.tokenizer)
-    shape = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
-    model = LanguageModel(shape)
-    params = jax.jit(lambda: init_params(model, jax.random.key(config.seed)))()
+    return fresh_model(config.model, load_tokenizer(config.tokenizer), config.seed)
+
+
+def fresh_model(shape: TrunkConfig, tokenizer: Any, seed: int = 0) -> LoadedModel:
+    """A language model with fresh params and the tokenizer's vocabulary.
+
+    Args:
+      shape: of the trunk; its `vocab_size` is replaced.
+      tokenizer: see `rlhf_jax.data`.
+      seed: of the params.
+    """
+    model = LanguageModel(dataclasses.replace(shape, vocab_size=tokenizer.vocab_size))
+    params = jax.jit(lambda: init_params(model, jax.random.key(seed)))()
     return LoadedModel(model, params, tokenizer, {})

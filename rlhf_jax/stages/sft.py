@@ -11,23 +11,42 @@ same code with two configs: `Config()` and `ppo_init()`.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from rlhf_jax import data
+from rlhf_jax.data import Demonstration, Prompt, Text
+from rlhf_jax.data.inputs import (
+    as_records,
+    fitting,
+    mixed_demonstrations,
+    one_epoch,
+    read_rows,
+)
+from rlhf_jax.errors import InputError, NumericsError
+from rlhf_jax.experience import Writer
+from rlhf_jax.fields import DataFile, Length, ModelName, RewardName
 from rlhf_jax.models.config import DTYPES
-from rlhf_jax.stages.ensemble import load_reward
-from rlhf_jax.stages.hand_over import LoadedModel, load_model, save_model
-from rlhf_jax.stages.inputs import demonstration_stream, one_epoch, prompt_stream
+from rlhf_jax.registry import (
+    LoadedModel,
+    Reward,
+    as_reward,
+    load_model,
+    load_reward,
+    require_language_model,
+    save_model,
+)
+from rlhf_jax.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
-from rlhf_jax.stages.schema import at_least, divides, one_of, positive, shares
-from rlhf_jax.stages.scoring import make_policy_score
-from rlhf_jax.stages.session import RunSettings, fit
+from rlhf_jax.storage import write_json
 from rlhf_jax.training import OptimizerConfig
+from rlhf_jax.training.session import Run, RunSettings, fit
 
-__all__ = ["Config", "make_loss", "ppo_init", "run"]
+__all__ = ["Config", "make_loss", "ppo_init", "run", "train"]
 
 
 @dataclasses.dataclass
@@ -35,17 +54,17 @@ class Config:
     """Settings of supervised fine-tuning."""
 
     # model directory or hub name to start from
-    init: str
+    init: ModelName = ""
     # files of demonstrations
-    demonstrations: tuple[str, ...]
+    demonstrations: tuple[DataFile, ...] = ()
     # files of held-out demonstrations, for the validation loss
-    valid_demonstrations: tuple[str, ...] = ()
+    valid_demonstrations: tuple[DataFile, ...] = ()
     # files of pretraining text mixed in, and their share of the rows; C.3: 10 % for
     # the PPO initialisation, none for the baseline
-    texts: tuple[str, ...] = ()
+    texts: tuple[DataFile, ...] = ()
     mix_fraction: float = 0.0
     # passes over the demonstrations; C.1: 16
-    epochs: int = 16
+    epochs: Length = 16
     # rows per update; C.1: 32 for 1.3B and 6B, 8 for 175B
     batch_size: int = 32
     # longest prompt and response in tokens; C: 1k each, in a context of 2k
@@ -71,14 +90,16 @@ class Config:
     # for `valid_prompts`, as in C.1), "loss" (lowest validation loss) or "last"
     select_by: str = "loss"
     # for select_by="reward": model directory of the reward model, and prompt files
-    reward: str | None = None
-    valid_prompts: tuple[str, ...] = ()
+    reward: RewardName | None = None
+    valid_prompts: tuple[DataFile, ...] = ()
     # prompts sampled for the selection, at temperature 1
     select_prompts: int = 64
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        if not self.init:
+            yield "init: the model to start from is needed"
         if not self.demonstrations:
             yield "demonstrations: at least one file is needed"
         yield from one_of(self, "select_by", ("reward", "loss", "last"))
@@ -121,12 +142,59 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Fine-tunes and returns the directory of the selected model."""
-    workdir = pathlib.Path(workdir)
-    start = load_model(config.init, dtype=config.dtype).with_config(
+    by_reward = config.select_by == "reward"
+    train(
+        load_model(config.init, dtype=config.dtype),
+        read_rows(config.demonstrations, Demonstration),
+        valid_demonstrations=read_rows(config.valid_demonstrations, Demonstration),
+        texts=read_rows(config.texts, Text),
+        reward=load_reward(config.reward) if by_reward else None,
+        valid_prompts=read_rows(config.valid_prompts, Prompt) if by_reward else (),
+        config=config,
+        workdir=workdir,
+        settings=settings,
+    ).result()
+    return pathlib.Path(workdir) / "model"
+
+
+def train(
+    start: LoadedModel,
+    demonstrations: Iterable[Demonstration],
+    *,
+    valid_demonstrations: Iterable[Demonstration] = (),
+    texts: Iterable[Text | str] = (),
+    reward: Any = None,
+    valid_prompts: Iterable[Prompt | str] = (),
+    config: Config | None = None,
+    workdir: str | pathlib.Path | None = None,
+    settings: RunSettings | None = None,
+) -> Run:
+    """Supervised fine-tuning on objects: iterate for the metrics, ask for the model.
+
+    Args:
+      start: a language model.
+      demonstrations: records.
+      valid_demonstrations: held out, for the validation loss.
+      texts: of the pretraining mix; needed when `mix_fraction` > 0.
+      reward: for `select_by="reward"`: what scores; see `registry.as_reward`.
+      valid_prompts: for `select_by="reward"`: what is answered.
+      config: the settings; its names of models and files are not looked at.
+      workdir: where checkpoints, metrics and the selected model go; None: nowhere.
+      settings: how to run.
+
+    Returns:
+      A `Run`: yields the metrics of each update; its `model` is the selected one.
+
+    Raises:
+      InputError: what the selection needs is not given.
+    """
+    config = config or Config(select_by="last")
+    start = require_language_model(start, "sft.init").with_config(
         residual_dropout=config.residual_dropout
     )
-    stream = demonstration_stream(
-        config.demonstrations,
+    stream = mixed_demonstrations(
+        list(as_records(demonstrations, Demonstration)),
+        list(as_records(texts, Text)),
         start.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
@@ -134,24 +202,31 @@ def run(
         seed=config.seed,
         train_on_prompt=config.train_on_prompt,
         layout=config.layout,
-        texts=config.texts,
         mix_fraction=config.mix_fraction,
     )
-    selection = Selection(config, start, workdir)
-    steps = config.epochs * stream.steps_per_epoch
-    params = fit(
+    measures = dict(
+        _measures(
+            config,
+            start,
+            list(as_records(valid_demonstrations, Demonstration)),
+            None if reward is None else as_reward(reward),
+            list(as_records(valid_prompts, Prompt)),
+        )
+    )
+    selection = Selection(config, start, workdir, measures)
+    rows = fit(
         config,
         workdir,
         settings,
         make_loss(start.model),
         start.params,
         stream,
-        steps,
+        config.epochs * stream.steps_per_epoch,
         dtype=start.model.config.dtype,
         evaluate=selection.evaluate,
         evaluate_every=stream.steps_per_epoch,
     )
-    return selection.finish(params)
+    return Run(rows, selection.finish)
 
 
 class Selection:
@@ -162,64 +237,97 @@ class Selection:
     number.
     """
 
-    def __init__(self, config: Config, start: LoadedModel, workdir: pathlib.Path):
-        self.config, self.start, self.workdir = config, start, workdir
-        self.note = workdir / "selected.json"
-        self.measures = dict(_measures(config, start))
+    def __init__(
+        self,
+        config: Config,
+        start: LoadedModel,
+        workdir: str | pathlib.Path | None,
+        measures: dict[str, Callable[[Any], float]],
+    ):
+        self.config, self.start, self.measures = config, start, measures
+        self.workdir = None if workdir is None else pathlib.Path(workdir)
+        self.metric, self.sign = _CRITERIA[config.select_by]
+        if self.metric is not None and self.metric not in measures:
+            raise InputError(
+                f"sft.select_by: {config.select_by!r} needs "
+                f"{_NEEDED[config.select_by]}; or say 'last'"
+            )
+        self.note = {"step": 0, "score": -np.inf}
+        self.best: Any = None
 
     def evaluate(self, params: Any, step: int) -> dict[str, float]:
         """The validation metrics of an epoch; for `fit`."""
         metrics = {name: measure(params) for name, measure in self.measures.items()}
-        name, sign = {
-            "reward": ("valid/reward", 1.0),
-            "loss": ("valid/nats_per_token", -1.0),
-            "last": (None, 0.0),
-        }[self.config.select_by]
-        if name is not None and sign * metrics[name] > self._best(step):
-            self._keep(params, step, sign * metrics[name])
+        if self.metric is not None:
+            score = self.sign * metrics[self.metric]
+            if not np.isfinite(score):
+                raise NumericsError(
+                    f"sft: {self.metric} is {metrics[self.metric]} after step {step}: "
+                    "there is nothing to select by"
+                )
+            if score > self._best(step):
+                self._keep(params, step, score)
         return metrics
 
     def _best(self, step: int) -> float:
         """The best score of the epochs before `step`."""
-        if not self.note.is_file():
-            return -np.inf
-        best = json.loads(self.note.read_text())
-        return best["score"] if best["step"] < step else -np.inf
+        file = self.workdir and self.workdir / "selected.json"
+        if file and file.is_file():
+            self.note = json.loads(file.read_text())
+        return self.note["score"] if self.note["step"] < step else -np.inf
 
     def _keep(self, params: Any, step: int, score: float) -> None:
+        self.note = {"step": step, "score": score}
+        if self.workdir is None:
+            self.best = jax.tree.map(jnp.copy, params)  # the next update donates them
+            return
         self._save(params, {"selected_by": self.config.select_by, "step": step})
-        text = json.dumps({"step": step, "score": score})
-        partial = self.note.with_suffix(".partial")
-        partial.write_text(text)
-        partial.rename(self.note)
+        write_json(self.workdir / "selected.json", self.note)
 
     def _save(self, params: Any, meta: dict) -> None:
         model = self.start.with_config(residual_dropout=0.0).model
-        save_model(
-            self.workdir / "model",
-            model,
-            params,
-            self.start.tokenizer,
-            {"stage": "sft", **meta},
-        )
+        meta = {"stage": "sft", **meta}
+        save_model(self.workdir / "model", model, params, self.start.tokenizer, meta)
 
-    def finish(self, params: Any) -> pathlib.Path:
-        """The directory of the result."""
+    def finish(self, params: Any) -> LoadedModel:
+        """The selected model."""
         if self.config.select_by == "last":
-            self._save(params, {"selected_by": "last"})
-        return self.workdir / "model"
+            self.best = params
+            if self.workdir is not None:
+                self._save(params, {"selected_by": "last"})
+        if self.best is None:
+            return load_model(self.workdir / "model")
+        model = self.start.with_config(residual_dropout=0.0)
+        return dataclasses.replace(model, params=self.best)
+
+
+# how to select -> metric, and its sign so that more is better
+_CRITERIA = {
+    "reward": ("valid/reward", 1.0),
+    "loss": ("valid/nats_per_token", -1.0),
+    "last": (None, 0.0),
+}
+_NEEDED = {
+    "reward": "a reward and valid_prompts",
+    "loss": "valid_demonstrations",
+}
 
 
 def _measures(
-    config: Config, start: LoadedModel
+    config: Config,
+    start: LoadedModel,
+    demonstrations: list[Demonstration],
+    reward: Reward | None,
+    prompts: list[Prompt],
 ) -> Iterator[tuple[str, Callable[[Any], float]]]:
-    if config.valid_demonstrations:
-        held_out = demonstration_stream(
-            config.valid_demonstrations,
+    if demonstrations:
+        held_out = data.demonstration_stream(
+            demonstrations,
             start.tokenizer,
+            batch_size=config.batch_size,
+            context_length=config.max_prompt + config.max_response,
             max_prompt=config.max_prompt,
             max_response=config.max_response,
-            batch_size=config.batch_size,
             seed=0,
         )
         perplexity = make_perplexity(start.model)
@@ -227,17 +335,14 @@ def _measures(
             "valid/nats_per_token",
             lambda params: perplexity(params, one_epoch(held_out))["nats_per_token"],
         )
-    if config.select_by == "reward":
-        prompts = prompt_stream(
-            config.valid_prompts,
-            start.tokenizer,
-            config.max_prompt,
-            config.select_prompts,
-            seed=0,
-        )
-        score = make_policy_score(
-            start, load_reward(config.reward), max_response=config.max_response
-        )
-        batch = prompts.batch(0)
+    if reward is not None and prompts:
+        some = fitting(prompts, start.tokenizer, config.max_prompt)
+        texts = [prompt.prompt for prompt in some[: config.select_prompts]]
         key = jax.random.key(config.seed)
-        yield "valid/reward", lambda params: float(score(params, batch, key).mean())
+
+        def score(params: Any) -> float:
+            policy = dataclasses.replace(start, params=params)
+            writer = Writer(policy, config.max_response, config.max_prompt)
+            return float(reward.score(texts, writer.write(texts, key)).mean())
+
+        yield "valid/reward", score

@@ -6,8 +6,9 @@ import pathlib
 from collections.abc import Iterator
 
 from rlhf_jax import simulation
-from rlhf_jax.stages.schema import at_least
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.schema import at_least
+from rlhf_jax.storage import write_text
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "run"]
 
@@ -57,4 +58,4 @@ def _write_splits(path: pathlib.Path) -> None:
                 rows.setdefault(split, []).append(line)
     for split, lines in rows.items():
         target = path.with_suffix(f".{split}.jsonl")
-        target.write_text("".join(lines), encoding="utf-8")
+        write_text(target, "".join(lines))

@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Iterator
 
 from rlhf_jax.data import Text, train_bpe
-from rlhf_jax.stages.inputs import read_rows
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.data.inputs import read_rows
+from rlhf_jax.fields import DataFile
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["Config", "run"]
 
@@ -16,7 +17,7 @@ class Config:
     """Settings of the tokenizer."""
 
     # files of text
-    texts: tuple[str, ...]
+    texts: tuple[DataFile, ...]
     # pieces, the 256 bytes and the special tokens included
     vocab_size: int = 8192
 

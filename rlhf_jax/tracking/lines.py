@@ -16,6 +16,7 @@ from typing import Any
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.faults import fault
+from rlhf_jax.storage import no_links
 
 logger = logging.getLogger("rlhf_jax.tracking")
 
@@ -33,7 +34,7 @@ class LineFile:
         """
         self.path = pathlib.Path(path)
         try:
-            self._file = open(self.path, "ab", buffering=0)
+            self._file = open(self.path, "ab", buffering=0, opener=no_links)
         except OSError as error:
             raise InputError(f"{self.path}: {error.strerror}") from error
         self._cut_torn_end()

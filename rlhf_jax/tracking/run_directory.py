@@ -16,6 +16,7 @@ import jax
 from rlhf_jax.checkpoints.hashes import tree_hash
 from rlhf_jax.checkpoints.preflight import check_identity
 from rlhf_jax.errors import InputError
+from rlhf_jax.storage import write_json
 
 PACKAGES = (
     "rlhf_jax",
@@ -51,6 +52,7 @@ class RunDirectory:
         *,
         overrides: Collection[str] = (),
         data: Mapping[str, str | os.PathLike] | None = None,
+        contents: Mapping[str, str] | None = None,
         parents: Mapping[str, str] | None = None,
         override: Collection[str] = (),
     ) -> dict[str, Any]:
@@ -60,6 +62,7 @@ class RunDirectory:
           config: the resolved config, JSON types.
           overrides: what was changed on the command line, "ppo.kl_coef=0.05".
           data: files or directories by name; their contents are hashed.
+          contents: hashes of other data by name.
           parents: hashes of the checkpoints it starts from, by name.
           override: dotted keys ("config.steps", "data.train") that may differ from
             the start before.
@@ -72,7 +75,8 @@ class RunDirectory:
         """
         identity = {
             "config": json.loads(json.dumps(config)),
-            "data": {name: tree_hash(path) for name, path in (data or {}).items()},
+            "data": {name: tree_hash(path) for name, path in (data or {}).items()}
+            | dict(contents or {}),
             "parents": dict(parents or {}),
         }
         before = self.provenance()
@@ -85,9 +89,8 @@ class RunDirectory:
             "parents": identity["parents"],
             "starts": [*before.get("starts", ()), _this_start(overrides)],
         }
-        if jax.process_index() == 0:
-            self._write("config.json", identity["config"])
-            self._write("provenance.json", provenance)
+        self._write("config.json", identity["config"])
+        self._write("provenance.json", provenance)
         return provenance
 
     def provenance(self) -> dict[str, Any]:
@@ -104,17 +107,11 @@ class RunDirectory:
             raise InputError(f"{path}: not readable: {error}") from error
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        partial = self.path / f".{name}.partial"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with open(partial, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=2, sort_keys=True)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path / name)
         except OSError as error:
             raise InputError(f"{self.path / name}: {error.strerror}") from error
+        write_json(self.path / name, content, sort_keys=True)
 
 
 def _this_start(overrides: Collection[str]) -> dict[str, Any]:

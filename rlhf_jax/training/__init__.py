@@ -5,7 +5,8 @@ optimizer  OptimizerConfig -> optax transformation (Adam, AdamW, RMSprop)
 schedules  learning rate as a function of the update count
 gradients  weights over the global batch; gradients per term, micro-batched
 update     make_update: loss and optimizer -> (state, batch) -> (state, metrics)
-loop       run_loop, resume_or_init: steps, metrics, checkpoints, signals
+loop       training_rows, run_loop, resume_or_init: steps, metrics, checkpoints
+session    the mesh, store and tracker of one stage; fit; Run
 guards     Guards: bad batches, alarms, and when to stop
 alarms     declarative alarms over the history of the metrics
 signals    SIGTERM and SIGINT -> a saved state and exit code 143
@@ -14,7 +15,12 @@ watchdog   a step that hangs -> stacks of all threads and a non-zero exit
 
 from rlhf_jax.training.alarms import Alarm, above, below, spike
 from rlhf_jax.training.guards import Guards
-from rlhf_jax.training.loop import resume_or_init, run_loop
+from rlhf_jax.training.loop import (
+    exhausted,
+    resume_or_init,
+    run_loop,
+    training_rows,
+)
 from rlhf_jax.training.optimizer import OptimizerConfig, make_optimizer
 from rlhf_jax.training.schedules import learning_rate_schedule
 from rlhf_jax.training.signals import StepAbandoned, StopSignal
@@ -33,6 +39,7 @@ __all__ = [
     "Watchdog",
     "above",
     "below",
+    "exhausted",
     "first_loss_scale",
     "init_state",
     "learning_rate_schedule",
@@ -41,4 +48,5 @@ __all__ = [
     "resume_or_init",
     "run_loop",
     "spike",
+    "training_rows",
 ]

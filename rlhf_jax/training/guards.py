@@ -1,6 +1,7 @@
 """What the loop does about bad numbers: write down, warn, stop."""
 
 import collections
+import contextlib
 import json
 import logging
 import pathlib
@@ -10,17 +11,23 @@ from typing import Any
 import jax
 
 from rlhf_jax.errors import NumericsError
+from rlhf_jax.storage import replacing_here
+from rlhf_jax.tracking.lines import LineFile, read_metrics
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
 
 logger = logging.getLogger("rlhf_jax.training")
+
+ALARMS = "alarms.jsonl"
+FIRST = 20  # steps of the run's start that alarms always see
+WINDOW = 40  # half of so many steps skipped end a run; float16 finds its scale in 16
 
 
 class Guards:
     """Sees the metrics of every step once, in order.
 
     - A skipped update: the ids of its batch go to `bad_batches/step_<n>.json`.
-    - `max_skipped` skipped updates in a row: `NumericsError`. The params are those of
-      the last good update.
+    - `max_skipped` skipped updates in a row, or half of the last `WINDOW` steps:
+      `NumericsError`. The params are those of the last good update.
     - Alarms: a line in the log and in `alarms.jsonl` when one begins and every
       `repeat_every` steps while it lasts; "stop" raises `NumericsError`.
     """
@@ -41,7 +48,8 @@ class Guards:
         max_skipped: skipped updates in a row that end the run. The number is ours.
         batch_ids: from the index of a step (0 is the first) to what names the rows
           of its batch, in types of JSON.
-        history: steps of metrics that alarms can look back on.
+        history: latest steps whose metrics alarms can look back on, besides the
+          `FIRST` of the run.
         repeat_every: steps between two lines of an alarm that lasts.
         """
         self.workdir = pathlib.Path(workdir) if workdir is not None else None
@@ -49,6 +57,7 @@ class Guards:
         self.max_skipped = max_skipped
         self.batch_ids = batch_ids
         self.history = collections.deque(maxlen=history)
+        self.first: list[Mapping[str, float]] = []
         self.repeat_every = repeat_every
         self.last_line: dict[str, int] = {}
         self.firing: set[str] = set()
@@ -63,13 +72,19 @@ class Guards:
         Raises:
           NumericsError: too many skipped updates in a row, or an alarm says stop.
         """
-        self.history.append(metrics)
+        history = self._taken(metrics)
         if metrics.get("skipped", 0):
             self._write_bad_batch(step, metrics)
         self._require_few_skipped(step, metrics)
-        history = tuple(self.history)
         for alarm in self.alarms:
             self._ask(alarm, step, history)
+
+    def _taken(self, metrics: Mapping[str, float]) -> tuple[Mapping[str, float], ...]:
+        """The history with one more step: the first of the run, then the latest."""
+        if len(self.history) == self.history.maxlen and len(self.first) < FIRST:
+            self.first.append(self.history[0])  # falls out now
+        self.history.append(metrics)
+        return (*self.first, *self.history)
 
     def _require_few_skipped(self, step: int, metrics: Mapping[str, float]) -> None:
         in_a_row = int(metrics.get("skipped_in_a_row", 0))
@@ -79,6 +94,14 @@ class Guards:
                 "and were skipped; the parameters are those of the last good update. "
                 "The batches are named in bad_batches/. Lower the learning rate, or "
                 "look at these rows."
+            )
+        latest = list(self.history)[-WINDOW:]
+        skipping = sum(1 for row in latest if row.get("skipped", 0))
+        if 2 * skipping >= WINDOW:
+            raise NumericsError(
+                f"step {step}: {skipping} of the last {len(latest)} steps had "
+                "non-finite gradients and were skipped, now and again: some row gives "
+                "them each time it comes. The batches are named in bad_batches/."
             )
 
     def recall(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
@@ -93,16 +116,41 @@ class Guards:
         Raises:
           NumericsError: as `observe` did.
         """
-        for step, metrics in rows[-self.history.maxlen :]:
-            self.history.append(metrics)
+        for number, (step, metrics) in enumerate(rows):
+            history = self._taken(metrics)
+            if number < len(rows) - self.history.maxlen:
+                continue
             self._require_few_skipped(step, metrics)
+            self.firing = set()
             for alarm in self.alarms:
-                found = alarm.when(tuple(self.history))
+                found = alarm.when(history)
+                self.firing |= {alarm.name} if found is not None else set()
                 if found is not None and alarm.action == "stop":
                     raise NumericsError(
                         f"step {step}: {alarm.name}: {found}; this stopped the run "
                         "before, and it goes on under another setting only"
                     )
+
+    def forget(self) -> None:
+        """Drops what it recalls."""
+        self.first.clear()
+        self.history.clear()
+
+    def rewind(self, step: int) -> None:
+        """Takes back what was written down of later steps: they run again.
+
+        Of the alarms before, it remembers when each was last told.
+        """
+        if not self._writes() or not self.workdir.is_dir():
+            return
+        for path in self.workdir.glob("bad_batches/step_*.json"):
+            if int(path.stem.removeprefix("step_")) > step:
+                path.unlink()
+        if (self.workdir / ALARMS).exists():
+            with contextlib.closing(LineFile(self.workdir / ALARMS)) as file:
+                file.rewind(step)
+            rows = read_metrics(self.workdir / ALARMS)
+            self.last_line |= {row["alarm"]: row["step"] for row in rows}
 
     def _ask(self, alarm: Alarm, step: int, history: tuple) -> None:
         message = alarm.when(history)
@@ -124,16 +172,16 @@ class Guards:
             folder = self.workdir / "bad_batches"
             folder.mkdir(parents=True, exist_ok=True)
             row = {"step": step, "batch": self._named(step), "metrics": metrics}
-            path = folder / f"step_{step:08d}.json"
-            path.write_text(json.dumps(row, indent=2, default=str) + "\n")
+            with replacing_here(folder / f"step_{step:08d}.json") as file:
+                file.write(json.dumps(row, indent=2, default=str) + "\n")
 
     def _write_alarm(self, alarm: Alarm, step: int, message: str) -> None:
         if self._writes():
             self.workdir.mkdir(parents=True, exist_ok=True)
-            row = {"step": step, "alarm": alarm.name, "action": alarm.action}
+            row = {"alarm": alarm.name, "action": alarm.action}
             row |= {"message": message, "batch": self._named(step)}
-            with open(self.workdir / "alarms.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(row, default=str) + "\n")
+            with contextlib.closing(LineFile(self.workdir / ALARMS)) as file:
+                file.append(step, row)
 
     def _named(self, step: int) -> Any:
         return None if self.batch_ids is None else self.batch_ids(step - 1)

@@ -11,7 +11,7 @@ For PPO it is a whole iteration. The loop knows neither.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -113,7 +113,7 @@ def _placed(leaf: Any, place: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
 
 
-def run_loop(
+def training_rows(
     step_fn: StepFunction,
     state: Any,
     num_steps: int,
@@ -129,8 +129,8 @@ def run_loop(
     stop: StopSignal | None = None,
     watchdog: Watchdog | None = None,
     fetch_every: int = 1,
-) -> Any:
-    """Runs steps `start_step` to `num_steps` and returns the last state.
+) -> Generator[tuple[int, dict], None, Any]:
+    """Runs steps `start_step` to `num_steps`; yields (steps completed, metrics).
 
     The host never waits for the step it has just started: metrics are fetched one
     step late, or `fetch_every` at a time. Each step is logged exactly once, before
@@ -154,6 +154,10 @@ def run_loop(
       stop: an entered `StopSignal`, for steps that call its `check`; else its own.
       watchdog: ends a process that hangs; none when None.
       fetch_every: steps whose metrics are fetched together.
+
+    Yields:
+      What was logged of each step, in order, as soon as it is fetched. Whoever stops
+      asking stops the run.
 
     Returns:
       The state after `num_steps` steps.
@@ -182,11 +186,11 @@ def run_loop(
                 if evaluate is not None and due(evaluate_every):
                     watchdog.beat(step, patient=True)
                     metrics = {**metrics, **evaluate(state, step)}
-                log.add(step, metrics)
+                yield from log.add(step, metrics)
                 stopping = stop.reached(step)
                 if stopping or due(save_every):
                     watchdog.beat(step, patient=True)
-                    log.flush()
+                    yield from log.flush()
                     saver.save(step, state, force=stopping or step == num_steps)
                 if stopping:
                     raise Preempted(_stopped(stop, saver, step))
@@ -203,6 +207,20 @@ def run_loop(
         finally:
             saver.wait()
     return state
+
+
+def run_loop(step_fn: StepFunction, state: Any, num_steps: int, **options: Any) -> Any:
+    """Runs `training_rows` to its end and returns the last state."""
+    return exhausted(training_rows(step_fn, state, num_steps, **options))
+
+
+def exhausted(rows: Generator[Any, None, Any]) -> Any:
+    """What a generator returns, when all that it yields has been passed over."""
+    while True:
+        try:
+            next(rows)
+        except StopIteration as end:
+            return end.value
 
 
 def _stopped(stop: StopSignal, saver: "_Saver", step: int) -> str:
@@ -233,26 +251,27 @@ class _LateLog:
 
     def __init__(self, tracker: Tracker | None, guards: Guards, fetch_every: int):
         self.tracker, self.guards, self.fetch_every = tracker, guards, fetch_every
-        self.pending: list[tuple[int, Mapping[str, Any]]] = []
-        self.since = time.perf_counter()
+        self.pending: list[tuple[int, Mapping[str, Any], float]] = []
+        self.since = time.perf_counter()  # when the last step that was fetched came
 
-    def add(self, step: int, metrics: Mapping[str, Any]) -> None:
-        self.pending.append((step, metrics))
-        if len(self.pending) > self.fetch_every:
-            self._fetch(len(self.pending) - 1)  # all but the one still running
+    def add(self, step: int, metrics: Mapping[str, Any]) -> list[tuple[int, dict]]:
+        self.pending.append((step, metrics, time.perf_counter()))
+        if len(self.pending) <= self.fetch_every:
+            return []
+        return self._fetch(len(self.pending) - 1)  # all but the one still running
 
-    def flush(self, *, observe: bool = True) -> None:
-        self._fetch(len(self.pending), observe=observe)
+    def flush(self, *, observe: bool = True) -> list[tuple[int, dict]]:
+        return self._fetch(len(self.pending), observe=observe)
 
-    def _fetch(self, count: int, *, observe: bool = True) -> None:
+    def _fetch(self, count: int, *, observe: bool = True) -> list[tuple[int, dict]]:
         ready, self.pending = self.pending[:count], self.pending[count:]
         if not ready:
-            return
-        values = jax.device_get([metrics for _, metrics in ready])
-        now = time.perf_counter()
-        seconds, self.since = (now - self.since) / count, now
+            return []
+        values = jax.device_get([metrics for _, metrics, _ in ready])
+        came = ready[-1][2]
+        seconds, self.since = (came - self.since) / count, came
         rows = []
-        for (step, _), metrics in zip(ready, values, strict=True):
+        for (step, _, _), metrics in zip(ready, values, strict=True):
             row = {name: _number(value) for name, value in metrics.items()}
             rows.append((step, {"seconds": seconds} | row))
         if self.tracker is not None:
@@ -260,6 +279,7 @@ class _LateLog:
                 self.tracker.log(step, row)
         for step, row in rows if observe else []:  # after logging: it may raise
             self.guards.observe(step, row)
+        return rows
 
 
 def _number(value: Any) -> Any:

@@ -1,5 +1,6 @@
-"""SIGTERM and SIGINT end a run between two steps, with its state saved."""
+"""SIGTERM, SIGINT and SIGHUP end a run between two steps, with its state saved."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -15,16 +16,18 @@ class StepAbandoned(Exception):
 class StopSignal:
     """Remembers that the run was asked to stop; a context manager.
 
-    Inside, the first SIGTERM or SIGINT is noted and nothing else happens; a second
-    SIGINT raises KeyboardInterrupt at once, a second SIGTERM changes nothing. On
-    leaving, the handlers that stood before are back: a notebook keeps its interrupt.
-    Outside the main thread Python allows no handlers, and none are set.
+    Inside, the first SIGTERM, SIGINT or SIGHUP is noted and nothing else happens; a
+    second SIGINT raises KeyboardInterrupt at once, a second of the others changes
+    nothing. On leaving, the handlers that stood before are back: a notebook keeps its
+    interrupt. A SIGHUP that is ignored, as under `nohup`, stays so. Outside the main
+    thread Python allows no handlers, and none are set.
 
     With several processes the signal may reach one alone. Then jax's coordination
-    service spreads it, and all processes stop after the same step.
+    service spreads SIGTERM, which the others become, and all processes stop after the
+    same step.
     """
 
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -32,9 +35,12 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         alone = jax.process_count() == 1  # else jax's own SIGTERM handler must stay
-        if alone and threading.current_thread() is threading.main_thread():
-            for number in self.signals:
-                self._before[number] = signal.signal(number, self._note)
+        if threading.current_thread() is threading.main_thread():
+            for number in self.signals if alone else self.signals[1:]:
+                if number == signal.SIGHUP and _ignored(number):
+                    continue
+                handler = self._note if alone else _as_term
+                self._before[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,3 +70,11 @@ class StopSignal:
         """
         if self.received is not None and jax.process_count() == 1:
             raise StepAbandoned
+
+
+def _ignored(number: int) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN
+
+
+def _as_term(number: int, frame: FrameType | None) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

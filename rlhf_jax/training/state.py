@@ -1,7 +1,7 @@
 """Everything that a step of training changes, as one pytree."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -48,7 +48,8 @@ class TrainState:
     Attributes:
       params: float32 parameters, nested dicts.
       opt_state: state of the optimizer; a dict by partition where there are several.
-      ema: float32 moving average of `params`, or None.
+      ema: float32 moving average of `params`, or of some of its top-level keys, or
+        None.
       step: updates tried so far, skipped ones too; names the randomness of the next.
       rng: typed key of the run; never advanced, only folded with names.
       skipped: updates skipped because of non-finite gradients.
@@ -83,7 +84,7 @@ def init_state(
     tx: Transformations,
     rng: Key[Array, ""],
     *,
-    ema: bool = False,
+    ema: bool | Sequence[str] = False,
     loss_scale: float | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> TrainState:
@@ -93,7 +94,8 @@ def init_state(
       params: float32 parameters.
       tx: the optimizer, or one per top-level key of `params` as for `make_update`.
       rng: typed key of the run.
-      ema: keep a moving average of the parameters.
+      ema: keep a moving average of the parameters; of some: their top-level keys,
+        such as ("policy",).
       loss_scale: first loss scale for float16 compute (2**15 is usual), or None.
       extra: what the stage adds.
 
@@ -113,7 +115,7 @@ def init_state(
     return TrainState(
         params=params,
         opt_state=opt_state,
-        ema=jax.tree.map(lambda p: jnp.array(p, jnp.float32), params) if ema else None,
+        ema=_first_average(params, ema),
         step=jnp.int32(0),
         rng=rng,
         skipped=jnp.int32(0),
@@ -121,6 +123,16 @@ def init_state(
         loss_scale=scale,
         extra=dict(extra or {}),
     )
+
+
+def _first_average(params: Any, ema: bool | Sequence[str]) -> Any:
+    if not ema:
+        return None
+    if ema is not True:
+        if unknown := set(ema) - set(params):
+            raise ValueError(f"ema: params have no {sorted(unknown)}")
+        params = {name: params[name] for name in ema}
+    return jax.tree.map(lambda p: jnp.array(p, jnp.float32), params)
 
 
 def check_partitions(params: Any, tx: Transformations) -> None:

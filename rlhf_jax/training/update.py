@@ -14,6 +14,7 @@ from rlhf_jax.training.gradients import (
     LossFunction,
     add_over_devices,
     term_gradients,
+    with_frozen,
     with_weights,
 )
 from rlhf_jax.training.optimizer import learning_rate_of
@@ -30,6 +31,7 @@ def make_update(
     clip_norm: float | Mapping[str, float] | None = None,
     ema_decay: float | None = None,
     switches: Mapping[str, str] | None = None,
+    term_norms: bool = True,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Turns a loss and an optimizer into a step of training.
 
@@ -40,20 +42,27 @@ def make_update(
 
     Args:
       loss_fn: `(params, batch, rng) -> (sum, metrics)`, scalars that add up over
-        rows. Or a dict of such terms: their gradients are added, and the metrics tell
-        their norms and the cosines between them.
+        rows. One with a parameter named `frozen` is called with `frozen=` too: params
+        that it reads and no gradient reaches (a reference, a reward model). They are
+        an argument of the update; in a closure they would be constants of the
+        program. Or a dict of such terms: their gradients are added.
       tx: the optimizer. Or a dict with one for each top-level key of the params
         (`{"policy": ..., "value": ...}`), each with its own learning rate, its own
         moments and its own clipping.
       microbatches: parts of the batch run one after the other to save memory.
       clip_norm: largest global norm of the gradient (of each partition, or by name).
-      ema_decay: decay of the moving average per update; 0.992 in InstructGPT.
+      ema_decay: decay of the moving average per update; 0.992 in InstructGPT. Of what
+        is averaged `init_state(.., ema=)` decides.
+      term_norms: with several terms, the metrics tell the norms of their gradients and
+        the cosines between them. That keeps a gradient per term until all are there;
+        False adds the terms before differentiation, and keeps one.
       switches: partition -> key of the batch. Where the number there is 0 the
         partition rests: its parameters, moments and schedule's count keep every bit.
 
     Returns:
-      `update(state, batch, *, axis_name=None) -> (state, metrics)`, not compiled; see
-      `compile_update`. `axis_name` is for drivers that map over devices. Metrics:
+      `update(state, batch, frozen=None, *, axis_name=None) -> (state, metrics)`, not
+      compiled; see `compile_update`. `axis_name` is for drivers that map over devices.
+      Metrics:
       `loss`, `grad_norm`, `learning_rate`, `skipped` (0 or 1), `skipped_in_a_row`,
       the terms' `loss/<term>`, `grad_norm/<term>`, `grad_cosine/<a>_<b>`, the
       partitions' `grad_norm/<partition>`, `learning_rate/<partition>`, and what the
@@ -71,7 +80,11 @@ def make_update(
         raise ValueError(f"switches: {sorted(unknown)} are no partitions")
 
     def update(
-        state: TrainState, batch: Any, *, axis_name: str | None = None
+        state: TrainState,
+        batch: Any,
+        frozen: Any = None,
+        *,
+        axis_name: str | None = None,
     ) -> tuple[TrainState, Metrics]:
         check_partitions(state.params, tx)
         rng = jax.random.fold_in(state.rng, state.step)
@@ -79,18 +92,19 @@ def make_update(
             rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
         scale = 1.0 if state.loss_scale is None else state.loss_scale.scale
         sums = term_gradients(
-            terms,
+            with_frozen(terms, frozen),
             state.params,
             with_weights(batch, axis_name),
             rng,
             microbatches=microbatches,
             scale=scale,
+            apart=term_norms,
         )
         gradients, losses, metrics = add_over_devices(sums, axis_name)
         if state.loss_scale is not None:
             gradients = jax.tree.map(lambda g: g / scale, gradients)
-        # by name, in the order given: a dict that passed a scan comes back sorted
-        gradients = {name: gradients[name] for name in terms}
+        # in the order given: a dict that passed a scan comes back sorted
+        losses = {name: losses[name] for name in terms}
         grads, own = _added(gradients, losses)
         grads, norms = _clipped(grads, clip_norm, partitioned=isinstance(tx, Mapping))
         own |= norms
@@ -108,17 +122,29 @@ def make_update(
 
 def _added(gradients: dict[str, Any], losses: dict[str, Array]) -> tuple[Any, Metrics]:
     """The sum of the terms' gradients, and how the terms relate."""
-    if len(gradients) == 1:
-        return next(iter(gradients.values())), {"loss": next(iter(losses.values()))}
     metrics = {"loss": sum(losses.values())}
-    metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
+    if len(losses) > 1:
+        metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
+    if len(gradients) == 1:
+        return next(iter(gradients.values())), metrics
+    gradients = {name: gradients[name] for name in losses}
     norms = {name: optax.tree.norm(g) for name, g in gradients.items()}
     metrics |= {f"grad_norm/{name}": norm for name, norm in norms.items()}
     for a, b in itertools.combinations(gradients, 2):
-        product = optax.tree.vdot(gradients[a], gradients[b])
+        product = _product(gradients[a], gradients[b])
         scale = jnp.maximum(norms[a] * norms[b], jnp.finfo(jnp.float32).tiny)
         metrics[f"grad_cosine/{a}_{b}"] = product / scale
     return jax.tree.map(lambda *parts: sum(parts), *gradients.values()), metrics
+
+
+def _product(a: Any, b: Any) -> Float[Array, ""]:
+    """⟨a, b⟩ over all leaves, each with its axes: a flat one would leave its shards."""
+
+    def one(x: Array, y: Array) -> Array:
+        axes = tuple(range(x.ndim))
+        return jax.lax.dot_general(x, y, ((axes, axes), ((), ())))
+
+    return sum(jax.tree.leaves(jax.tree.map(one, a, b)))
 
 
 def _clipped(
@@ -172,8 +198,11 @@ def _applied(
     if ema_decay is not None:
         if ema is None:
             raise ValueError("ema_decay is set, but the state was made with ema=False")
+        averaged = (
+            {name: moved[name] for name in ema} if isinstance(ema, Mapping) else moved
+        )
         ema = jax.tree.map(
-            lambda mean, p: ema_decay * mean + (1 - ema_decay) * p, ema, moved
+            lambda mean, p: ema_decay * mean + (1 - ema_decay) * p, ema, averaged
         )
     return state.replace(params=moved, opt_state=opt_state, ema=ema)
 

@@ -72,7 +72,7 @@ def test_the_suites_are_listed(capsys):
 
 def test_an_unknown_suite_is_answered_with_all_that_are_listed(capsys):
     from rlhf_jax.cli.eval import _ALONE
-    from rlhf_jax.evaluation.suites import GROUPS, SUITES
+    from rlhf_jax.evaluation.suites.catalogue import GROUPS, SUITES
 
     assert main(["eval", "--list"]) == 0
     listed = capsys.readouterr().out
@@ -236,9 +236,13 @@ def test_reward_models_and_ensembles_of_a_run_are_judged(
 @pytest.mark.parametrize(
     ("place", "suite", "told"),
     [
-        ("sft", "reward-model", "holds LanguageModel, expected a reward model"),
-        ("reward/seed_0", "world-truth", "holds ScalarModel, expected a policy"),
-        ("reward", "world-truth", "holds Ensemble, expected a policy"),
+        ("sft", "reward-model", "holds a language model, expected a reward model"),
+        (
+            "reward/seed_0",
+            "world-truth",
+            "holds a reward model, expected a language model",
+        ),
+        ("reward", "world-truth", "holds an ensemble of reward models"),
         ("world", "world-truth", "a stage without a model"),
     ],
 )
@@ -253,12 +257,11 @@ def test_a_model_of_another_kind_is_refused(
 def test_an_ensemble_scores_the_mean_of_its_members(run_directory):
     import numpy as np
 
-    from rlhf_jax.cli.loading import load_named
-    from rlhf_jax.evaluation import load_reward
+    from rlhf_jax.registry import load_reward
 
     texts = ["p", "a longer prompt"], ["yes", "no, not at all"]
     whole, *members = [
-        load_reward(run_directory / place, load=load_named)(*texts)
+        load_reward(run_directory / place).score(*texts)
         for place in ("reward", "reward/seed_0", "reward/seed_1")
     ]
     np.testing.assert_allclose(whole, np.mean(members, axis=0), atol=1e-6)

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from rlhf_jax.data import Ranking
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.bag_of_words import (
+from rlhf_jax.evaluation.reward_models.bag_of_words import (
     Vocabulary,
     fit_classifier,
     fit_preference,
     length_preference,
 )
-from rlhf_jax.evaluation.degeneration import distinct_share, repeated_share
+from rlhf_jax.evaluation.statistics.degeneration import distinct_share, repeated_share
 
 GOOD = ["a happy day", "happy end", "so happy and warm", "what a happy dog"]
 BAD = ["a sad day", "sad end", "so sad and cold", "what a sad dog"]

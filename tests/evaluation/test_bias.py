@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stub_policies import stub
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.bias import (
+from rlhf_jax.evaluation.suites.bias import (
     SentencePair,
     bias_scores,
     entropy_bits,

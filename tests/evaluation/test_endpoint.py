@@ -7,8 +7,12 @@ import threading
 import pytest
 
 from rlhf_jax.errors import InputError, RunError
-from rlhf_jax.evaluation.endpoint import EndpointJudge, perspective_scorer, post_json
-from rlhf_jax.evaluation.preference import compare, win_rate
+from rlhf_jax.evaluation.preference.endpoint import (
+    EndpointJudge,
+    perspective_scorer,
+    post_json,
+)
+from rlhf_jax.evaluation.preference.win_rates import compare, win_rate
 
 
 class Service(http.server.BaseHTTPRequestHandler):

@@ -3,8 +3,8 @@
 import pytest
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation import prompts
-from rlhf_jax.evaluation.tasks import Item, draw_shots
+from rlhf_jax.evaluation.suites import prompts
+from rlhf_jax.evaluation.suites.tasks import Item, draw_shots
 
 SQUAD = """\
 Answer each question using information in the preceding background paragraph. If there \
@@ -83,7 +83,7 @@ def test_squad_few_shot():
 
 
 def test_the_released_samples_have_the_layout_of_our_squad_query(shared_data):
-    from rlhf_jax.evaluation.files import read_rows
+    from rlhf_jax.evaluation.suites.files import read_rows
 
     path = shared_data / "instructgpt_eval_samples/squadv2_samples.csv.gz"
     for row in read_rows(path)[::97]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.files import find_file, read_document, read_rows
+from rlhf_jax.evaluation.suites.files import find_file, read_document, read_rows
 
 
 def written(tmp_path, name, content):

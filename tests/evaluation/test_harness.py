@@ -7,7 +7,7 @@ import pytest
 from stub_policies import stub
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.harness import cut_at, harness_model
+from rlhf_jax.evaluation.suites.harness import cut_at, harness_model
 
 
 @pytest.fixture

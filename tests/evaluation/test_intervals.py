@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_jax.evaluation.intervals import (
+from rlhf_jax.evaluation.statistics.intervals import (
     bootstrap_interval,
     bootstrap_totals,
     cluster_sums,

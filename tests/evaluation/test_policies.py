@@ -11,8 +11,8 @@ from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.model_functions import ModelFunctions, padded
 from rlhf_jax.evaluation.policy import model_policy
-from rlhf_jax.evaluation.rewards import model_reward
 from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
+from rlhf_jax.registry import LoadedModel, ModelReward
 
 TOKENIZER = ByteTokenizer()
 CONFIG = TrunkConfig(
@@ -128,7 +128,8 @@ def test_padded_lengths_are_few():
 def test_a_reward_is_the_value_at_the_end_token():
     model = ScalarModel(CONFIG)
     params = fresh(model, 1)
-    reward = model_reward(model, params, TOKENIZER, batch_size=3)
+    loaded = LoadedModel(model, params, TOKENIZER, {})
+    reward = ModelReward(loaded, batch_size=3).score
     prompts, responses = ["p", "longer prompt", "q", "r"], ["a", "bcd", "", "x" * 80]
     found = reward(prompts, responses)
     for value, prompt, response in zip(found, prompts, responses, strict=True):

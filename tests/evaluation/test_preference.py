@@ -6,20 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.bradley_terry import bradley_terry, rank_policies
-from rlhf_jax.evaluation.judges import (
+from rlhf_jax.evaluation.preference.judges import (
     judge_from_labeler,
     judge_from_labels,
     judge_from_scores,
     panel,
 )
-from rlhf_jax.evaluation.preference import (
+from rlhf_jax.evaluation.preference.win_rates import (
     Comparisons,
     compare,
     length_controlled_win_rate,
     preference_summary,
     win_rate,
 )
+from rlhf_jax.evaluation.statistics.bradley_terry import bradley_terry, rank_policies
 
 by_length = judge_from_scores(lambda prompts, texts: np.array([len(t) for t in texts]))
 

@@ -7,7 +7,7 @@ import pytest
 from stub_policies import stub
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation import (
+from rlhf_jax.evaluation.suites import (
     choice,
     drop,
     quac,
@@ -16,8 +16,13 @@ from rlhf_jax.evaluation import (
     translation,
     wsc,
 )
-from rlhf_jax.evaluation.suites import SUITES, Settings, run_suite, suite_names
-from rlhf_jax.evaluation.tasks import choose
+from rlhf_jax.evaluation.suites.catalogue import (
+    SUITES,
+    Settings,
+    run_suite,
+    suite_names,
+)
+from rlhf_jax.evaluation.suites.tasks import choose
 
 
 def put(folder, name, value):

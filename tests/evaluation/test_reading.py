@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_jax.evaluation.reading import (
+from rlhf_jax.evaluation.suites.reading import (
     NO_ANSWER,
     drop_em_f1,
     normal_text,

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from rlhf_jax.cli import main
-from rlhf_jax.evaluation.bias import bias_scores, read_crows_pairs, read_winogender
 from rlhf_jax.evaluation.policy import load_policy
+from rlhf_jax.evaluation.suites.bias import (
+    bias_scores,
+    read_crows_pairs,
+    read_winogender,
+)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.evaluation.tables import alignment_tax, result_table
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.evaluation.statistics.tables import alignment_tax, result_table
 
 
 def score(values, items=None, **options):

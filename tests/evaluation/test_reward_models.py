@@ -7,17 +7,12 @@ from hypothesis import strategies as st
 
 from rlhf_jax.data.records import Ranking
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.labels import comparisons_from_rankings, labelled_scores
-from rlhf_jax.evaluation.overoptimization import (
-    FrontierPoint,
-    best_of_n_frontier,
-    fit_best_of_n,
-    fit_rl,
-    policy_point,
-    read_frontier,
+from rlhf_jax.evaluation.preference.labels import (
+    comparisons_from_rankings,
+    labelled_scores,
 )
-from rlhf_jax.evaluation.preference import win_rate
-from rlhf_jax.evaluation.reward_model import (
+from rlhf_jax.evaluation.preference.win_rates import win_rate
+from rlhf_jax.evaluation.reward_models.accuracy import (
     Pairs,
     accuracy_by_rank_gap,
     calibration,
@@ -28,6 +23,14 @@ from rlhf_jax.evaluation.reward_model import (
     pairs_of,
     score_rankings,
     scores_of_pairs,
+)
+from rlhf_jax.evaluation.reward_models.overoptimization import (
+    FrontierPoint,
+    best_of_n_frontier,
+    fit_best_of_n,
+    fit_rl,
+    policy_point,
+    read_frontier,
 )
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.samples import PAPER_ORDER, score_samples
-from rlhf_jax.evaluation.tables import result_table
+from rlhf_jax.evaluation.statistics.tables import result_table
+from rlhf_jax.evaluation.suites.samples import PAPER_ORDER, score_samples
 
 # mean Perspective toxicity per model in the paper's column order, from the file itself
 TOXICITY = {

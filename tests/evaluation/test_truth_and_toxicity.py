@@ -7,12 +7,12 @@ import pytest
 from stub_policies import stub
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.hallucination import (
+from rlhf_jax.evaluation.suites.catalogue import Settings, run_suite
+from rlhf_jax.evaluation.suites.hallucination import (
     hallucination_scores,
     labelled_hallucination,
 )
-from rlhf_jax.evaluation.suites import Settings, run_suite
-from rlhf_jax.evaluation.toxicity import (
+from rlhf_jax.evaluation.suites.toxicity import (
     ToxicityPrompt,
     continuity_scorer,
     read_toxicity_prompts,
@@ -20,7 +20,7 @@ from rlhf_jax.evaluation.toxicity import (
     uniform_in_toxicity,
     word_list_scorer,
 )
-from rlhf_jax.evaluation.truthfulness import (
+from rlhf_jax.evaluation.suites.truthfulness import (
     generated_truthfulness,
     judge_by_references,
     read_truthfulqa,

@@ -4,16 +4,16 @@ import pytest
 from stub_policies import stub
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.preference import win_rate
-from rlhf_jax.evaluation.runs import (
+from rlhf_jax.evaluation.preference.win_rates import win_rate
+from rlhf_jax.evaluation.statistics.tables import alignment_tax
+from rlhf_jax.evaluation.suites.catalogue import GROUPS, Settings
+from rlhf_jax.evaluation.suites.runs import (
     judge_named,
     preference_results,
     run_suites,
     scorer_named,
 )
-from rlhf_jax.evaluation.suites import GROUPS, Settings
-from rlhf_jax.evaluation.tables import alignment_tax
-from rlhf_jax.evaluation.world import gold_utilities
+from rlhf_jax.evaluation.suites.world import gold_utilities
 from rlhf_jax.simulation import SKILLS, make_world, probes, simulate, skill_examples
 
 SIZES = {"pretraining": 0, "skills": 0, "rankings": 0, "held_out_rankings": 0,
@@ -106,7 +106,7 @@ def test_the_better_policy_wins_by_either_judge(knowing, silly, prompts, judge):
 
 
 def test_an_answer_against_itself_is_a_tie(knowing, prompts):
-    from rlhf_jax.evaluation.world import world_preference
+    from rlhf_jax.evaluation.suites.world import world_preference
 
     texts = knowing.generate([p.prompt for p in prompts])
     assert win_rate(world_preference(prompts, texts, texts)).estimate == 0.5
@@ -130,7 +130,7 @@ def test_names_of_judges_and_scorers(knowing, prompts):
 
 
 def test_no_closed_domain_prompt_is_told(knowing):
-    from rlhf_jax.evaluation.world import world_hallucination
+    from rlhf_jax.evaluation.suites.world import world_hallucination
 
     with pytest.raises(InputError, match="none of the prompts is closed-domain"):
         world_hallucination(knowing, [])

@@ -11,6 +11,7 @@ import numpy as np
 from rlhf_jax import losses
 
 VOCABULARY, WIDTH = 5, 3
+LOG2 = 0.6931
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity
@@ -31,6 +32,14 @@ class Row:
 
     def __str__(self) -> str:
         return self.name
+
+
+ROWS: dict[str, Row] = {}
+
+
+def row(name, loss, draw, oracle, hand, **more):
+    """Adds a row to the table."""
+    ROWS[name] = Row(name, loss, draw, oracle, hand, **more)
 
 
 def normal(rng, *shape):
@@ -62,6 +71,10 @@ def draw_ranking(rng, b, r):
         "ranks": rng.integers(1, k + 1, size=(b, k)).astype(np.int32),  # with ties
         "valid": rng.random((b, k)) < 0.8,
     }
+
+
+def draw_group(rng, b, r):
+    return {"scores": normal(rng, b, r), "valid": rng.random((b, r)) < 0.8}
 
 
 def draw_hidden(rng, b, r):

@@ -67,6 +67,17 @@ def ranking_loss(scores, ranks, valid):
     return out
 
 
+def soft_ranking_loss(scores, preferences, pairs):
+    out = np.zeros(len(scores))
+    for b in range(len(scores)):
+        terms = []
+        for i, j in np.argwhere(pairs[b]):
+            p, margin = preferences[b, i, j], scores[b, i] - scores[b, j]
+            terms.append(-p * log_sigmoid(margin) - (1 - p) * log_sigmoid(-margin))
+        out[b] = sum(terms) / len(terms) if terms else 0.0
+    return out
+
+
 def pairwise_ranking_loss(chosen, rejected):
     return per_item(lambda w, ell: -log_sigmoid(w - ell), chosen, rejected)
 
@@ -117,6 +128,30 @@ def discounted_returns(rewards, mask, discount):
     return out
 
 
+def of_groups(one, scores, valid):
+    """one(score, other scores of its prompt), 0 where there are no others."""
+    out = np.zeros(scores.shape)
+    for p, i in np.argwhere(valid):
+        others = [scores[p, j] for j in np.flatnonzero(valid[p]) if j != i]
+        out[p, i] = one(scores[p, i], others) if others else 0.0
+    return out
+
+
+def leave_one_out_advantages(scores, valid):
+    return of_groups(lambda r, others: r - sum(others) / len(others), scores, valid)
+
+
+def group_advantages(scores, valid):
+    def one(r, others):
+        return (r - np.mean([r, *others])) / (np.std([r, *others], ddof=1) + 1e-4)
+
+    return of_groups(one, scores, valid)
+
+
+def group_advantages_unscaled(scores, valid):
+    return of_groups(lambda r, others: r - np.mean([r, *others]), scores, valid)
+
+
 def clipped_policy_loss(logprobs, old_logprobs, advantages, clip_range):
     def one(new, old, advantage):
         ratio = math.exp(new - old)
@@ -139,6 +174,56 @@ def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta):
         return -log_sigmoid(beta * ((c - rc) - (r - rr)))
 
     return per_item(one, chosen, rejected, ref_chosen, ref_rejected)
+
+
+def noisy_dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta, flipped, robust):
+    as_labelled = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta)
+    turned = dpo_loss(rejected, chosen, ref_rejected, ref_chosen, beta)
+    if robust:
+        return ((1 - flipped) * as_labelled - flipped * turned) / (1 - 2 * flipped)
+    return (1 - flipped) * as_labelled + flipped * turned
+
+
+def ipo_loss(chosen, rejected, ref_chosen, ref_rejected, beta):
+    def one(c, r, rc, rr):
+        return ((c + rr) - (r + rc) - 0.5 / beta) ** 2
+
+    return per_item(one, chosen, rejected, ref_chosen, ref_rejected)
+
+
+def kto_loss(
+    logprobs,
+    ref_logprobs,
+    desirable,
+    beta,
+    kl_baseline,
+    desirable_weight,
+    undesirable_weight,
+):
+    def one(logprob, ref_logprob, good):
+        gain = beta * (logprob - ref_logprob - kl_baseline)
+        if good:
+            return desirable_weight * (1 - math.exp(log_sigmoid(gain)))
+        return undesirable_weight * (1 - math.exp(log_sigmoid(-gain)))
+
+    return per_item(one, logprobs, ref_logprobs, desirable)
+
+
+def simpo_loss(chosen, rejected, beta, margin):
+    return per_item(
+        lambda w, ell: -log_sigmoid(beta * w - beta * ell - margin), chosen, rejected
+    )
+
+
+def orpo_loss(chosen, rejected, odds_weight):
+    def odds(logprob):
+        return math.exp(logprob) / -math.expm1(logprob)
+
+    def one(w, ell):
+        ratio = odds(w) / odds(ell)
+        return -w - odds_weight * log_sigmoid(math.log(ratio))
+
+    return per_item(one, chosen, rejected)
 
 
 def ensemble(scores, variance_coef):

@@ -2,23 +2,27 @@
 
 A row names the arrays that go in and the settings, says what an oracle makes of them
 (float64 loops of `oracles`), and gives one example worked by hand. Every array's first
-axis is the batch; `shared` names the weights that belong to no example.
+axis is the batch; `shared` names the weights that belong to no example. The rows of
+rankings and preferences are those of `table_of_preferences`.
 """
 
 import functools
 
 import numpy as np
 import oracles
+import table_of_preferences  # noqa: F401  (its rows join the table)
 from loss_row import (
+    LOG2,
+    ROWS,
     VOCABULARY,
-    Row,
     draw_episode,
+    draw_group,
     draw_hidden,
     draw_logits,
-    draw_ranking,
     draw_two_models,
     mask_of,
     normal,
+    row,
     several,
     tokens_of,
 )
@@ -26,14 +30,6 @@ from loss_row import (
 from rlhf_jax import losses
 
 PROJECTION = {"temperature": 0.7, "soft_cap": 2.0}
-LOG2 = 0.6931
-ROWS: dict[str, Row] = {}
-
-
-def row(name, loss, draw, oracle, hand, **more):
-    ROWS[name] = Row(name, loss, draw, oracle, hand, **more)
-
-
 row(
     "token_logprobs",
     lambda **a: losses.token_logprobs(**a),
@@ -98,31 +94,6 @@ for kind, by_hand in (("k1", -0.5), ("k2", 0.125), ("k3", 0.1487)):
         unequal=("logprobs", "ref_logprobs"),
     )
 row(
-    "ranking_loss",
-    lambda **a: losses.ranking_loss(**a),
-    draw_ranking,
-    oracles.ranking_loss,
-    # Pairs (0,2): log(1 + e^-1), (1,2): log 2; 0 and 1 are tied; 3 is padding.
-    (
-        {
-            "scores": [[1.0, 0.0, 0.0, 7.0]],
-            "ranks": [[1, 1, 2, 1]],
-            "valid": [[True, True, True, False]],
-        },
-        [(0.3133 + LOG2) / 2],
-    ),
-    mask="valid",
-    unequal=("scores", "ranks"),
-)
-row(
-    "pairwise_ranking_loss",
-    lambda **a: losses.pairwise_ranking_loss(**a),
-    lambda rng, b, r: {"chosen": normal(rng, b), "rejected": normal(rng, b)},
-    oracles.pairwise_ranking_loss,
-    ({"chosen": [1.0], "rejected": [0.0]}, [0.3133]),
-    unequal=("chosen", "rejected"),
-)
-row(
     "shaped_rewards",
     lambda **a: losses.shaped_rewards(**a, kl_coef=0.3),
     lambda rng, b, r: {
@@ -177,6 +148,33 @@ row(
     forward_looking=True,
     unequal=("rewards", "mask"),
 )
+# Of 1, 2, 6: the mean of the others 4, 3.5, 1.5; of all 3, the deviation √7. The 9 is
+# no response; 5 is alone; 4 and 4 are equal.
+GROUPS = {
+    "scores": [[1.0, 2.0, 9.0, 6.0], [5.0, 9.0, 9.0, 9.0], [4.0, 4.0, 9.0, 9.0]],
+    "valid": [
+        [True, True, False, True],
+        [True, *[False] * 3],
+        [True, True, *[False] * 2],
+    ],
+}
+for name, function, settings, by_hand in (
+    ("leave_one_out_advantages", "leave_one_out_advantages", {}, [-3, -1.5, 0, 4.5]),
+    ("group_advantages", "group_advantages", {}, [-0.7559, -0.3780, 0, 1.1338]),
+    ("group_advantages_unscaled", "group_advantages", {"scale": False}, [-2, -1, 0, 3]),
+):
+    row(
+        name,
+        lambda function=function, settings=settings, **a: getattr(losses, function)(
+            **a, **settings
+        ),
+        draw_group,
+        getattr(oracles, name),
+        (GROUPS, [by_hand, [0.0] * 4, [0.0] * 4]),
+        mask="valid",
+        forward_looking=True,
+        unequal=("scores", "valid"),
+    )
 row(
     "clipped_policy_loss",
     lambda **a: losses.clipped_policy_loss(**a, clip_range=0.2),
@@ -207,17 +205,6 @@ row(
         [[0.32, 0.405, 2.0]],
     ),
     unequal=("values", "old_values"),
-)
-DPO = ("chosen_logprobs", "rejected_logprobs")
-DPO = (*DPO, *(f"ref_{name}" for name in DPO))
-row(
-    "dpo_loss",
-    lambda **a: losses.dpo_loss(**a, beta=0.5),
-    lambda rng, b, r: {name: normal(rng, b) for name in DPO},
-    lambda **a: oracles.dpo_loss(*(a[name] for name in DPO), beta=0.5),
-    # β [(-1 - -2) - (-4 - -3)] = 0.5 · 2
-    (dict(zip(DPO, ([-1.0], [-4.0], [-2.0], [-3.0]), strict=True)), [0.3133]),
-    unequal=DPO[:2],
 )
 for index, (name, by_hand) in enumerate(
     (("mean", 2.0), ("min", 1.0), ("uncertainty_weighted", 1.5))
@@ -293,6 +280,51 @@ row(
         [[LOG2 - 0.4910]],
     ),
     shared=("unembedding", "bias", "ref_unembedding", "ref_bias"),
+    float32_only=True,
+    unequal=("hidden", "ref_hidden"),
+)
+
+
+def told(logprobs, ref_logprobs, entropy, kl):
+    """The four arrays of a comparison as one that depends on each."""
+    return kl + logprobs / 2 + ref_logprobs / 4 + entropy / 8
+
+
+def comparison_oracle(tokens, **a):
+    ours, theirs = (
+        oracles.projected(
+            a[p + "hidden"],
+            a[p + "unembedding"],
+            np.zeros(len(a[p + "unembedding"])),
+            **PROJECTION,
+        )
+        for p in ("", "ref_")
+    )
+    return told(
+        oracles.token_logprobs(ours, tokens),
+        oracles.token_logprobs(theirs, tokens),
+        oracles.entropy(ours),
+        oracles.exact_kl(ours, theirs),
+    )
+
+
+row(
+    "chunked_comparison",
+    lambda **a: told(*losses.chunked_comparison(**a, **PROJECTION, chunk_size=3)),
+    lambda rng, b, r: {
+        **{k: v for k, v in draw_two_models(rng, b, r).items() if "bias" not in k},
+        "tokens": tokens_of(rng, b, r),
+    },
+    comparison_oracle,
+    (
+        {
+            **{k: v for k, v in PROJECTED.items() if k != "bias"},
+            "ref_hidden": [[[0.0]]],
+            "ref_unembedding": [[0.0], [0.0]],
+        },
+        [[LOG2 - 0.4910 - 0.2148 / 2 - LOG2 / 4 + 0.4910 / 8]],
+    ),
+    shared=("unembedding", "ref_unembedding"),
     float32_only=True,
     unequal=("hidden", "ref_hidden"),
 )

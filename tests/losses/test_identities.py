@@ -57,6 +57,17 @@ def test_as_losses_the_three_estimates_descend_three_different_things():
     equal(expected_gradient("k3"), forward_kl(logits))
 
 
+def test_k3_as_a_term_of_the_loss_has_the_slope_that_grpo_descends():
+    rho = np.array([-20.0, -3.0, -0.1, 0.0, 1e-3, 0.5, 30.0])
+    ref_logprobs = jnp.full(7, -40.0)
+    slopes = jax.grad(
+        lambda both: losses.kl_estimate(*both, kind="k3").sum(),
+    )((ref_logprobs + jnp.asarray(rho, jnp.float32), ref_logprobs))
+    # d/dρ (e^-ρ - 1 + ρ), by the policy and with the other sign by the reference
+    np.testing.assert_allclose(slopes[0], -np.expm1(-rho), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(slopes[1], np.expm1(-rho), rtol=1e-5, atol=1e-5)
+
+
 def test_two_responses_rank_as_one_pair():
     (scores,) = draws((5, 2))
     ranks = jnp.tile(jnp.array([[2, 1]], jnp.int32), (5, 1))

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import test_contract
 import test_identities
+import test_identities_of_groups
 import test_identities_of_ppo
+import test_identities_of_preferences
 from loss_row import compiled
 from table import ROWS
 
@@ -73,11 +75,27 @@ temperature_forgotten = changing("temperature_forgotten", fixed(temperature=1.0)
 swapped = changing("swapped", swap)
 ties_as_losses = changing("ties_as_losses", break_ties)
 without_clipping = changing("without_clipping", fixed(clip_range=jnp.inf))
+undivided = changing("undivided", fixed(scale=False))
+not_robust = changing("not_robust", fixed(robust=False))
+without_margin = changing("without_margin", fixed(margin=0.0))
+without_baseline = changing("without_baseline", fixed(kl_baseline=0.0))
+sums_for_means = changing("sums_for_means", scaled(chosen_mean_logprobs=7.0))
 without_lambda = changing("without_lambda", fixed(gae_lambda=1.0))
 
 
 def one_token_late(original):
     return lambda mask: jnp.minimum(original(mask) + 1, mask.shape[1] - 1)
+
+
+def own_score_in_the_baseline(original):
+    return lambda scores, valid: losses.group_advantages(scores, valid, scale=False)
+
+
+def judged_good(original):
+    def mutant(logprobs, ref_logprobs, desirable, **settings):
+        return original(logprobs, ref_logprobs, desirable | True, **settings)
+
+    return mutant
 
 
 def without_shift(original):
@@ -97,6 +115,8 @@ def by_loop(row):
 
 
 identity, of_ppo = test_identities, test_identities_of_ppo
+of_groups, of_preferences = test_identities_of_groups, test_identities_of_preferences
+true_gradient = of_groups.test_leaving_one_out_is_the_true_policy_gradient
 objective = of_ppo.test_ppo_on_shaped_rewards_climbs_the_paper_s_objective
 only_score = (
     of_ppo.test_without_a_kl_coefficient_only_the_score_is_left_at_the_last_token
@@ -159,6 +179,40 @@ MUTANTS = [
             by_hand("generalized_advantages"),
         ],
     ),
+    (
+        "leave_one_out_advantages",
+        own_score_in_the_baseline,
+        [true_gradient, by_hand("leave_one_out_advantages")],
+    ),
+    (
+        "group_advantages",
+        undivided,
+        [
+            of_groups.test_divided_by_the_deviation_the_unit_of_the_scores_is_gone,
+            by_hand("group_advantages"),
+        ],
+    ),
+    (
+        "dpo_loss",
+        not_robust,
+        [
+            of_preferences.test_the_mean_of_robust_dpo_over_turned_labels_is_dpo_of_true_ones,
+            by_hand("dpo_loss_robust"),
+        ],
+    ),
+    ("ipo_loss", swapped, [by_hand("ipo_loss")]),
+    (
+        "kto_loss",
+        judged_good,
+        [
+            of_preferences.test_kto_raises_good_responses_and_lowers_bad_ones_most_near_the_baseline,
+            by_hand("kto_loss"),
+        ],
+    ),
+    ("kto_loss", without_baseline, [by_loop("kto_loss")]),
+    ("simpo_loss", without_margin, [by_hand("simpo_loss")]),
+    ("orpo_loss", swapped, [by_hand("orpo_loss")]),
+    ("orpo_loss", sums_for_means, [by_loop("orpo_loss")]),
 ]
 CASES = [
     pytest.param(name, mutate, check, id=f"{mutate.__name__}-{name}-{index}")

@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from rlhf_jax.evaluation.intervals import Interval
-from rlhf_jax.evaluation.overoptimization import FrontierPoint, fit_rl
-from rlhf_jax.evaluation.reward_model import Pairs, calibration
+from rlhf_jax.evaluation.reward_models.accuracy import Pairs, calibration
+from rlhf_jax.evaluation.reward_models.overoptimization import FrontierPoint, fit_rl
+from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.reports import figures
 
 pytest.importorskip("matplotlib")

@@ -9,8 +9,8 @@ import pytest
 import rich.console
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.evaluation.tables import result_table
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.evaluation.statistics.tables import result_table
 from rlhf_jax.reports import (
     Section,
     Table,

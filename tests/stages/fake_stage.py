@@ -3,12 +3,17 @@
 import sys
 import types
 
-from rlhf_jax.stages import experiment as experiments
+from rlhf_jax import stages
+from rlhf_jax.pipeline import experiment as experiments
+
+MODULE = "rlhf_jax.stages.fake"
 
 
 def install(monkeypatch, config, run):
-    """Makes `config` (by its `__module__`) and `run` the stage kind "fake"."""
-    module = types.ModuleType(config.__module__)
+    """Makes `config` and `run` the stage kind "fake"."""
+    module = types.ModuleType(MODULE)
     module.Config, module.run = config, run
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(experiments.KINDS, "fake", module.__name__)
+    monkeypatch.setattr(config, "__module__", MODULE)
+    monkeypatch.setitem(sys.modules, MODULE, module)
+    for room in (stages, experiments):
+        monkeypatch.setattr(room, "KINDS", (*stages.KINDS, "fake"))

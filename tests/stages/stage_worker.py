@@ -3,7 +3,6 @@
 CONFIG is a JSON file with the config's fields.
 """
 
-import importlib
 import json
 import pathlib
 import sys
@@ -12,9 +11,9 @@ import jax
 from tiny_experiment import SETTINGS
 
 from rlhf_jax.parallel import make_mesh
-from rlhf_jax.stages import session
-from rlhf_jax.stages.experiment import KINDS
-from rlhf_jax.stages.schema import from_config_dict
+from rlhf_jax.schema import from_config_dict
+from rlhf_jax.stages import module_of
+from rlhf_jax.training import session
 
 
 def on_one_device():
@@ -24,7 +23,7 @@ def on_one_device():
 
 def main(kind, config, workdir):
     on_one_device()
-    module = importlib.import_module(KINDS[kind])
+    module = module_of(kind)
     fields = json.loads(pathlib.Path(config).read_text())
     module.run(from_config_dict(module.Config, fields), workdir, SETTINGS)
 

@@ -6,8 +6,9 @@ import pytest
 import tiny_experiment
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages import Experiment, prepare
-from rlhf_jax.stages.schema import as_config_dict, from_config_dict
+from rlhf_jax.pipeline import Experiment
+from rlhf_jax.schema import as_config_dict, from_config_dict
+from rlhf_jax.stages import prepare
 from rlhf_jax.training import OptimizerConfig, make_optimizer
 
 # stage of the tiny experiment -> (field, impossible value)

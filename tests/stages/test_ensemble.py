@@ -8,20 +8,25 @@ import numpy as np
 import pytest
 from test_stage_kills import Runs, bits, lines
 
+from rlhf_jax.data.inputs import encode_prompts
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages import reward
-from rlhf_jax.stages.ensemble import (
+from rlhf_jax.models.responses import response_scores
+from rlhf_jax.registry import (
+    as_reward,
+    load_model,
+    load_reward,
+    load_reward_model,
+    reward_from,
+    save_model,
+)
+from rlhf_jax.registry.ensemble import (
     ensemble_of,
     first_member,
-    load_reward,
     member_scores,
     reward_scores,
     save_ensemble,
 )
-from rlhf_jax.stages.hand_over import load_model, reward_from, save_model
-from rlhf_jax.stages.inputs import encode_prompts
-from rlhf_jax.stages.responses import response_scores
-from rlhf_jax.stages.scoring import make_text_reward
+from rlhf_jax.stages import reward
 from rlhf_jax.tracking import read_metrics
 
 SEEDS = (1, 5, 9)
@@ -38,11 +43,11 @@ def members(tiny):
 @pytest.fixture(scope="module")
 def by_member(members):
     """[E, B]: what each member says when nobody else is there."""
-    return np.stack([make_text_reward(m, **LENGTHS)(PROMPTS, TEXTS) for m in members])
+    return np.stack([as_reward(m, **LENGTHS).score(PROMPTS, TEXTS) for m in members])
 
 
 def scores_of(members, **options):
-    return make_text_reward(ensemble_of(members, **options), **LENGTHS)(PROMPTS, TEXTS)
+    return as_reward(ensemble_of(members, **options), **LENGTHS).score(PROMPTS, TEXTS)
 
 
 def test_an_ensemble_of_equal_members_is_the_member(members, by_member):
@@ -97,14 +102,14 @@ def test_a_directory_names_its_members(members, tmp_path):
             tmp_path / f"{number}", member.model, member.params, member.tokenizer, {}
         )
     save_ensemble(tmp_path / "all", ["../0", "../1"], {})
-    loaded = load_reward(tmp_path / "all", combination="min")
+    loaded = load_reward_model(tmp_path / "all", combination="min")
     first = first_member(loaded)
     for ours, wanted in zip(
         *map(jax.tree.leaves, (first.params, members[0].params)), strict=True
     ):
         np.testing.assert_array_equal(ours, wanted)
     assert first.model == members[0].model
-    found = make_text_reward(loaded, **LENGTHS)(PROMPTS, TEXTS)
+    found = as_reward(loaded, **LENGTHS).score(PROMPTS, TEXTS)
     np.testing.assert_allclose(
         found, scores_of(members[:2], combination="min"), rtol=1e-5
     )
@@ -139,7 +144,7 @@ def test_each_seed_is_a_model_of_its_own(trained):
     assert first != second
     report = json.loads((trained / "report.json").read_text())
     assert 0 <= report["valid"]["accuracy"] <= 1
-    assert load_reward(trained / "model").meta["members"] == 2
+    assert load_reward_model(trained / "model").meta["members"] == 2
 
 
 def test_a_report_draws_one_curve_for_each_member(trained):
@@ -184,8 +189,7 @@ def test_best_of_n_takes_an_ensemble(tiny, trained, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").open()]
     lengths = {"max_prompt": 48, "max_response": 12}
     apart = [
-        make_text_reward(load_reward(trained / f"seed_{seed}/model"), **lengths)
-        for seed in (0, 3)
+        load_reward(trained / f"seed_{seed}/model", **lengths).score for seed in (0, 3)
     ]
     for row in rows:
         said = [one([row["prompt"]] * 4, row["responses"]) for one in apart]

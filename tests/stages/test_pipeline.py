@@ -5,24 +5,27 @@ import json
 import pathlib
 
 import pytest
-from fake_stage import install
+from fake_stage import MODULE, install
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages.content import content_hashes
-from rlhf_jax.stages.experiment import Experiment, load_experiment
-from rlhf_jax.stages.pipeline import run_experiment
-
-MODULE = "fake_stage_for_the_pipeline"
+from rlhf_jax.fields import Answers, DataFile, Folder, Length, Stop, Watch
+from rlhf_jax.pipeline.content import content_hashes
+from rlhf_jax.pipeline.experiment import Experiment, load_experiment
+from rlhf_jax.pipeline.runner import run_experiment
 
 
 @dataclasses.dataclass
 class Config:
-    source: str = ""
+    source: Folder = ""
     text: str = "x"
+    rows: tuple[DataFile, ...] = ()
+    labelers: Answers = "gold"
+    steps: Length = 1
+    most: Stop = 1.0
+    every: Watch = 1
     seed: int = 0
 
 
-Config.__module__ = MODULE
 ran: list[str] = []
 
 
@@ -119,7 +122,7 @@ def test_one_stage_alone_needs_its_inputs(tmp_path):
 def test_overrides_reach_the_stage_and_mistakes_name_the_key(tmp_path):
     file = tmp_path / "x.py"
     file.write_text(
-        "from rlhf_jax.stages.experiment import Experiment\n"
+        "from rlhf_jax.pipeline.experiment import Experiment\n"
         f"from {MODULE} import Config\n"
         "def get_config():\n"
         "    return Experiment('x', {'one': Config()}).to_config()\n"
@@ -151,7 +154,7 @@ def test_the_seed_of_an_experiment_moves_every_stage_once(tmp_path):
 def test_a_file_named_with_its_format_is_part_of_the_hash(tmp_path):
     file = tmp_path / "trees.jsonl"
     file.write_text("a")
-    named = Experiment("x", {"one": Config(text=f"{file}#oasst")})
+    named = Experiment("x", {"one": Config(rows=(f"{file}#oasst",))})
     before = content_hashes(named)
     file.write_text("b")
     assert content_hashes(named) != before
@@ -160,7 +163,7 @@ def test_a_file_named_with_its_format_is_part_of_the_hash(tmp_path):
 def test_corrected_answers_of_people_run_a_stage_again_in_its_place(tmp_path):
     file = tmp_path / "people.jsonl"
     asked = Experiment(
-        "x", {"one": Config(text=f"file:{file}"), "two": Config("@one/out.txt")}
+        "x", {"one": Config(labelers=f"file:{file}"), "two": Config("@one/out.txt")}
     )
     run_experiment(asked, tmp_path / "run", say=quiet)
     (tmp_path / "run/one/candidates.jsonl").write_text("what they were asked")

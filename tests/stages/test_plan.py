@@ -7,8 +7,8 @@ import pytest
 import tiny_experiment
 
 from rlhf_jax.models import TrunkConfig
-from rlhf_jax.stages.experiment import Experiment
-from rlhf_jax.stages.plan import GIB, count_params, describe, plans
+from rlhf_jax.pipeline.experiment import Experiment
+from rlhf_jax.pipeline.plan import GIB, count_params, describe, plans
 
 
 @pytest.fixture(scope="module")

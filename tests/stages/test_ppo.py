@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from tiny_experiment import ppo_config
 
+from rlhf_jax.data import prompt_stream
+from rlhf_jax.data.inputs import fitting, read_prompts
 from rlhf_jax.errors import InputError
 from rlhf_jax.parallel import compile_update, init_sharded, make_mesh
+from rlhf_jax.registry import as_reward, load_model, reward_from
 from rlhf_jax.stages import ppo
-from rlhf_jax.stages.hand_over import load_model, reward_from
-from rlhf_jax.stages.inputs import prompt_stream
-from rlhf_jax.stages.ppo.run import alarms, with_snapshots
+from rlhf_jax.stages.ppo.alarms import alarms
+from rlhf_jax.stages.ppo.run import with_snapshots
 from rlhf_jax.training import OptimizerConfig, init_state, make_optimizer, make_update
 
 ROWS, MINIBATCH, EPOCHS = 16, 8, 4
@@ -40,12 +42,10 @@ class Harness:
         self.policy = tiny.model("pretrain")
         self.value = reward_from(self.policy, jax.random.key(1))
         self.mesh = make_mesh(devices=jax.devices()[:1])
-        self.prompts = prompt_stream(
-            (str(tiny.done("world") / "prompts.train.jsonl"),),
+        self.records = fitting(
+            read_prompts((str(tiny.done("world") / "prompts.train.jsonl"),)),
             self.policy.tokenizer,
             48,
-            ROWS,
-            seed=0,
         )
         adam = OptimizerConfig(name="adam", learning_rate=1e-2, schedule="constant")
         self.tx = {name: make_optimizer(adam, 1000) for name in ("policy", "value")}
@@ -66,10 +66,24 @@ class Harness:
 
     def iteration(self, **changes):
         config = dataclasses.replace(self.config, **changes)
-        players = ppo.Players(self.policy, self.value, None, share_of_e)
+        players = ppo.Players(self.policy, self.value, as_reward(share_of_e))
         frozen = {"reference": self.policy.params}
+        prompts = prompt_stream(
+            self.records,
+            self.policy.tokenizer,
+            batch_size=ROWS,
+            max_prompt=48,
+            last="drop",
+        )
         return ppo.Iteration(
-            config, players, self.prompts, None, self.update, self.mesh, frozen
+            config,
+            players,
+            prompts,
+            self.records,
+            None,
+            self.update,
+            self.mesh,
+            frozen,
         )
 
     def train(self, kl_coef, iterations):
@@ -217,24 +231,27 @@ def test_a_snapshot_is_the_policy_whose_kl_stands_beside_it(harness, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, found.params, params[index])
 
 
-def test_a_reward_function_gets_whole_prompts_and_responses_without_their_end(harness):
+def test_a_reward_function_gets_records_and_responses_without_their_end(harness):
     tokenizer, seen = harness.policy.tokenizer, {}
 
-    def reward_fn(prompts, responses):
-        seen.update(prompts=prompts, responses=responses)
-        return [0.5]
+    def reward(prompts, responses, records):
+        seen.update(prompts=prompts, responses=responses, records=records)
+        return [0.5] * ROWS
 
     ids = tokenizer.encode("Where is the bell?")
     iteration = harness.iteration(end_tokens=(ids[1], tokenizer.end_token))
-    iteration.players = dataclasses.replace(iteration.players, reward_fn=reward_fn)
-    prompts, tokens = np.array([ids]), np.array([[ids[0], ids[1]]])
-    everywhere = {"valid": prompts >= 0, "mask": tokens >= 0}
-    batch = {"prompts": prompts, "tokens": tokens} | everywhere
+    iteration.players = dataclasses.replace(iteration.players, reward=as_reward(reward))
+    tokens = np.array([[ids[0], ids[1]]] * ROWS)
     iteration.assess = lambda params, samples: dict(samples)
-    assessed = iteration.score(harness.state(), batch)
-    assert seen["prompts"] == ["Where is the bell?"]
-    assert seen["responses"] == [tokenizer.decode(ids[:1])]
-    assert assessed["scores"].tolist() == [0.5]
+    samples = {"tokens": tokens, "mask": tokens >= 0}
+    assessed = iteration.score(harness.state(), samples, 3)
+    rows = iteration.prompts.batch(3)["row"]
+    assert seen["prompts"] == [harness.records[row].prompt for row in rows]
+    assert [record["id"] for record in seen["records"]] == [
+        harness.records[row].id for row in rows
+    ]
+    assert seen["responses"] == [tokenizer.decode(ids[:1])] * ROWS
+    assert assessed["scores"].tolist() == [0.5] * ROWS
 
 
 GOOD = {"kl": 1.0, "kl_exact": 1.0, "truncated": 0.1, "repetition": 0.1, "length": 8.0}
@@ -271,7 +288,77 @@ def test_settings_that_cannot_work_are_all_named():
         assert f"{field}: " in problems
 
 
-def test_a_reward_function_alone_needs_a_value_model(tiny, tmp_path):
-    config = tiny.config("ppo", init="@pretrain/model", reward="", ptx_coef=0.0)
-    with pytest.raises(InputError, match="value"):
-        ppo.run(config, tmp_path, tiny.settings, reward_fn=share_of_e)
+def in_memory(tiny, reward=share_of_e, **changes):
+    config = dataclasses.replace(
+        ppo_config(ptx_coef=0.0, snapshot_every=None), init="", reward="", prompts=()
+    )
+    return ppo.train(
+        tiny.model("pretrain"),
+        ["Who runs the mill?", "Say it.", "When?", "What is a harbour?"] * 2,
+        reward=reward,
+        config=dataclasses.replace(config, **{"episodes": 16} | changes),
+        settings=tiny.settings,
+    )
+
+
+def test_a_reward_function_alone_trains_a_value_with_a_fresh_head(tiny):
+    run = in_memory(tiny)
+    rows = list(run)
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all("value_explained_variance" in row for row in rows)
+    before = tiny.model("pretrain").params
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, run.model.params)
+    assert any(jax.tree.leaves(moved))
+
+
+GROUPS = {"samples_per_prompt": 4, "batch_size": 16, "minibatch_size": 8}
+
+
+@pytest.mark.parametrize("kind", ["leave_one_out", "group_normalized"])
+def test_without_a_value_model_none_is_trained_and_the_reward_rises(tiny, kind):
+    adam = OptimizerConfig(name="adam", learning_rate=1e-2, schedule="constant")
+    changes = {"episodes": 16 * 14, "optimizer": adam, "inner_epochs": 2}
+    changes |= {"kl": ppo.KLControl(kl_coef=0.0), "warmup_iterations": 0}
+    run = in_memory(tiny, advantages=kind, **GROUPS | changes)
+    rows = list(run)
+    assert not any(name.startswith("value") for name in rows[0])
+    scores = [row["score"] for row in rows]
+    assert np.mean(scores[-3:]) > np.mean(scores[:3]) + 0.02
+
+
+def test_the_kl_can_stand_in_the_loss(tiny):
+    def with_price(price):
+        control = ppo.KLControl(kl_coef=price, place="loss")
+        run = in_memory(tiny, advantages="group_normalized", kl=control, **GROUPS)
+        return list(run)
+
+    free, dear = with_price(0.0), with_price(5.0)
+    # the score alone is the reward, whatever the price
+    assert free[0]["reward"] == pytest.approx(dear[0]["reward"])
+    assert free[0]["loss"] == pytest.approx(dear[0]["loss"], abs=1e-5)  # the KL is 0
+    assert (
+        free[-1]["loss/surrogate" if "loss/surrogate" in free[-1] else "loss"]
+        != (dear[-1]["loss"])
+    )
+
+
+def test_settings_of_groups_that_cannot_work_are_all_named():
+    config = ppo_config(
+        advantages="leave_one_out", value="somewhere", value_warmup_iterations=2
+    )
+    problems = "\n".join(config.problems())
+    for field in ("samples_per_prompt", "value", "value_warmup_iterations"):
+        assert f"{field}: " in problems
+    assert "batch_size: " in "\n".join(
+        ppo_config(samples_per_prompt=3, batch_size=8).problems()
+    ) or "samples_per_prompt: " in "\n".join(
+        ppo_config(samples_per_prompt=3, batch_size=8).problems()
+    )
+
+
+def test_a_reward_model_is_no_policy_and_a_language_model_no_reward(tiny):
+    judge = reward_from(tiny.model("pretrain"), jax.random.key(1))
+    with pytest.raises(InputError, match="ppo.init: holds a reward model"):
+        ppo.train(judge, ["x"] * 8, reward=share_of_e)
+    with pytest.raises(InputError, match="expected a reward model"):
+        ppo.train(tiny.model("pretrain"), ["x"] * 8, reward=tiny.model("pretrain"))

@@ -5,11 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlhf_jax.experience.assess import make_assess
 from rlhf_jax.losses import normalize
-from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
-from rlhf_jax.stages import ppo, responses
-from rlhf_jax.stages.responses import response_scores, response_statistics
-from rlhf_jax.stages.rollout import make_assess
+from rlhf_jax.models import (
+    LanguageModel,
+    ScalarModel,
+    TrunkConfig,
+    init_params,
+    responses,
+)
+from rlhf_jax.models.responses import response_scores, response_statistics
+from rlhf_jax.stages import ppo
 
 SHAPE = TrunkConfig(29, 16, 16, 1, 2)
 POLICY, VALUE = LanguageModel(SHAPE), ScalarModel(SHAPE)
@@ -211,8 +217,8 @@ def test_the_assessment_is_that_of_each_row_alone(params, batch, by_row):
     check_assessment(params, batch, by_row)
 
 
-def other_temperature(model, params, rows, *, temperature, **options):
-    return response_statistics(model, params, rows, temperature=1.0, **options)
+def other_temperature(*models_and_rows, temperature):
+    return responses.response_comparison(*models_and_rows, temperature=1.0)
 
 
 def one_token_late(model, params, rows):
@@ -223,7 +229,7 @@ def one_token_late(model, params, rows):
 @pytest.mark.parametrize(
     "name, mutation",
     [
-        ("response_statistics", other_temperature),
+        ("response_comparison", other_temperature),
         ("reward_scores", one_token_late),
         (
             "response_values",
@@ -234,7 +240,7 @@ def one_token_late(model, params, rows):
 def test_another_temperature_or_place_in_the_assessment_is_caught(
     monkeypatch, params, batch, by_row, name, mutation
 ):
-    monkeypatch.setattr(f"rlhf_jax.stages.rollout.{name}", mutation)
+    monkeypatch.setattr(f"rlhf_jax.experience.assess.{name}", mutation)
     with pytest.raises(AssertionError):
         check_assessment(params, batch, by_row)
 

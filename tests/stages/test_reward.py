@@ -12,19 +12,19 @@ import pytest
 
 from rlhf_jax import data
 from rlhf_jax.data import ByteTokenizer, Ranking
-from rlhf_jax.errors import InputError
-from rlhf_jax.losses import normalize, ranking_accuracy
-from rlhf_jax.models import ScalarModel, TrunkConfig, init_params
-from rlhf_jax.stages import reward
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import (
+from rlhf_jax.data.inputs import (
     demonstration_stream,
     numeric,
     one_epoch,
     ranking_stream,
 )
+from rlhf_jax.errors import InputError
+from rlhf_jax.losses import normalize, ranking_accuracy
+from rlhf_jax.models import ScalarModel, TrunkConfig, init_params
+from rlhf_jax.registry import as_reward
+from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.stages import reward
 from rlhf_jax.stages.reward import ranking_report, ranking_scores
-from rlhf_jax.stages.scoring import make_text_reward
 
 MODEL = ScalarModel(TrunkConfig(23, 16, 16, 2, 2))
 ROWS, K, PROMPT, RESPONSE = 3, 4, 6, 5
@@ -279,11 +279,11 @@ def test_training_learns_its_rankings(tiny):
 
 def test_the_text_reward_is_the_score_of_each_text_alone(tiny):
     model = tiny.model("pretrain")
-    from rlhf_jax.stages.hand_over import reward_from
+    from rlhf_jax.registry.model_directory import reward_from
 
     judge = reward_from(model, jax.random.key(1))
     prompts, responses = ["Who?\n", "Name the mill.\n", "x"], ["Ann.", "", "Yes it is"]
-    score = make_text_reward(judge, max_prompt=40, max_response=12, batch_size=2)
+    score = as_reward(judge, max_prompt=40, max_response=12, batch_size=2).score
     found = score(prompts, responses)
     tokenizer = model.tokenizer
     for prompt, response, value in zip(prompts, responses, found, strict=True):

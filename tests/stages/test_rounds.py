@@ -18,8 +18,9 @@ from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 from rlhf_jax.faults import injected
-from rlhf_jax.stages import candidates, run_experiment
-from rlhf_jax.stages.rounds import rounds
+from rlhf_jax.pipeline import run_experiment
+from rlhf_jax.pipeline.rounds import rounds
+from rlhf_jax.stages import candidates
 
 FILE = pathlib.Path(tiny_rounds.__file__)
 SECOND = ("candidates_2", "reward_2", "ppo_2")

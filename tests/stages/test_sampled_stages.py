@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from rlhf_jax.data import Prompt, Ranking
+from rlhf_jax.data.inputs import encode_prompts, read_prompts
 from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 from rlhf_jax.faults import injected
 from rlhf_jax.losses import best_of_n_kl
+from rlhf_jax.registry import as_reward
 from rlhf_jax.stages import candidates
-from rlhf_jax.stages.inputs import encode_prompts, read_prompts
-from rlhf_jax.stages.scoring import make_text_reward
 
 
 def rankings_of(folder):
@@ -123,12 +123,14 @@ def test_best_of_n_chooses_the_best_and_knows_its_kl(tiny):
     proxy = [point["proxy"] for point in points]
     assert proxy == sorted(proxy)
     rows = [json.loads(line) for line in (folder / "samples.jsonl").open()]
-    reward = make_text_reward(
+    reward = as_reward(
         tiny.model("fresh_reward"),
         max_prompt=config.max_prompt,
         max_response=config.max_response,
     )
-    scores = reward([row["prompt"] for row in rows], [row["best"] for row in rows])
+    scores = reward.score(
+        [row["prompt"] for row in rows], [row["best"] for row in rows]
+    )
     written = [row["score"] for row in rows]
     np.testing.assert_allclose(scores, written, rtol=1e-4, atol=1e-4)
     assert np.mean(written) == pytest.approx(proxy[-1], rel=1e-4)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages.schema import as_config_dict, from_config_dict, resolved_json
+from rlhf_jax.schema import as_config_dict, from_config_dict, resolved_json
 
 
 @dataclasses.dataclass

@@ -6,15 +6,16 @@ import jax.numpy as jnp
 import pytest
 
 from rlhf_jax.errors import InputError, NumericsError
-from rlhf_jax.stages.session import RunSettings, open_session
+from rlhf_jax.fields import ModelName
 from rlhf_jax.training import above
+from rlhf_jax.training.session import RunSettings, open_session
 
 SETTINGS = RunSettings(tensorboard=False, save_every=2, fetch_every=1)
 
 
 @dataclasses.dataclass
 class Config:
-    init: str
+    init: ModelName
     rate: float = 0.1
 
 

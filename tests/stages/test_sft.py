@@ -7,18 +7,20 @@ import jax
 import numpy as np
 import pytest
 
+from rlhf_jax.data import Demonstration, Text
+from rlhf_jax.data.inputs import mixed_demonstrations, one_epoch, read_rows
+from rlhf_jax.registry.model_directory import load_model
 from rlhf_jax.stages import sft
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import demonstration_stream, one_epoch
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
 from rlhf_jax.tracking import read_metrics
 
 
 def stream_of(tiny, name, files="demonstrations", **changes):
     config = tiny.config(name)
-    fields = {"texts": config.texts, "mix_fraction": config.mix_fraction} | changes
-    return demonstration_stream(
-        getattr(config, files),
+    fields = {"mix_fraction": config.mix_fraction} | changes
+    return mixed_demonstrations(
+        list(read_rows(getattr(config, files), Demonstration)),
+        list(read_rows(config.texts, Text)),
         tiny.model("pretrain").tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,

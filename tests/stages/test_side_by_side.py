@@ -16,20 +16,20 @@ from fake_stage import install
 from test_stage_kills import bits, lines
 
 from rlhf_jax.errors import InputError, Preempted, RunError
-from rlhf_jax.stages import side_by_side
-from rlhf_jax.stages.content import content_hashes
-from rlhf_jax.stages.experiment import Experiment
-from rlhf_jax.stages.pipeline import run_experiment
-from rlhf_jax.stages.side_by_side import run_side_by_side
+from rlhf_jax.pipeline import side_by_side
+from rlhf_jax.pipeline.content import content_hashes
+from rlhf_jax.pipeline.experiment import Experiment
+from rlhf_jax.pipeline.finished import mark_done
+from rlhf_jax.pipeline.runner import run_experiment
+from rlhf_jax.pipeline.side_by_side import run_side_by_side
 
-MODULE = "fake_stage_side_by_side"
 SECONDS = 60  # after which a child that waits in vain gives up
 
 # A stage as a process: waits for the files it is told to wait for, notes its cores,
 # and marks itself as done.
 CHILD = f"""
 import json, os, pathlib, sys, time
-workdir, name, wanted, mode, waits = sys.argv[1:]
+workdir, name, mode, waits, manifest, done = sys.argv[1:]
 folder = pathlib.Path(workdir, name)
 folder.mkdir(exist_ok=True)
 (folder / "begun").touch()
@@ -48,16 +48,14 @@ if mode == "signal":
 if mode == "die":
     os.kill(os.getpid(), 9)
 (folder / "cores").write_text(json.dumps(sorted(os.sched_getaffinity(0))))
-(folder / "done.json").write_text(json.dumps({{"hash": wanted}}))
+(folder / "manifest.json").write_text(manifest)
+(folder / "done.json").write_text(done)
 """
 
 
 @dataclasses.dataclass
 class Config:
     sources: tuple[str, ...] = ()
-
-
-Config.__module__ = MODULE
 
 
 def run(config, workdir, settings):
@@ -83,13 +81,23 @@ def diamond():
     )
 
 
+def marks(workdir, wanted):
+    """The two files of a finished stage that left nothing."""
+    folder = pathlib.Path(workdir, "empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark_done(folder, wanted)
+    texts = [(folder / name).read_text() for name in ("manifest.json", "done.json")]
+    shutil.rmtree(folder)
+    return texts
+
+
 def commands(experiment, workdir, waits=None, modes=None):
     hashes = content_hashes(experiment)
 
     def command(name):
         mode, files = (modes or {}).get(name, ""), (waits or {}).get(name, "")
-        words = [sys.executable, "-c", CHILD, str(workdir), name, hashes[name]]
-        return [*words, mode, files]
+        words = [sys.executable, "-c", CHILD, str(workdir), name, mode, files]
+        return [*words, *marks(workdir, hashes[name])]
 
     return command
 
@@ -186,7 +194,7 @@ def test_on_an_accelerator_one_stage_at_a_time(tmp_path, monkeypatch):
 
 def test_a_stage_that_another_process_runs_is_refused(tmp_path):
     holder = (
-        "import pathlib, sys; from rlhf_jax.stages.pipeline import sole_runner\n"
+        "import pathlib, sys; from rlhf_jax.pipeline.runner import sole_runner\n"
         f"with sole_runner(pathlib.Path({str(tmp_path / 'first')!r})):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import stage_worker
 
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.schema import resolved_json
+from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.schema import resolved_json
 from rlhf_jax.tracking import read_metrics
 
 # one kill after the other in one run of 20 iterations, a checkpoint every 4
@@ -138,7 +138,8 @@ def test_ppo_killed_at_a_hundred_random_points_ends_in_the_same_bits(
 
 
 PIPELINE = """
-from rlhf_jax.stages import Experiment, simulate, tokenizer
+from rlhf_jax.pipeline import Experiment
+from rlhf_jax.stages import simulate, tokenizer
 
 SIZES = {"pretraining": 60, "demonstrations": 20, "rankings": 8,
          "held_out_rankings": 4, "prompts": 20, "skills": 2}

@@ -1,9 +1,8 @@
 """All stages at the smallest size that still runs every line; used by the tests."""
 
 from rlhf_jax.models import TrunkConfig
+from rlhf_jax.pipeline import Experiment, RunSettings
 from rlhf_jax.stages import (
-    Experiment,
-    RunSettings,
     best_of_n,
     candidates,
     dpo,

@@ -9,8 +9,8 @@ import sys
 import tiny_experiment
 from stage_worker import on_one_device
 
-from rlhf_jax.stages import Experiment
-from rlhf_jax.stages.rounds import rounds
+from rlhf_jax.pipeline import Experiment
+from rlhf_jax.pipeline.rounds import rounds
 
 KEPT = ("world", "pretrain", "candidates", "reward", "ppo")
 START = {"init": "@pretrain/model"}
@@ -45,7 +45,7 @@ def get_config(words: str = "2"):
 
 
 if __name__ == "__main__":
-    from rlhf_jax.stages import run_experiment
+    from rlhf_jax.pipeline import run_experiment
 
     on_one_device()
     run_experiment(experiment(sys.argv[1]), sys.argv[2])

@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 
+from rlhf_jax.fields import Answers, Folder, ModelName, RewardName
+from rlhf_jax.registry.ensemble import Combination
+from rlhf_jax.schema import at_least
 from rlhf_jax.stages.candidates import unknown_labelers
-from rlhf_jax.stages.ensemble import Combination
-from rlhf_jax.stages.schema import at_least
 
 __all__ = ["Config"]
 
@@ -17,21 +18,21 @@ class Config:
     # names of the policies, the first of which is the pretrained model
     names: tuple[str, ...]
     # their model directories, in the same order
-    policies: tuple[str, ...]
+    policies: tuple[ModelName, ...]
     # directory of the embedded world's files
-    world: str
+    world: Folder
     # the policy that the others are compared with (the paper's is SFT)
     baseline: str = "SFT"
     # model directory of the reward model; None: no proxy scores
-    reward: str | None = None
+    reward: RewardName | None = None
     # directories of PPO stages by policy name: their metrics and snapshots are read
-    runs: dict[str, str] = dataclasses.field(default_factory=dict)
+    runs: dict[str, Folder] = dataclasses.field(default_factory=dict)
     # directories of other stages by name, for the report's learning curves
-    stages: dict[str, str] = dataclasses.field(default_factory=dict)
+    stages: dict[str, Folder] = dataclasses.field(default_factory=dict)
     # frontier of the best-of-n stage; None: none
-    best_of_n: str | None = None
+    best_of_n: Folder | None = None
     # who judges preference besides the gold utility
-    labelers: str = "simulated:held_out"
+    labelers: Answers = "simulated:held_out"
     # held-out prompts; sampled at temperature 1 (App. F of the paper)
     max_prompts: int = 200
     # responses to each; intervals take a prompt's responses as one cluster

@@ -5,14 +5,16 @@ import pathlib
 from collections.abc import Sequence
 
 from rlhf_jax.data import Prompt
-from rlhf_jax.evaluation.tables import alignment_tax
-from rlhf_jax.evaluation.world import (
+from rlhf_jax.data.inputs import read_prompts
+from rlhf_jax.evaluation.statistics.tables import alignment_tax
+from rlhf_jax.evaluation.suites.world import (
     world_bias,
     world_hallucination,
     world_skills,
     world_toxicity,
     world_truth,
 )
+from rlhf_jax.registry.model_directory import load_model
 from rlhf_jax.stages.evaluate.config import Config
 from rlhf_jax.stages.evaluate.tables import (
     frontier,
@@ -22,9 +24,8 @@ from rlhf_jax.stages.evaluate.tables import (
     preference,
     proxy_scores,
 )
-from rlhf_jax.stages.hand_over import load_model
-from rlhf_jax.stages.inputs import read_prompts
-from rlhf_jax.stages.session import RunSettings
+from rlhf_jax.storage import beside, replacing, write_json
+from rlhf_jax.training.session import RunSettings
 
 __all__ = ["run"]
 
@@ -70,8 +71,8 @@ def run(
     results = {
         "names": list(config.names),
         "baseline": config.baseline,
-        "stages": dict(config.stages),
-        "runs": dict(config.runs),
+        "stages": beside(config.stages, workdir),
+        "runs": beside(config.runs, workdir),
         "preference": preference(
             prompts,
             samples,
@@ -87,14 +88,14 @@ def run(
         results["proxy"] = proxy_scores(config, prompts, samples)
     _write_samples(workdir / "samples.jsonl", prompts, samples)
     target = workdir / "results.json"
-    target.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(target, results)
     return target
 
 
 def _write_samples(
     path: pathlib.Path, prompts: Sequence[Prompt], samples: dict[str, list[str]]
 ) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with replacing(path) as file:
         for i, prompt in enumerate(prompts):
             line = {"id": prompt.id, "use_case": prompt.use_case}
             line["prompt"] = prompt.prompt

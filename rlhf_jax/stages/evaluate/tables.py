@@ -1,31 +1,31 @@
 """What is measured of each policy: preference, gold utility, proxy, reward and KL."""
 
-import functools
 import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from rlhf_jax.data import Prompt
-from rlhf_jax.evaluation.intervals import Interval
+from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data.inputs import read_rows
 from rlhf_jax.evaluation.policy import Policy, model_policy
-from rlhf_jax.evaluation.preference import length_controlled_win_rate, win_rate
-from rlhf_jax.evaluation.scores import Score
-from rlhf_jax.evaluation.world import (
+from rlhf_jax.evaluation.preference.win_rates import (
+    length_controlled_win_rate,
+    win_rate,
+)
+from rlhf_jax.evaluation.statistics.intervals import Interval
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.evaluation.suites.world import (
     gold_scores,
     gold_utilities,
     labeler_panel,
     world_preference,
 )
 from rlhf_jax.feedback import load_labelers
+from rlhf_jax.registry import LoadedModel, load_model, reward_of
 from rlhf_jax.stages.evaluate.config import Config
-from rlhf_jax.stages.hand_over import LoadedModel, load_model
-from rlhf_jax.stages.inputs import numeric, one_epoch, text_stream
-from rlhf_jax.stages.likelihood import sequence_logprobs
-from rlhf_jax.stages.scoring import reward_of
+from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
 
 __all__ = [
     "frontier",
@@ -54,31 +54,16 @@ def _without_dropout(model: LoadedModel) -> Any:
     return model.with_config(residual_dropout=0.0).model
 
 
-_sequence_logprobs = jax.jit(sequence_logprobs, static_argnums=0)
-
-
 def held_out_text(config: Config, model: LoadedModel) -> Score:
     """-log p per token of pretraining text that nobody trained on; lower is better."""
-    stream = text_stream(
-        (f"{config.world}/pretraining.valid.jsonl",),
-        model.tokenizer,
-        config.window,
-        batch_size=32,
-        seed=0,
-    )
-    logprobs = functools.partial(_sequence_logprobs, _without_dropout(model))
-    sums: list[np.ndarray] = []
-    for batch in one_epoch(stream):
-        values = np.asarray(logprobs(model.params, numeric(batch)))
-        mask = batch["mask"][:, 1:]
-        nats = np.where(mask, -values, 0.0).sum(axis=1)
-        sums.append(np.stack([nats, mask.sum(axis=1)], axis=1)[mask.any(axis=1)])
-        if sum(map(len, sums)) >= config.max_windows:
-            break
+    texts = read_rows((f"{config.world}/pretraining.valid.jsonl",), Text)
+    batches = held_out_batches(texts, model.tokenizer, config.window, 32)
     return Score(
         "held-out text",
         "nats per token",
-        np.concatenate(sums)[: config.max_windows],
+        nats_of_windows(
+            _without_dropout(model), model.params, batches, most=config.max_windows
+        ),
         statistic=lambda totals: totals[..., 0] / np.maximum(totals[..., 1], 1),
         higher_is_better=False,
     )
@@ -141,7 +126,7 @@ def proxy_scores(
     config: Config, prompts: Sequence[Prompt], samples: dict[str, list[str]]
 ) -> dict[str, Any]:
     """The reward model's score of each policy's samples."""
-    reward = reward_of(config)
+    reward = reward_of(config).score
     texts, ids = (
         [prompt.prompt for prompt in prompts],
         [prompt.id for prompt in prompts],
@@ -168,7 +153,7 @@ def frontier(
         ]
     if not config.reward:
         return found
-    reward, some = reward_of(config), list(prompts[: config.frontier_prompts])
+    reward, some = reward_of(config).score, list(prompts[: config.frontier_prompts])
     texts = [prompt.prompt for prompt in some]
     for name, folder in config.runs.items():
         found[name] = []

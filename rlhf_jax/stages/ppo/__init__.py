@@ -8,12 +8,23 @@
     config      the settings and their sources
     objective   the terms of an update: surrogate, value error, ptx
     iteration   sample, assess, shape, update: one step of the loop
-    run         models in, streams, loop, policy out
+    run         `train` on objects, `run` as a stage: models in, policy out
+    alarms      what is watched
 """
 
+from rlhf_jax.experience import RewardShaping
 from rlhf_jax.stages.ppo.config import Config, KLControl
 from rlhf_jax.stages.ppo.iteration import Iteration, Players
 from rlhf_jax.stages.ppo.objective import make_loss
-from rlhf_jax.stages.ppo.run import run
+from rlhf_jax.stages.ppo.run import run, train
 
-__all__ = ["Config", "Iteration", "KLControl", "Players", "make_loss", "run"]
+__all__ = [
+    "Config",
+    "Iteration",
+    "KLControl",
+    "Players",
+    "RewardShaping",
+    "make_loss",
+    "run",
+    "train",
+]

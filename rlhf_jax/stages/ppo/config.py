@@ -6,10 +6,11 @@ NOT STATED marks what the InstructGPT paper does not say; the default's source f
 import dataclasses
 from collections.abc import Iterator
 
+from rlhf_jax.experience import ADVANTAGES, RewardShaping
+from rlhf_jax.fields import DataFile, Length, ModelName, RewardName, Stop, Watch
 from rlhf_jax.models.config import DTYPES
-from rlhf_jax.stages.ensemble import Combination
-from rlhf_jax.stages.rollout import RewardShaping
-from rlhf_jax.stages.schema import at_least, divides, one_of, positive, shares
+from rlhf_jax.registry import Combination
+from rlhf_jax.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config", "KLControl"]
@@ -21,6 +22,9 @@ class KLControl:
 
     # β; InstructGPT C.4: 0.02
     kl_coef: float = 0.02
+    # where β stands: in the "reward", per token as in InstructGPT, or in the "loss", by
+    # the k3 estimate as in GRPO (Shao et al. 2024, eq. 4)
+    place: str = "reward"
     # adapt β so that the KL per episode stays near this many nats; None: β is fixed,
     # as in InstructGPT. Ziegler 2019 used 6
     target: float | None = None
@@ -32,6 +36,7 @@ class KLControl:
         if self.kl_coef < 0:
             yield f"kl_coef: {self.kl_coef} is negative: it would reward divergence"
         yield from at_least(self, 1, "horizon")
+        yield from one_of(self, "place", ("reward", "loss"))
         if self.target is not None and self.target <= 0:
             yield f"target: {self.target} nats is not positive"
 
@@ -41,22 +46,30 @@ class Config:
     """Settings of PPO; defaults are InstructGPT's where it states one."""
 
     # model directory of the policy's start, which is also the KL reference
-    init: str
-    # model directory of the reward model, or directory of an ensemble; empty when
-    # `reward_fn` is given to `run`
-    reward: str
+    init: ModelName = ""
+    # what scores: the directory of a reward model, of an ensemble or of an encoder, or
+    # "python:FILE.py:NAME", a function of prompts, responses and records
+    reward: RewardName = ""
     # files of prompts
-    prompts: tuple[str, ...]
+    prompts: tuple[DataFile, ...] = ()
     # files of text for the ptx term; needed when ptx_coef > 0
-    texts: tuple[str, ...] = ()
+    texts: tuple[DataFile, ...] = ()
     # of an ensemble: how its members' scores become one, "mean", "min" or
-    # "uncertainty_weighted" with this λ; a single model has no need of it. λ for PPO:
-    # 0.1 (Coste et al. 2023)
+    # "uncertainty_weighted" with this λ; ignored for a single model. λ for PPO: 0.1
+    # (Coste et al. 2023)
     ensemble: Combination = "mean"
     variance_coef: float = 0.1
+    # what a token was worth: "gae", by a value model as in the paper; "leave_one_out"
+    # (RLOO, Ahmadian et al. 2024) and "group_normalized" (GRPO, Shao et al. 2024), by
+    # the other responses to its prompt, without a value model
+    advantages: str = "gae"
+    # responses to each prompt of a rollout; the prompt is read once for all of them.
+    # InstructGPT: 1; RLOO: 2 or 4; GRPO: 64
+    samples_per_prompt: int = 1
     # value function to start from; None: the reward model, as in the paper (of an
-    # ensemble the first member)
-    value: str | None = None
+    # ensemble the first member), and where a function scores, the policy's trunk under
+    # a fresh head. For "gae" alone
+    value: ModelName | None = None
     # γ of eq. 2; 27.8 in PPO-ptx, 0 in PPO
     ptx_coef: float = 27.8
     # pretraining examples per episode; C.4: 8
@@ -64,8 +77,8 @@ class Config:
     # tokens of a pretraining example; NOT STATED
     ptx_window: int = 256
     # episodes of the whole run; C.4: 256k
-    episodes: int = 256_000
-    # episodes per iteration; C.4: 512
+    episodes: Length = 256_000
+    # episodes per iteration, those of one prompt together; C.4: 512
     batch_size: int = 512
     # episodes per update; C.4: 64
     minibatch_size: int = 64
@@ -114,16 +127,16 @@ class Config:
     ema_decay: float = 0.992
     # which weights become the result: "ema" or "last"; NOT STATED
     result: str = "ema"
-    # iterations trained on the value function alone, before the policy's warm-up; its
-    # parameters, moments and β rest; NOT STATED
+    # iterations trained on the value function alone, before the policy's warm-up;
+    # policy parameters, its Adam moments and β are frozen; NOT STATED
     value_warmup_iterations: int = 0
     # keep the policy after every n-th iteration, for plots of over-optimisation; None:
     # keep none
-    snapshot_every: int | None = None
+    snapshot_every: Watch | None = None
     # compute dtype of the sampler; None: that of the model
     rollout_dtype: str | None = None
     # KL per episode, in nats, that stops the run
-    max_kl: float = 200.0
+    max_kl: Stop = 200.0
     seed: int = 0
 
     @property
@@ -146,6 +159,10 @@ class Config:
         yield from positive(self, "value_clip_range", "clip_norm", "max_kl")
         yield from shares(self, "ema_decay")
         yield from one_of(self, "rollout_dtype", (None, *DTYPES))
+        yield from one_of(self, "advantages", ADVANTAGES)
+        yield from at_least(self, 1, "samples_per_prompt")
+        yield from divides(self, "samples_per_prompt", "batch_size")
+        yield from self._unused_without_a_value()
         yield from divides(self, "minibatch_size", "batch_size")
         yield from divides(self, "microbatches", "minibatch_size")
         if self.episodes < self.batch_size:
@@ -162,9 +179,29 @@ class Config:
                 f"optimizer.warmup_steps: {self.optimizer.warmup_steps} is not used: "
                 "set warmup_iterations"
             )
+        if not self.init:
+            yield "init: the model to start from is needed"
+        if not self.reward:
+            yield "reward: a reward model or a function is needed"
         if not self.prompts:
             yield "prompts: at least one file is needed"
         if list(self.prompt_buckets) != sorted({*self.prompt_buckets}):
             yield f"prompt_buckets: {self.prompt_buckets} does not rise"
         if not 0 < self.clip_range < 1:
             yield f"clip_range: {self.clip_range} is not in (0, 1)"
+
+    def _unused_without_a_value(self) -> Iterator[str]:
+        if self.advantages == "gae":
+            return
+        if self.samples_per_prompt < 2:
+            yield (
+                f"samples_per_prompt: {self.samples_per_prompt}; {self.advantages!r} "
+                "compares the responses to a prompt, so at least 2 are needed"
+            )
+        if self.value is not None:
+            yield f"value: advantages {self.advantages!r} use no value model"
+        if self.value_warmup_iterations:
+            yield (
+                f"value_warmup_iterations: advantages {self.advantages!r} have no "
+                "value model to warm up"
+            )

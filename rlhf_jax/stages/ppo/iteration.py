@@ -6,56 +6,74 @@ again from the last checkpoint, with the same bits.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlhf_jax.data import Prompt
+from rlhf_jax.experience import (
+    advantages_of,
+    make_assess,
+    rollout_metrics,
+    sample_batch,
+    sampling_spec,
+)
+from rlhf_jax.experience.writer import decoded
 from rlhf_jax.faults import fault
 from rlhf_jax.losses import adaptive_kl_coef
-from rlhf_jax.parallel import put_batch
-from rlhf_jax.sampling import SamplingSpec, generate, layout_for_rollout
-from rlhf_jax.stages.hand_over import LoadedModel
+from rlhf_jax.parallel import put_batch, take_rows, to_host
+from rlhf_jax.registry import LoadedModel, ModelReward, Reward
+from rlhf_jax.sampling import layout_for_rollout
+from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.ppo.config import Config
-from rlhf_jax.stages.randomness import named_key
-from rlhf_jax.stages.rollout import advantages_of, make_assess, rollout_metrics
 
 __all__ = ["Iteration", "Players"]
 
-_TRAINED = (
-    "prompts",
-    "valid",
-    "tokens",
-    "mask",
-    "old_logprobs",
-    "old_values",
-    "advantages",
-    "returns",
-)
+_TRAINED = ("prompts", "valid", "tokens", "mask", "old_logprobs", "advantages")
 
 
 @dataclasses.dataclass(frozen=True)
 class Players:
-    """The four models. `policy` is also the frozen reference; `reward` may be None."""
+    """Who takes part. `policy` is also the frozen reference.
+
+    Attributes:
+      policy: a language model.
+      value: a scalar model; None where advantages need none.
+      reward: what scores.
+    """
 
     policy: LoadedModel
-    value: LoadedModel
-    reward: LoadedModel | None
-    reward_fn: Callable[[list[str], list[str]], Any] | None = None
+    value: LoadedModel | None
+    reward: Reward
+
+    @property
+    def reward_model(self) -> Any:
+        """The reward's model, where it reads the policy's own tokens; else None."""
+        own = isinstance(self.reward, ModelReward)
+        return self.reward.loaded.model if own else None
+
+    @property
+    def reward_params(self) -> Any:
+        """The params of `reward_model`, or None."""
+        return None if self.reward_model is None else self.reward.loaded.params
 
 
 class Iteration:
-    """`(state, iteration) -> (state, metrics)` for `run_loop`.
+    """`(state, iteration) -> (state, metrics)` for the loop.
 
     Attributes:
       config: the settings.
       players: the models.
-      prompts: stream of `{"prompts", "valid"}`; batch i belongs to iteration i.
+      prompts: stream of `{"prompts", "valid", "row"}`; batch i belongs to iteration i.
+      records: the record of each row of the stream.
       texts: stream of pretraining windows, one batch per update; None when γ = 0.
       update: the compiled update of `make_loss`.
       mesh: where everything runs.
+      frozen: params of reference and reward.
     """
 
     def __init__(
@@ -63,37 +81,32 @@ class Iteration:
         config: Config,
         players: Players,
         prompts: Any,
+        records: Sequence[Prompt],
         texts: Any,
         update: Callable,
         mesh: Any,
         frozen: dict,
     ):
-        self.config, self.players = config, players
+        self.config, self.players, self.records = config, players, records
         self.prompts, self.texts = prompts, texts
         self.update, self.mesh, self.frozen = update, mesh, frozen
-        tokenizer = players.policy.tokenizer
-        self.spec = SamplingSpec(
-            max_new_tokens=config.max_response,
-            temperature=config.temperature,
-            end_tokens=config.end_tokens or tuple(tokenizer.end_tokens),
-            pad_token=tokenizer.pad_token,
+        self.spec = sampling_spec(
+            players.policy, config.max_response, config.temperature, config.end_tokens
         )
         dtype = config.rollout_dtype or players.policy.model.config.dtype
         self.sampler = players.policy.with_config(dtype=dtype).model
         self.assess = make_assess(
             players.policy.model,
-            None if players.reward is None else players.reward.model,
-            players.value.model,
+            players.reward_model,
+            None if players.value is None else players.value.model,
             temperature=config.temperature,
         )
         self.shape = jax.jit(self._shape)
-        self.take = jax.jit(
-            lambda rollout, rows: jax.tree.map(lambda leaf: leaf[rows], rollout)
-        )
+        self.take = functools.partial(take_rows, mesh=mesh)
 
     def __call__(self, state: Any, iteration: int) -> tuple[Any, dict]:
         samples = self.sample(state, iteration)
-        assessed = self.score(state, samples)
+        assessed = self.score(state, samples, iteration)
         fault("ppo.advantages")
         rollout, metrics = self.shape(assessed, state.extra["kl_coef"])
         state, updates = self.learn(state, rollout, iteration)
@@ -101,67 +114,65 @@ class Iteration:
 
     def measure(self, state: Any, iteration: int) -> dict:
         """The metrics of a rollout from which nothing is learned."""
-        assessed = self.score(state, self.sample(state, iteration))
+        assessed = self.score(state, self.sample(state, iteration), iteration)
         return self.shape(assessed, state.extra["kl_coef"])[1]
 
     def sample(self, state: Any, iteration: int) -> dict:
         """Prompts of this iteration and the policy's responses to them."""
         fault("ppo.generate")
-        batch = put_batch(self.prompts.batch(iteration), self.mesh)
-        rows = batch["prompts"].shape[0]
+        batch, copies = self.prompts.batch(iteration), self.config.samples_per_prompt
+        on_mesh = put_batch(
+            {key: batch[key] for key in ("prompts", "valid")}, self.mesh
+        )
+        on_mesh["row"] = np.arange(len(batch["prompts"]) * copies)
         params = layout_for_rollout(
             state.params["policy"], self.mesh, self.sampler.config.dtype
         )
-        samples = generate(
+        samples = sample_batch(
             self.sampler,
             params,
-            batch["prompts"],
-            batch["valid"],
-            jnp.arange(rows),
+            on_mesh,
             named_key(state.rng, "generate", iteration),
             self.spec,
-            mesh=self.mesh if self.mesh.size > 1 else None,
+            copies=copies,
+            mesh=self.mesh,
         )
-        return {
-            "prompts": batch["prompts"],
-            "valid": batch["valid"],
-            "tokens": samples.tokens,
-            "mask": samples.mask,
-            "finished": samples.finished,
-            "sampler_logprobs": samples.logprobs,
-        }
+        return samples
 
-    def score(self, state: Any, samples: dict) -> dict:
+    def score(self, state: Any, samples: dict, iteration: int) -> dict:
         """What reference, reward and value say about the responses."""
         fault("ppo.score")
-        params = dict(
-            self.frozen, policy=state.params["policy"], value=state.params["value"]
-        )
+        params = self.frozen | dict(state.params)
         assessed = self.assess(params, samples)
-        if self.players.reward_fn is not None:
-            assessed["scores"] = self._called(samples)
+        if self.players.reward_model is None:
+            rows = np.repeat(
+                self.prompts.batch(iteration)["row"], self.config.samples_per_prompt
+            )
+            scores = self._scored_texts(samples, [self.records[row] for row in rows])
+            assessed["scores"] = put_batch(scores, self.mesh)
         return assessed
 
-    def _called(self, samples: dict) -> jax.Array:
-        decode = self.players.policy.tokenizer.decode
-        host = jax.device_get(samples)
-        ends = set(self.spec.end_tokens)
-
-        def texts(tokens: np.ndarray, mask: np.ndarray, left_out=()) -> list[str]:
-            return [
-                decode([int(t) for t in row[kept] if int(t) not in left_out])
-                for row, kept in zip(tokens, mask, strict=True)
-            ]
-
-        scores = self.players.reward_fn(
-            texts(host["prompts"], host["valid"]),
-            texts(host["tokens"], host["mask"], ends),
+    def _scored_texts(self, samples: dict, records: Sequence[Prompt]) -> np.ndarray:
+        names = ("tokens", "mask")
+        host = to_host({name: samples[name] for name in names})
+        return self.players.reward.score(
+            [record.prompt for record in records],
+            decoded(self.players.policy.tokenizer, host, self.spec.end_tokens),
+            [record.model_dump() for record in records],
         )
-        return jnp.asarray(np.asarray(scores, np.float32))
 
     def _shape(self, assessed: dict, kl_coef: Any) -> tuple[dict, dict]:
-        rollout = advantages_of(assessed, kl_coef, self.config.shaping)
-        trained = {name: rollout[name] for name in _TRAINED}
+        config, in_loss = self.config, self.config.kl.place == "loss"
+        rollout = advantages_of(
+            assessed,
+            jnp.zeros_like(kl_coef) if in_loss else kl_coef,
+            config.shaping,
+            kind=config.advantages,
+            samples_per_prompt=config.samples_per_prompt,
+        )
+        names = [*_TRAINED, *(["ref_logprobs"] if in_loss else [])]
+        names += ["old_values", "returns"] if self.players.value is not None else []
+        trained = {name: rollout[name] for name in names}
         return trained, rollout_metrics(rollout)
 
     def learn(self, state: Any, rollout: dict, iteration: int) -> tuple[Any, dict]:
@@ -178,6 +189,8 @@ class Iteration:
                     "rollout": self.take(rollout, rows),
                     "policy_on": np.float32(policy_on),
                 }
+                if config.kl.place == "loss":
+                    batch["kl_coef"] = state.extra["kl_coef"] + 0.0  # state is donated
                 if self.texts is not None:
                     fault("ppo.ptx")
                     index = iteration * config.minibatches + len(steps)

@@ -1,6 +1,7 @@
 """The terms of one PPO update.
 
 policy   -E_t[ min(ρ_t Â_t, clip(ρ_t, 1 - ε, 1 + ε) Â_t) ],  ρ = π_φ / π_old
+         + β E_t[ k3(π_φ ‖ π_ref) ] where the KL is a term of the loss (GRPO)
 value    c · E_t[ clipped squared error of V against the returns ]
 ptx      -γ E_{x ~ D_pretrain}[ log π_φ(x) ]
 """
@@ -11,31 +12,38 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rlhf_jax.losses import clipped_policy_loss, clipped_value_loss, weighted_sum
+from rlhf_jax.losses import (
+    clipped_policy_loss,
+    clipped_value_loss,
+    kl_estimate,
+    weighted_sum,
+)
+from rlhf_jax.models.responses import response_statistics, response_values
 from rlhf_jax.stages import likelihood
 from rlhf_jax.stages.ppo.config import Config
-from rlhf_jax.stages.responses import response_statistics, response_values
 
 __all__ = ["make_loss"]
 
 
 def make_loss(policy: Any, value: Any, config: Config) -> dict[str, Callable]:
-    """The terms of one update: policy, value and, with γ > 0, ptx.
+    """The terms of one update: policy, with a value model value, with γ > 0 ptx.
 
     The gradients of the terms are added in one step; ptx and policy share parameters,
     the value function has its own.
 
     Args:
       policy: `LanguageModel`.
-      value: `ScalarModel`.
+      value: `ScalarModel`, or None.
       config: `clip_range`, `value_clip_range`, `value_coef`, `ptx_coef`,
-        `temperature`.
+        `temperature`, `kl.place`.
 
     Returns:
       term name -> `(params, batch, rng) -> (sum, metrics)` for `make_update`; params
       has `policy` and `value`; the batch has `rollout` (prompts, valid, tokens, mask,
-      old_logprobs, old_values, advantages, returns), `ptx` (tokens, valid, mask) and
-      the number `policy_on`: 0 leaves the policy at rest while the value warms up.
+      old_logprobs, advantages; with a value model old_values and returns; with the KL
+      in the loss ref_logprobs), `ptx` (tokens, valid, mask) and the numbers
+      `policy_on`, 0 of which freezes the policy while the value warms up, and
+      `kl_coef`, β of the loss.
     """
 
     def surrogate(params: dict, batch: dict, rng: Array) -> tuple[Array, dict]:
@@ -51,6 +59,9 @@ def make_loss(policy: Any, value: Any, config: Config) -> dict[str, Callable]:
             rollout["advantages"],
             clip_range=config.clip_range,
         )
+        if config.kl.place == "loss":
+            price = kl_estimate(logprobs, rollout["ref_logprobs"], kind="k3")
+            losses = losses + batch["kl_coef"] * price
         log_ratio = jnp.where(rollout["mask"], logprobs - rollout["old_logprobs"], 0.0)
         ratio = jnp.exp(log_ratio)
         outside = jnp.abs(ratio - 1.0) > config.clip_range
@@ -72,7 +83,9 @@ def make_loss(policy: Any, value: Any, config: Config) -> dict[str, Callable]:
         )
         return config.value_coef * weighted_sum(losses, rollout["weights"]), {}
 
-    terms = {"surrogate": surrogate, "value_error": value_error}
+    terms = {"surrogate": surrogate}
+    if value is not None:
+        terms["value_error"] = value_error
     if config.ptx_coef > 0:
         pretraining_loss = likelihood.make_loss(policy)
 

@@ -1,46 +1,53 @@
-"""Wiring of PPO: models in, streams, the loop, the policy out."""
+"""PPO as a function of objects, `train`, and as a stage, `run`."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax import data
+from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data.inputs import as_records, fitting, read_rows
 from rlhf_jax.errors import InputError
+from rlhf_jax.experience import check_players
+from rlhf_jax.models import LanguageModel
 from rlhf_jax.parallel import compile_update, shardings
-from rlhf_jax.stages.ensemble import first_member, load_reward
-from rlhf_jax.stages.hand_over import (
+from rlhf_jax.registry import (
+    LoadedModel,
+    ModelReward,
+    Reward,
+    as_reward,
     load_model,
+    require_language_model,
     require_one_tokenizer,
+    reward_from,
+    reward_of,
     save_model,
     value_from,
 )
-from rlhf_jax.stages.inputs import prompt_stream, text_stream
+from rlhf_jax.registry.ensemble import first_member
+from rlhf_jax.registry.functions import FunctionReward
+from rlhf_jax.sampling.randomness import named_key
+from rlhf_jax.stages.ppo.alarms import alarms
 from rlhf_jax.stages.ppo.config import Config
 from rlhf_jax.stages.ppo.iteration import Iteration, Players
 from rlhf_jax.stages.ppo.objective import make_loss
-from rlhf_jax.stages.self_check import check_players
-from rlhf_jax.stages.session import RunSettings, Session, open_session
 from rlhf_jax.training import (
-    above,
     first_loss_scale,
     init_state,
     make_optimizer,
     make_update,
 )
-from rlhf_jax.training.alarms import Alarm, below
+from rlhf_jax.training.session import Rows, Run, RunSettings, Session, open_session
 
-__all__ = ["run"]
+__all__ = ["run", "train"]
 
 
 def run(
-    config: Config,
-    workdir: str | pathlib.Path,
-    settings: RunSettings | None = None,
-    *,
-    reward_fn: Callable[[list[str], list[str]], Any] | None = None,
+    config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Trains the policy and returns the directory of the result.
 
@@ -48,84 +55,156 @@ def run(
       config: what to do.
       workdir: where; a run cut anywhere continues from its last checkpoint.
       settings: how to run.
-      reward_fn: scores `(prompts, responses) -> [B]` instead of a reward model; then
-        the value function starts from `config.value`.
 
     Raises:
       InputError: a model, a file or a setting cannot be used, or the self-check fails.
     """
     workdir = pathlib.Path(workdir)
-    players = load_players(config, reward_fn)
-    prompts = prompt_stream(
-        config.prompts,
-        players.policy.tokenizer,
-        config.max_prompt,
-        config.batch_size,
-        config.seed,
-        config.prompt_buckets,
+    trained = train(
+        load_model(config.init),
+        read_rows(config.prompts, Prompt),
+        reward=reward_of(config),
+        value=None if config.value is None else load_model(config.value),
+        texts=read_rows(config.texts, Text) if config.ptx_coef > 0 else (),
+        config=config,
+        workdir=workdir,
+        settings=settings,
+    ).model
+    meta = {"stage": "ppo", "result": config.result, "ptx_coef": config.ptx_coef}
+    target = workdir / "model"
+    save_model(target, trained.model, trained.params, trained.tokenizer, meta)
+    return target
+
+
+def train(
+    policy: LoadedModel,
+    prompts: Iterable[Prompt | str],
+    *,
+    reward: Any,
+    value: LoadedModel | None = None,
+    texts: Iterable[Text | str] = (),
+    config: Config | None = None,
+    workdir: str | pathlib.Path | None = None,
+    settings: RunSettings | None = None,
+) -> Run:
+    """PPO on objects: iterate for the metrics, ask for the model.
+
+    Args:
+      policy: the start, which is also the KL reference.
+      prompts: records or texts; those of more than `max_prompt` tokens are left out.
+      reward: a loaded reward model, a `Reward`, a callable of `(prompts, responses)`
+        or `(prompts, responses, records)`, or a name; see `registry.as_reward`.
+      value: what the value function starts from; None: see `Config.value`.
+      texts: of the pretraining mix; needed when `ptx_coef` > 0.
+      config: the settings; its names of models and files are not looked at.
+      workdir: where checkpoints and metrics go; None: nowhere.
+      settings: how to run.
+
+    Returns:
+      A `Run`: yields the metrics of each iteration; its `model` is the policy.
+
+    Raises:
+      InputError: a model, a prompt or a setting cannot be used, or the self-check
+        fails.
+    """
+    config = config or Config(ptx_coef=0.0)
+    limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
+    players = make_players(config, policy, as_reward(reward, **limits), value)
+    tokenizer = players.policy.tokenizer
+    records = fitting(as_records(prompts, Prompt), tokenizer, config.max_prompt)
+    stream = data.prompt_stream(
+        records,
+        tokenizer,
+        batch_size=config.batch_size // config.samples_per_prompt,
+        max_prompt=config.max_prompt,
+        seed=config.seed,
+        last="drop",
+        buckets=config.prompt_buckets,
     )
-    texts = None
+    windows = None
     if config.ptx_coef > 0:
-        texts = text_stream(
-            config.texts,
-            players.policy.tokenizer,
-            config.ptx_window,
-            config.minibatch_size * config.ptx_per_episode,
-            config.seed + 1,
+        windows = data.text_stream(
+            as_records(texts, Text),
+            tokenizer,
+            batch_size=config.minibatch_size * config.ptx_per_episode,
+            context_length=config.ptx_window,
+            seed=config.seed + 1,
         )
-    check_players(config, players, prompts.batch(0))
+    if config.snapshot_every and workdir is None:
+        raise InputError("ppo.snapshot_every: snapshots need a directory, `workdir`")
+    check_players(config, players, stream.batch(0))
+    rows = _rows(config, players, stream, records, windows, workdir, settings)
+    return Run(rows, lambda state: _result(config, players.policy, state))
+
+
+def make_players(
+    config: Config, policy: LoadedModel, reward: Reward, value: LoadedModel | None
+) -> Players:
+    """Policy, value and reward; dropout is off in RL (Huang et al. 2023, detail 13).
+
+    Raises:
+      InputError: the policy is no language model, or tokenizers differ.
+    """
+    policy = require_language_model(policy, "ppo.init")
+    policy = policy.with_config(residual_dropout=0.0)
+    if isinstance(reward, ModelReward):
+        what = "ppo.reward: the policy and the reward model"
+        require_one_tokenizer(policy, reward.loaded, what)
+    if config.advantages != "gae":
+        return Players(policy, None, reward)
+    if value is not None:
+        require_one_tokenizer(
+            policy, value, "ppo.value: the policy and the value model"
+        )
+    elif isinstance(reward, ModelReward):
+        value = value_from(first_member(reward.loaded))
+    else:
+        value = policy
+    if isinstance(value.model, LanguageModel):
+        value = reward_from(value, named_key(jax.random.key(config.seed), "value head"))
+    return Players(policy, value.with_config(residual_dropout=0.0), reward)
+
+
+def _rows(
+    config: Config,
+    players: Players,
+    prompts: Any,
+    records: Any,
+    texts: Any,
+    workdir: str | pathlib.Path | None,
+    settings: RunSettings | None,
+) -> Rows:
+    functions = {}
+    if isinstance(players.reward, FunctionReward):
+        functions["reward"] = players.reward.function
     with open_session(
         workdir,
         settings or RunSettings(),
         alarms=alarms(config),
         identity=config,
+        functions=functions,
         steps=config.iterations,
     ) as session:
-        state = _train(session, config, players, prompts, texts)
-    policy = state.ema["policy"] if config.result == "ema" else state.params["policy"]
-    target = workdir / "model"
-    meta = {"stage": "ppo", "result": config.result, "ptx_coef": config.ptx_coef}
-    save_model(target, players.policy.model, policy, players.policy.tokenizer, meta)
-    return target
+        return (yield from _train(session, config, players, prompts, records, texts))
 
 
-def load_players(config: Config, reward_fn: Callable | None) -> Players:
-    """Policy, value and reward; dropout is off in RL (Huang et al. 2023, detail 13)."""
-    policy = load_model(config.init).with_config(residual_dropout=0.0)
-    reward = None
-    if reward_fn is None:
-        reward = load_reward(
-            config.reward,
-            combination=config.ensemble,
-            variance_coef=config.variance_coef,
-        )
-    if config.value is not None:
-        value = load_model(config.value).with_config(residual_dropout=0.0)
-    elif reward is None:
-        raise InputError("ppo.value: with `reward_fn`, name a model to start from")
-    else:
-        value = value_from(first_member(reward))
-    for name, model in (("reward", reward), ("value", value)):
-        if model is not None:
-            what = f"ppo.{name}: the policy and the {name} model"
-            require_one_tokenizer(policy, model, what)
-    return Players(policy, value, reward, reward_fn)
+def _result(config: Config, policy: LoadedModel, state: Any) -> LoadedModel:
+    kept = state.ema if config.result == "ema" else state.params
+    return dataclasses.replace(policy, params=kept["policy"])
 
 
 def _train(
-    session: Session, config: Config, players: Players, prompts: Any, texts: Any
-) -> Any:
-    updates = config.iterations * config.minibatches
-    resting = config.value_warmup_iterations * config.minibatches
-    warmup = config.warmup_iterations * config.minibatches
-    tx = {
-        "policy": make_optimizer(
-            dataclasses.replace(config.optimizer, warmup_steps=warmup),
-            max(1, updates - resting),
-        ),
-        "value": make_optimizer(config.value_optimizer, updates),
-    }
-    terms = make_loss(players.policy.model, players.value.model, config)
+    session: Session,
+    config: Config,
+    players: Players,
+    prompts: Any,
+    records: Any,
+    texts: Any,
+) -> Rows:
+    tx, value = _optimizers(config), players.value
+    terms = make_loss(
+        players.policy.model, None if value is None else value.model, config
+    )
     update = compile_update(
         make_update(
             terms,
@@ -143,23 +222,40 @@ def _train(
             params,
             tx,
             rng,
-            ema=True,
+            ema=("policy",),
             loss_scale=first_loss_scale(players.policy.model.config.dtype),
             extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
         )
 
     frozen = {"reference": players.policy.params}
-    if players.reward is not None:
-        frozen["reward"] = players.reward.params
+    if players.reward_params is not None:
+        frozen["reward"] = players.reward_params
     frozen = jax.device_put(frozen, shardings(frozen, session.mesh))
-    iteration = Iteration(config, players, prompts, texts, update, session.mesh, frozen)
+    iteration = Iteration(
+        config, players, prompts, records, texts, update, session.mesh, frozen
+    )
+    params = {"policy": players.policy.params}
+    if value is not None:
+        params["value"] = value.params
     return session.loop(
         with_snapshots(iteration, session.workdir, config),
         init,
-        {"policy": players.policy.params, "value": players.value.params},
+        params,
         jax.random.key(config.seed),
         steps=config.iterations,
     )
+
+
+def _optimizers(config: Config) -> dict[str, Any]:
+    """One for the policy, which rests at first, and one for the value function."""
+    updates = config.iterations * config.minibatches
+    resting = config.value_warmup_iterations * config.minibatches
+    warmup = config.warmup_iterations * config.minibatches
+    policy = dataclasses.replace(config.optimizer, warmup_steps=warmup)
+    tx = {"policy": make_optimizer(policy, max(1, updates - resting))}
+    if config.advantages == "gae":
+        tx["value"] = make_optimizer(config.value_optimizer, updates)
+    return tx
 
 
 def with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
@@ -193,49 +289,3 @@ def with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
         return state, metrics
 
     return step if every else iteration
-
-
-def alarms(config: Config) -> tuple[Alarm, ...]:
-    """What goes wrong in RL from human feedback, watched every iteration."""
-    return (
-        above("kl", config.max_kl, action="stop"),
-        below("kl_exact", -0.01),
-        above("truncated", 0.9),
-        above("repetition", 0.5),
-        above("sampler_gap_max", 0.5),
-        above("bad_scores", 0.0),
-        below("value_explained_variance", -1.0),
-        _drifts("length", 3.0),
-        _collapses("score"),
-    )
-
-
-def _drifts(metric: str, factor: float) -> Alarm:
-    """Fires when a mean has moved by `factor` from that of the first iterations."""
-
-    def when(history: tuple) -> str | None:
-        first, last = history[0].get(metric), history[-1].get(metric)
-        if not first or not last or 1 / factor <= last / first <= factor:
-            return None
-        return f"{metric} went from {first:.4g} to {last:.4g}"
-
-    return Alarm(f"{metric} drifts", when)
-
-
-def _collapses(metric: str, window: int = 20) -> Alarm:
-    """Fires when the mean of the last steps is two spreads below the best before."""
-
-    def when(history: tuple) -> str | None:
-        values = [row[metric] for row in history if metric in row]
-        if len(values) < 2 * window:
-            return None
-        means = [
-            sum(values[i : i + window]) / window
-            for i in range(0, len(values) - window + 1, window)
-        ]
-        spread = max(history[-1].get(f"{metric}_std", 0.0), 1e-6)
-        if means[-1] >= max(means) - 2 * spread:
-            return None
-        return f"{metric} fell from {max(means):.4g} to {means[-1]:.4g}"
-
-    return Alarm(f"{metric} collapses", when)

@@ -16,7 +16,7 @@ score 0 on average; the loss does not see it.
 from rlhf_jax.stages.reward.config import Config
 from rlhf_jax.stages.reward.measure import centre_on_demonstrations, ranking_report
 from rlhf_jax.stages.reward.objective import make_loss, ranking_scores
-from rlhf_jax.stages.reward.run import run
+from rlhf_jax.stages.reward.run import run, train
 
 __all__ = [
     "Config",
@@ -25,4 +25,5 @@ __all__ = [
     "ranking_report",
     "ranking_scores",
     "run",
+    "train",
 ]

@@ -7,7 +7,8 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from rlhf_jax.stages.schema import at_least, divides, positive, shares
+from rlhf_jax.fields import DataFile, Length, ModelName, Watch
+from rlhf_jax.schema import at_least, divides, positive, shares
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config"]
@@ -19,16 +20,16 @@ class Config:
 
     # model directory or hub name whose trunk is taken: section 3.5 the SFT model (the
     # paper's final one came from a 6B GPT-3 fine-tuned on public NLP sets, C.2)
-    init: str
+    init: ModelName = ""
     # files of rankings
-    rankings: tuple[str, ...]
+    rankings: tuple[DataFile, ...] = ()
     # held-out rankings by the same labelers, and by labelers never trained on
-    valid_rankings: tuple[str, ...] = ()
-    held_out_rankings: tuple[str, ...] = ()
+    valid_rankings: tuple[DataFile, ...] = ()
+    held_out_rankings: tuple[DataFile, ...] = ()
     # demonstrations whose mean score becomes 0; empty: no bias is set
-    demonstrations: tuple[str, ...] = ()
+    demonstrations: tuple[DataFile, ...] = ()
     # passes; C.2: a single one, "several epochs quickly overfit"
-    epochs: int = 1
+    epochs: Length = 1
     # prompts per update (each with up to C(9,2) = 36 comparisons); C.2: 64
     batch_size: int = 64
     # longest prompt and response in tokens
@@ -41,8 +42,8 @@ class Config:
     # K = 2; the step compiles once per bucket. Empty: every batch is max_k wide
     k_buckets: tuple[int, ...] = ()
     # a ranking is one row, its prompt and then its responses, instead of being padded
-    # to max_k x max_response: rising lengths in tokens of the batches; a last one, as
-    # wide as the data, comes by itself. Attention is over whole rows, so this is for
+    # to max_k x max_response: rising lengths in tokens of the batches; a final bucket
+    # of the full width is added. Attention is over whole rows, so this is for
     # responses that are short. None: not packed
     packed: tuple[int, ...] | None = None
     # C.2: 9e-6, cosine to 10 %; ±50 % made little difference
@@ -56,7 +57,7 @@ class Config:
     # dropout in training; NOT STATED
     residual_dropout: float = 0.0
     # updates between evaluations; None: only the report, after training
-    evaluate_every: int | None = None
+    evaluate_every: Watch | None = None
     seed: int = 0
     # an ensemble: one model for each entry, with `seed` plus the entry as its seed
     # (another head, another order); empty: a single model
@@ -64,6 +65,8 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        if not self.init:
+            yield "init: the model to start from is needed"
         if not self.rankings:
             yield "rankings: at least one file is needed"
         if self.max_k < 2:

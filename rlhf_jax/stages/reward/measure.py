@@ -1,14 +1,16 @@
 """How good a reward model is on held-out rankings, and where its scores have zero."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from rlhf_jax.data import Ranking
-from rlhf_jax.evaluation.reward_model import (
+from rlhf_jax import data
+from rlhf_jax.data import Demonstration, Ranking
+from rlhf_jax.data.inputs import numeric, one_epoch
+from rlhf_jax.evaluation.reward_models.accuracy import (
     accuracy_by_rank_gap,
     calibration,
     length_correlation,
@@ -16,27 +18,21 @@ from rlhf_jax.evaluation.reward_model import (
     pairs_of,
     score_rankings,
 )
-from rlhf_jax.stages.hand_over import LoadedModel
-from rlhf_jax.stages.inputs import demonstration_stream, numeric, one_epoch, read_rows
+from rlhf_jax.registry import LoadedModel, as_reward
 from rlhf_jax.stages.reward.config import Config
-from rlhf_jax.stages.scoring import make_text_reward
 
 __all__ = ["centre_on_demonstrations", "make_measure", "metrics_of", "ranking_report"]
 
 
-def make_measure(config: Config, start: LoadedModel) -> Callable[[Any], dict]:
-    """`params -> {set name -> measures}`, on the held-out rankings of the config."""
-    files = {"valid": config.valid_rankings, "held_out": config.held_out_rankings}
-    sets = {
-        name: list(read_rows(some, Ranking)) for name, some in files.items() if some
-    }
+def make_measure(
+    config: Config, start: LoadedModel, sets: Mapping[str, Sequence[Ranking]]
+) -> Callable[[Any], dict]:
+    """`params -> {set name -> measures}`, on held-out rankings by name."""
+    limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
 
     def measure(params: Any) -> dict:
-        model = dataclasses.replace(start, params=params)
-        reward = make_text_reward(
-            model, max_prompt=config.max_prompt, max_response=config.max_response
-        )
-        return {name: ranking_report(reward, rows) for name, rows in sets.items()}
+        reward = as_reward(dataclasses.replace(start, params=params), **limits)
+        return {name: ranking_report(reward.score, rows) for name, rows in sets.items()}
 
     return measure
 
@@ -82,18 +78,19 @@ def metrics_of(report: dict) -> dict[str, float]:
 
 
 def centre_on_demonstrations(
-    config: Config, model: LoadedModel
+    config: Config, model: LoadedModel, demonstrations: Sequence[Demonstration]
 ) -> tuple[LoadedModel, float]:
     """Shifts the head's bias so that demonstrations score 0 on average (section 3.5).
 
     Returns:
       (the model, what was added to the bias).
     """
-    if not config.demonstrations:
+    if not demonstrations:
         return model, 0.0
-    stream = demonstration_stream(
-        config.demonstrations,
+    stream = data.demonstration_stream(
+        demonstrations,
         model.tokenizer,
+        context_length=config.max_prompt + config.max_response,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
         batch_size=64,

@@ -1,17 +1,26 @@
-"""Training: a single model, or an ensemble of seeds."""
+"""A reward model, or an ensemble of seeds: `train` on objects, `run` as a stage."""
 
 import dataclasses
-import json
 import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 
+from rlhf_jax import data
+from rlhf_jax.data import Demonstration, Ranking
+from rlhf_jax.data.inputs import as_records, read_rows
 from rlhf_jax.errors import InputError
-from rlhf_jax.stages.ensemble import load_reward, save_ensemble
-from rlhf_jax.stages.hand_over import LoadedModel, load_model, reward_from, save_model
-from rlhf_jax.stages.inputs import ranking_stream
-from rlhf_jax.stages.randomness import named_key
+from rlhf_jax.models import LanguageModel
+from rlhf_jax.registry import (
+    LoadedModel,
+    load_model,
+    load_reward_model,
+    reward_from,
+    save_ensemble,
+    save_model,
+)
+from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.reward.config import Config
 from rlhf_jax.stages.reward.measure import (
     centre_on_demonstrations,
@@ -19,9 +28,10 @@ from rlhf_jax.stages.reward.measure import (
     metrics_of,
 )
 from rlhf_jax.stages.reward.objective import make_loss
-from rlhf_jax.stages.session import RunSettings, fit
+from rlhf_jax.storage import write_json
+from rlhf_jax.training.session import Run, RunSettings, fit
 
-__all__ = ["run"]
+__all__ = ["run", "train"]
 
 
 def run(
@@ -34,52 +44,119 @@ def run(
     report is that of the members' mean score.
     """
     workdir = pathlib.Path(workdir)
-    settings = settings or RunSettings()
+    rows = Rankings.read(config)
     if not config.seeds:
-        return train(config, workdir, settings)
+        return _run_one(config, rows, workdir, settings)
     for entry in config.seeds:
         member = dataclasses.replace(config, seed=config.seed + entry, seeds=())
-        train(member, workdir / f"seed_{entry}", settings)
+        _run_one(member, rows, workdir / f"seed_{entry}", settings)
     target = workdir / "model"
     members = [f"../seed_{entry}/model" for entry in config.seeds]
     save_ensemble(target, members, {"stage": "reward"})
-    whole = load_reward(target)
-    report = make_measure(config, whole)(whole.params)
-    _write_report(workdir, report)
+    whole = load_reward_model(target)
+    report = make_measure(config, whole, rows.held_out)(whole.params)
+    write_json(workdir / "report.json", report)
     return target
 
 
-def train(config: Config, workdir: pathlib.Path, settings: RunSettings) -> pathlib.Path:
-    """Trains one model and returns its directory."""
-    base = load_model(config.init).with_config(residual_dropout=config.residual_dropout)
-    start = reward_from(base, named_key(jax.random.key(config.seed), "head"))
-    _require_room(config, start)
-    stream = _stream(config, start)
-    measure = make_measure(config, start)
-    steps = config.epochs * stream.steps_per_epoch
-    params = fit(
+def _run_one(
+    config: Config, rows: "Rankings", workdir: pathlib.Path, settings: Any
+) -> pathlib.Path:
+    trained = train(
+        load_model(config.init),
+        rows.train,
+        held_out=rows.held_out,
+        demonstrations=rows.demonstrations,
+        config=config,
+        workdir=workdir,
+        settings=settings,
+    ).model
+    target = workdir / "model"
+    save_model(target, trained.model, trained.params, trained.tokenizer, trained.meta)
+    return target
+
+
+@dataclasses.dataclass(frozen=True)
+class Rankings:
+    """What a config's files hold: `train`, held-out sets by name, demonstrations."""
+
+    train: list[Ranking]
+    held_out: dict[str, list[Ranking]]
+    demonstrations: list[Demonstration]
+
+    @classmethod
+    def read(cls, config: Config) -> "Rankings":
+        """The records of a config's files."""
+        files = {"valid": config.valid_rankings, "held_out": config.held_out_rankings}
+        return cls(
+            list(read_rows(config.rankings, Ranking)),
+            {name: list(read_rows(f, Ranking)) for name, f in files.items() if f},
+            list(read_rows(config.demonstrations, Demonstration)),
+        )
+
+
+def train(
+    start: LoadedModel,
+    rankings: Iterable[Ranking],
+    *,
+    held_out: Mapping[str, Sequence[Ranking]] | None = None,
+    demonstrations: Iterable[Demonstration] = (),
+    config: Config | None = None,
+    workdir: str | pathlib.Path | None = None,
+    settings: RunSettings | None = None,
+) -> Run:
+    """A reward model on objects: iterate for the metrics, ask for the model.
+
+    Args:
+      start: a language model, whose trunk is taken, or a reward model to train on.
+      rankings: records.
+      held_out: name -> rankings that are only measured.
+      demonstrations: those whose mean score becomes 0; empty: no bias is set.
+      config: the settings; its names of models and files are not looked at.
+      workdir: where checkpoints, metrics and the report go; None: nowhere.
+      settings: how to run.
+
+    Returns:
+      A `Run`: yields the metrics of each update; its `model` is the reward model.
+
+    Raises:
+      InputError: responses do not fit the context.
+    """
+    config, held_out = config or Config(), dict(held_out or {})
+    base = start.with_config(residual_dropout=config.residual_dropout)
+    if isinstance(base.model, LanguageModel):
+        base = reward_from(base, named_key(jax.random.key(config.seed), "head"))
+    _require_room(config, base)
+    stream = _stream(config, base, rankings)
+    measure = make_measure(config, base, held_out)
+    answers = list(as_records(demonstrations, Demonstration))
+    rows = fit(
         config,
         workdir,
         settings,
-        make_loss(start.model),
-        start.params,
+        make_loss(base.model),
+        base.params,
         stream,
-        steps,
-        dtype=start.model.config.dtype,
-        # the report has the end
+        config.epochs * stream.steps_per_epoch,
+        dtype=base.model.config.dtype,
+        # final metrics are written with the report
         evaluate=(lambda params, _: metrics_of(measure(params)))
         if config.evaluate_every
         else None,
         evaluate_every=config.evaluate_every,
     )
-    trained = dataclasses.replace(start, params=params)
-    centred, bias = centre_on_demonstrations(config, trained)
-    target = workdir / "model"
-    model = centred.with_config(residual_dropout=0.0).model
-    meta = {"stage": "reward", "bias": bias}
-    save_model(target, model, centred.params, centred.tokenizer, meta)
-    _write_report(workdir, measure(centred.params) | {"bias": bias})
-    return target
+
+    def finish(params: Any) -> LoadedModel:
+        trained = dataclasses.replace(base, params=params)
+        trained, bias = centre_on_demonstrations(config, trained, answers)
+        if workdir is not None:
+            report = measure(trained.params) | {"bias": bias}
+            write_json(pathlib.Path(workdir) / "report.json", report)
+        limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
+        meta = {"stage": "reward", "bias": bias, **limits}
+        return dataclasses.replace(trained.with_config(residual_dropout=0.0), meta=meta)
+
+    return Run(rows, finish)
 
 
 def _require_room(config: Config, start: LoadedModel) -> None:
@@ -89,13 +166,13 @@ def _require_room(config: Config, start: LoadedModel) -> None:
     if start.model.config.positions == "learned" and needed > room:
         raise InputError(
             f"reward: max_prompt + max_response is {needed}, expected at most {room}, "
-            f"the context of {config.init}"
+            f"the context of {config.init or 'the model'}"
         )
 
 
-def _stream(config: Config, model: LoadedModel) -> Any:
-    return ranking_stream(
-        config.rankings,
+def _stream(config: Config, model: LoadedModel, rankings: Iterable[Ranking]) -> Any:
+    return data.ranking_stream(
+        as_records(rankings, Ranking),
         model.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
@@ -105,7 +182,3 @@ def _stream(config: Config, model: LoadedModel) -> Any:
         batch_size=config.batch_size,
         seed=config.seed,
     )
-
-
-def _write_report(workdir: pathlib.Path, report: dict) -> None:
-    (workdir / "report.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -1,0 +1,239 @@
+"""Files and objects -> records -> batches: the data side of every stage's wiring."""
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from rlhf_jax import data
+from rlhf_jax.data import Demonstration, Intake, Prompt, Ranking, Stream, Text
+from rlhf_jax.data.readers import read
+from rlhf_jax.errors import InputError
+
+logger = logging.getLogger("rlhf_jax.data")
+
+__all__ = [
+    "as_records",
+    "encode_prompts",
+    "fitting",
+    "mixed_demonstrations",
+    "numeric",
+    "one_epoch",
+    "prompt_of",
+    "read_prompts",
+    "read_rows",
+]
+
+
+def read_rows(
+    files: Sequence[str], kind: type, *, intake: Intake | None = None
+) -> Iterator[Any]:
+    """The records of several files, one after the other.
+
+    Args:
+      files: paths or `hf:` names in any format of `data.readers`; a format that the
+        file's first row does not tell is named behind a #, as in
+        `trees.jsonl.gz#oasst-demonstrations`.
+      kind: `Demonstration`, `Ranking`, `Prompt` or `Text`; a `Prompt` is also taken
+        from a demonstration or a ranking, without its responses.
+      intake: what becomes of bad rows, and the counts; refuses them when None.
+
+    Raises:
+      InputError: bad rows, with file and line, or rows of another kind.
+    """
+    for file in files:
+        path, _, named = file.partition("#")
+        for record in read(path, named or "auto", intake=intake):
+            if kind is Prompt and isinstance(record, Demonstration | Ranking):
+                yield prompt_of(record)
+            elif isinstance(record, kind):
+                yield record
+            else:
+                raise InputError(
+                    f"{file}: {record.id} is a {type(record).__name__}, expected a "
+                    f"{kind.__name__}; name another format behind a #?"
+                )
+
+
+def prompt_of(record: Demonstration | Ranking) -> Prompt:
+    """The prompt of a record, with what is known of it."""
+    shared = Prompt.model_fields.keys()
+    return Prompt(**{name: getattr(record, name) for name in shared})
+
+
+def as_records(rows: Iterable[Any], kind: type) -> Iterator[Any]:
+    """Records of one kind, from records or from plain texts.
+
+    Args:
+      rows: records, or texts where the kind is `Prompt` or `Text`; a `Prompt` is also
+        taken from a demonstration or a ranking, without its responses.
+      kind: `Demonstration`, `Ranking`, `Prompt` or `Text`.
+
+    Raises:
+      InputError: a row of another kind, or an empty text.
+    """
+    field = {Prompt: "prompt", Text: "text"}.get(kind)
+    for number, row in enumerate(rows):
+        if isinstance(row, str) and field is not None:
+            if not row.strip():
+                raise InputError(f"row {number}: expected text, got only white space")
+            yield kind(**{"id": str(number), field: row})
+        elif kind is Prompt and isinstance(row, Demonstration | Ranking):
+            yield prompt_of(row)
+        elif isinstance(row, kind):
+            yield row
+        else:
+            raise InputError(
+                f"row {number}: a {type(row).__name__}, expected a {kind.__name__}"
+            )
+
+
+def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[Prompt]:
+    """The prompts of at most `max_prompt` tokens, the begin token among them.
+
+    How many are left out is told in the log.
+    """
+    prompts = list(prompts)
+    begin = tokenizer.begin_token is not None
+    rows = tokenizer.encode_batch([prompt.prompt for prompt in prompts])
+    kept = [
+        prompt
+        for prompt, row in zip(prompts, rows, strict=True)
+        if begin + len(row) <= max_prompt
+    ]
+    if left := len(prompts) - len(kept):
+        logger.warning(
+            "prompts: %d of %d have more than max_prompt = %d tokens and are left out",
+            left,
+            len(prompts),
+            max_prompt,
+        )
+    return kept
+
+
+def read_prompts(files: Sequence[str]) -> list[Prompt]:
+    """All prompts of the files."""
+    return list(read_rows(files, Prompt))
+
+
+def one_epoch(stream: Stream) -> Iterator[dict]:
+    """The batches that hold each row once."""
+    return (stream.batch(step) for step in range(stream.steps_per_epoch))
+
+
+def numeric(batch: dict) -> dict:
+    """A batch without the names of its rows, for a jitted function."""
+    return {key: value for key, value in batch.items() if key not in ("row", "stream")}
+
+
+def mixed_demonstrations(
+    demonstrations: Iterable[Demonstration],
+    texts: Iterable[Text],
+    tokenizer: Any,
+    *,
+    max_prompt: int,
+    max_response: int,
+    batch_size: int,
+    seed: int,
+    train_on_prompt: bool = False,
+    layout: str = "padded",
+    mix_fraction: float = 0.0,
+) -> Stream:
+    """Demonstrations, with a share of pretraining windows where asked.
+
+    Args:
+      demonstrations: records.
+      texts: records; looked at where `mix_fraction` > 0.
+      tokenizer: of the model.
+      max_prompt: tokens.
+      max_response: tokens; a window of text is as long as both.
+      batch_size: rows.
+      seed: of the order.
+      train_on_prompt: train the prompt's tokens too.
+      layout: "padded", "packed" or "buckets"; see `data.demonstration_stream`.
+      mix_fraction: share of the rows that are windows of text.
+    """
+    window = max_prompt + max_response
+
+    def answered(size: int) -> Stream:
+        return data.demonstration_stream(
+            demonstrations,
+            tokenizer,
+            batch_size=size,
+            context_length=window,
+            max_prompt=max_prompt,
+            max_response=max_response,
+            layout=layout,
+            train_on_prompt=train_on_prompt,
+            seed=seed,
+        )
+
+    if not mix_fraction:
+        return answered(batch_size)
+    if layout == "buckets":
+        raise InputError("layout: demonstrations in buckets cannot be mixed with text")
+
+    def windows(size: int) -> Stream:
+        stream = data.text_stream(
+            texts, tokenizer, batch_size=size, context_length=window, seed=seed
+        )
+        return PackedWindows(stream) if layout == "packed" else stream
+
+    return data.mixed_stream(
+        [answered, windows],
+        [1 - mix_fraction, mix_fraction],
+        batch_size=batch_size,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedWindows:
+    """Windows of text in the form of packed rows: one segment each, from position 0."""
+
+    stream: Stream
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that hold each window once."""
+        return self.stream.steps_per_epoch
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What encoding dropped or cut."""
+        return self.stream.counts
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """The batch of a step, with "segments" and "positions" [B, T]."""
+        batch = self.stream.batch(step)
+        valid = batch["valid"]
+        places = np.arange(valid.shape[1], dtype=np.int32)
+        return batch | {
+            "segments": valid.astype(np.int32),
+            "positions": np.where(valid, places, 0).astype(np.int32),
+        }
+
+
+def encode_prompts(
+    prompts: Sequence[str], tokenizer: Any, max_prompt: int
+) -> dict[str, np.ndarray]:
+    """One batch of given texts in their order: `prompts`, `valid`, `row`.
+
+    A prompt longer than `max_prompt` keeps its row but loses its beginning; an empty
+    one is read as the end of an earlier text, as GPT-2 does.
+    """
+    rows = tokenizer.encode_batch(list(prompts))
+    begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
+    rows = [begin + row or [tokenizer.end_token] for row in rows]
+    tokens = np.full((len(rows), max_prompt), tokenizer.pad_token, np.int32)
+    valid = np.zeros((len(rows), max_prompt), bool)
+    for i, row in enumerate(rows):
+        kept = row[-max_prompt:]
+        if kept:
+            tokens[i, -len(kept) :] = kept
+            valid[i, -len(kept) :] = True
+    return {"prompts": tokens, "valid": valid, "row": np.arange(len(rows))}

@@ -1,0 +1,210 @@
+"""From checkpoints, files and suite names to scores per policy."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rlhf_jax.data.records import Prompt, Ranking
+from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.policy import Policy
+from rlhf_jax.evaluation.preference.endpoint import EndpointJudge, perspective_scorer
+from rlhf_jax.evaluation.preference.judges import judge_from_labels, judge_from_scores
+from rlhf_jax.evaluation.preference.win_rates import Comparisons, Judge, compare
+from rlhf_jax.evaluation.statistics.scores import Score
+from rlhf_jax.evaluation.suites.catalogue import Settings, run_suite
+from rlhf_jax.evaluation.suites.toxicity import Scorer, word_list_scorer
+from rlhf_jax.evaluation.suites.world import gold_utilities, labeler_panel
+from rlhf_jax.registry import load_reward
+
+__all__ = [
+    "judge_named",
+    "named_checkpoints",
+    "preference_results",
+    "read_prompts",
+    "read_rankings",
+    "run_suites",
+    "scorer_named",
+    "world_prompts",
+]
+
+
+def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
+    """column name -> directory, from `DIR` or `NAME=DIR`.
+
+    Raises:
+      InputError: a name given twice.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, given, directory = word.partition("=")
+        if not given:
+            name, directory = os.path.basename(os.path.normpath(word)), word
+        if name in found:
+            raise InputError(f"{name}: two checkpoints of this name; write NAME=DIR")
+        found[name] = directory
+    return found
+
+
+def run_suites(
+    policies: Sequence[Policy],
+    names: Sequence[str],
+    settings: Settings,
+    *,
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, list[Score]]:
+    """policy -> scores of all suites.
+
+    Args:
+      policies: one after the other.
+      names: of suites.
+      settings: for all of them.
+      tell: gets a line before each suite.
+    """
+    found: dict[str, list[Score]] = {}
+    for policy in policies:
+        found[policy.name] = []
+        for name in names:
+            tell(f"{policy.name}: {name}")
+            found[policy.name] += run_suite(name, policy, settings)
+    return found
+
+
+def preference_results(
+    policies: Sequence[Policy],
+    prompts: Sequence[Prompt],
+    baseline: str,
+    judge: Judge,
+) -> dict[str, Comparisons]:
+    """policy -> verdicts against the baseline's greedy responses, both orders asked.
+
+    Args:
+      policies: the baseline among them.
+      prompts: records; the judge gets them as they are.
+      baseline: name of the fixed opponent (the paper's is the 175B SFT model).
+      judge: of records.
+
+    Raises:
+      InputError: no policy of the baseline's name, or no other one.
+    """
+    names = [policy.name for policy in policies]
+    if baseline not in names or len(names) < 2:
+        raise InputError(
+            f"preference needs --baseline, one of {', '.join(names)}, and one more "
+            "policy"
+        )
+    texts = [record.prompt for record in prompts]
+    responses = {p.name: p.generate(texts) for p in policies}
+    return {
+        name: compare(
+            judge,
+            prompts,
+            responses[name],
+            responses[baseline],
+            clusters=[record.id for record in prompts],
+        )
+        for name in names
+        if name != baseline
+    }
+
+
+def judge_named(spec: str, *, seed: int = 0) -> Judge:
+    """A judge of records from its name on the command line.
+
+    Args:
+      spec: "gold" or "labelers" (embedded world), "labels:FILE", "reward:DIR", or
+        "http(s)://...#MODEL", an OpenAI-compatible endpoint whose key, if it needs one,
+        is in the environment variable RLHF_JAX_JUDGE_KEY.
+      seed: of the held-out labelers.
+
+    Raises:
+      InputError: none of these.
+    """
+    if spec == "gold":
+        return judge_from_scores(gold_utilities, tie_margin=0.01)
+    if spec == "labelers":
+        from rlhf_jax.simulation import held_out_labelers
+
+        return labeler_panel(held_out_labelers(seed))
+    kind, _, rest = spec.partition(":")
+    if kind == "labels":
+        return _of_texts(judge_from_labels(rest))
+    if kind == "reward":
+        return _of_texts(judge_from_scores(load_reward(rest).score))
+    if kind in ("http", "https") and "#" in spec:
+        url, _, model = spec.partition("#")
+        key = "RLHF_JAX_JUDGE_KEY" if os.environ.get("RLHF_JAX_JUDGE_KEY") else None
+        return _of_texts(EndpointJudge(url, model, key_variable=key))
+    raise InputError(
+        f"--judge {spec!r}: expected gold, labelers, labels:FILE, reward:DIR or "
+        "URL#MODEL"
+    )
+
+
+def _of_texts(judge: Judge) -> Judge:
+    return lambda records, first, second: judge(
+        [record.prompt for record in records], first, second
+    )
+
+
+def scorer_named(spec: str) -> Scorer:
+    """A toxicity scorer: "world", "words:FILE", or the URL of a Perspective-like
+    service.
+
+    Raises:
+      InputError: none of these.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "world":
+        from rlhf_jax.simulation import toxicity
+
+        return lambda texts: np.array([toxicity(text) for text in texts])
+    if kind == "words":
+        return word_list_scorer(rest)
+    if kind in ("http", "https"):
+        return perspective_scorer(spec)
+    raise InputError(f"--toxicity {spec!r}: expected world, words:FILE or a URL")
+
+
+def read_prompts(path: str | os.PathLike, *, split: str | None = "test"):
+    """Prompt records of a file, those of a split if it names any.
+
+    Raises:
+      InputError: another kind of record, a bad row, or no row of the split.
+    """
+    records = _records(path, Prompt)
+    if split and any(record.split for record in records):
+        records = [record for record in records if record.split == split]
+    if not records:
+        raise InputError(f"{path}: split: no prompt of the split {split!r}")
+    return records
+
+
+def read_rankings(path: str | os.PathLike) -> list[Ranking]:
+    """Ranking records of a file; raises InputError with the line."""
+    return _records(path, Ranking)
+
+
+def _records(path: str | os.PathLike, kind: type) -> list:
+    from rlhf_jax.data.readers import read
+
+    records = list(read(path))
+    for record in records:
+        if not isinstance(record, kind):
+            raise InputError(
+                f"{path}: {record.id}: expected a {kind.__name__}, found a "
+                f"{type(record).__name__}"
+            )
+    if not records:
+        raise InputError(f"{path}: has no rows")
+    return records
+
+
+@functools.cache
+def world_prompts(seed: int = 0) -> tuple[Prompt, ...]:
+    """The held-out prompts of the embedded world of a seed, split "test"."""
+    from rlhf_jax.simulation import simulate
+
+    prompts = simulate(seed, {"pretraining": 0, "skills": 0})["prompts"]
+    return tuple(record for record in prompts if record.split == "test")

@@ -1,0 +1,244 @@
+"""The plan of an experiment: parameters, memory and steps, without allocating a model.
+
+`rlhf-jax run x.py --dry-run` prints it, on a laptop for 175B too: shapes come from
+`jax.eval_shape`, so nothing larger than the config is ever made.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from rlhf_jax.errors import InputError
+from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
+from rlhf_jax.models.pretrained import pretrained_shapes
+from rlhf_jax.pipeline.experiment import Experiment, kind_of
+from rlhf_jax.registry.ensemble import members_of
+from rlhf_jax.registry.model_directory import (
+    ENSEMBLE,
+    model_directory,
+    read_description,
+)
+
+__all__ = ["StagePlan", "describe", "plans"]
+
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """One line of the plan.
+
+    Attributes:
+      name: of the stage.
+      kind: of the stage.
+      params: trained parameters; None where no model is trained.
+      state_bytes: parameters, moments, EMA and gradients in float32, and frozen
+        copies, over all devices.
+      activation_bytes: what the backward pass keeps of one micro-batch, an estimate.
+      steps: updates (PPO: iterations); None where it depends on data not there yet.
+      note: what else a person should know.
+    """
+
+    name: str
+    kind: str
+    params: int | None = None
+    state_bytes: int | None = None
+    activation_bytes: int | None = None
+    steps: int | None = None
+    note: str = ""
+
+
+def plans(experiment: Experiment) -> Iterator[StagePlan]:
+    """The plan of each stage, in order."""
+    shapes = shapes_of(experiment)
+    for name, config in experiment.stages.items():
+        kind, shape = kind_of(config), shapes.get(name)
+        maker = {
+            "pretrain": _pretrain,
+            "sft": _supervised,
+            "reward": _supervised,
+            "dpo": _dpo,
+            "ppo": functools.partial(_ppo, experiment.stages),
+        }.get(kind)
+        if maker is None or shape is None:
+            yield StagePlan(name, kind)
+        else:
+            yield maker(name, kind, config, shape, shapes)
+
+
+def shapes_of(experiment: Experiment) -> dict[str, TrunkConfig]:
+    """Stage name -> trunk of the model that it trains, where it can be known."""
+    shapes: dict[str, TrunkConfig] = {}
+    for name, config in experiment.stages.items():
+        shape = getattr(config, "model", None)
+        if shape is None:
+            with contextlib.suppress(InputError):  # told by `pipeline.checks`
+                shape = shape_of_model(getattr(config, "init", None), shapes)
+        if shape is not None:
+            shapes[name] = shape
+    return shapes
+
+
+def shape_of_model(
+    name: str | None, shapes: dict[str, TrunkConfig]
+) -> TrunkConfig | None:
+    """The trunk of a model that a config names; None where it is not known yet.
+
+    Args:
+      name: `"@stage/model"`, a directory or a hub name; the hub is not asked.
+      shapes: of the stages.
+
+    Raises:
+      InputError: there is a directory, but of no model that can be read.
+    """
+    if not name:
+        return None
+    if name.startswith("@"):
+        return shapes.get(name[1:].split("/")[0])
+    if not pathlib.Path(name).is_dir():
+        return None
+    folder = pathlib.Path(model_directory(name))
+    if (folder / ENSEMBLE).is_file():
+        folder = members_of(folder)[0]
+    if (folder / "model.json").is_file():
+        return read_description(folder)[0].config
+    return pretrained_shapes(folder).config
+
+
+def count_params(shape: TrunkConfig) -> int:
+    """Parameters of a language model of this shape."""
+    model = LanguageModel(shape)
+    tree = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _kept(shape: TrunkConfig, tokens: int) -> int:
+    """Bytes that a checkpointed layer keeps for the backward pass, all layers.
+
+    The products of matrices are kept, everything between is computed again: about
+    q, k, v, attention's output, two of the MLP's width and the residual, per token.
+    """
+    width = shape.embed_dim
+    mlp = shape.mlp_dim or 4 * width
+    return shape.num_layers * tokens * (6 * width + 2 * mlp) * _BYTES[shape.dtype]
+
+
+def _state(params: int, *, ema: bool = False) -> int:
+    return 4 * params * (4 + ema)  # parameters, gradient, two moments, EMA
+
+
+def _pretrain(name: str, kind: str, config: Any, shape: Any, _: Any) -> StagePlan:
+    params = count_params(shape)
+    rows = config.batch_size // config.microbatches
+    return StagePlan(
+        name,
+        kind,
+        params,
+        _state(params),
+        _kept(shape, rows * config.window),
+        config.steps,
+    )
+
+
+def _supervised(name: str, kind: str, config: Any, shape: Any, _: Any) -> StagePlan:
+    params = count_params(shape)
+    rows = config.batch_size // config.microbatches
+    length = config.max_prompt + config.max_response
+    if kind == "reward":
+        length = config.max_prompt + config.max_k * config.max_response
+    note = f"{config.epochs} epochs of {config.batch_size} rows per update"
+    if getattr(config, "seeds", ()):
+        note += f", {len(config.seeds)} models one after the other"
+    return StagePlan(
+        name,
+        kind,
+        params,
+        _state(params),
+        _kept(shape, rows * length),
+        note=note,
+    )
+
+
+def _dpo(name: str, kind: str, config: Any, shape: Any, shapes: Any) -> StagePlan:
+    plan = _supervised(name, "reward", config, shape, shapes)
+    return dataclasses.replace(
+        plan, kind=kind, state_bytes=plan.state_bytes + 4 * plan.params
+    )
+
+
+def _ppo(
+    stages: dict, name: str, kind: str, config: Any, shape: Any, shapes: Any
+) -> StagePlan:
+    policy = count_params(shape)
+    source = config.reward[1:].split("/")[0]
+    value = count_params(shapes.get(source, shape))
+    members = len(getattr(stages.get(source), "seeds", ())) or 1
+    state = _state(policy, ema=True) + _state(value, ema=True)
+    frozen = 4 * (policy + members * value)
+    rows = config.minibatch_size // config.microbatches
+    tokens = rows * (config.max_prompt + config.max_response)
+    if config.ptx_coef:
+        tokens = max(tokens, rows * config.ptx_per_episode * config.ptx_window)
+    cache = _cache(shape, config)
+    return StagePlan(
+        name,
+        kind,
+        policy + value,
+        state + frozen,
+        _kept(shape, tokens),
+        config.iterations,
+        f"{config.iterations * config.minibatches} updates; KV cache "
+        f"{cache / GIB:.2f} GiB",
+    )
+
+
+def _cache(shape: TrunkConfig, config: Any) -> int:
+    heads = shape.num_kv_heads or shape.num_heads
+    width = shape.head_dim or shape.embed_dim // shape.num_heads
+    length = config.max_prompt + config.max_response
+    per_token = 2 * shape.num_layers * heads * width * _BYTES[shape.dtype]
+    return config.batch_size * length * per_token
+
+
+def describe(experiment: Experiment) -> str:
+    """The plan as a table for people."""
+    header = ("stage", "kind", "parameters", "state GiB", "kept GiB", "steps", "note")
+    rows = [header]
+    for plan in plans(experiment):
+        rows.append(
+            (
+                plan.name,
+                plan.kind,
+                "" if plan.params is None else f"{plan.params:,}",
+                _gib(plan.state_bytes),
+                _gib(plan.activation_bytes),
+                "" if plan.steps is None else f"{plan.steps:,}",
+                plan.note,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if 2 <= i <= 5 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    lines.append(
+        f"\nmesh {experiment.settings.mesh!r} on {jax.device_count()} "
+        f"{jax.default_backend()} device(s). State: float32 parameters, gradient, "
+        "moments, EMA and frozen models, over all devices; kept: estimate of what the "
+        "backward pass of one micro-batch holds."
+    )
+    return "\n".join(lines)
+
+
+def _gib(count: int | None) -> str:
+    return "" if count is None else f"{count / GIB:,.2f}"

@@ -1,0 +1,51 @@
+"""Models by name: loaded, saved, joined, and asked for scores.
+
+model_directory  what joins one stage to the next: model.json, params, tokenizer
+ensemble         several reward models that score as one
+reward           Reward: a model, an ensemble, an encoder or a function that scores text
+encoder          the encoder reward model as a Reward
+functions        a Python function as a Reward
+"""
+
+from rlhf_jax.registry.encoder import EncoderReward
+from rlhf_jax.registry.ensemble import Combination, save_ensemble
+from rlhf_jax.registry.functions import FunctionReward
+from rlhf_jax.registry.model_directory import (
+    LoadedModel,
+    load_model,
+    model_directory,
+    require_language_model,
+    require_one_tokenizer,
+    reward_from,
+    save_model,
+    value_from,
+)
+from rlhf_jax.registry.reward import (
+    ModelReward,
+    Reward,
+    as_reward,
+    load_reward,
+    load_reward_model,
+    reward_of,
+)
+
+__all__ = [
+    "Combination",
+    "EncoderReward",
+    "FunctionReward",
+    "LoadedModel",
+    "ModelReward",
+    "Reward",
+    "as_reward",
+    "load_model",
+    "load_reward",
+    "load_reward_model",
+    "model_directory",
+    "require_language_model",
+    "require_one_tokenizer",
+    "reward_from",
+    "reward_of",
+    "save_ensemble",
+    "save_model",
+    "value_from",
+]

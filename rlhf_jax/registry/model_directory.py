@@ -1,0 +1,293 @@
+"""A checkpoint joins one stage to the next: the model directory.
+
+    model.json     kind ("lm" or "scalar"), the trunk's config, where it came from
+    params/        the parameters, an Orbax checkpoint with a manifest of hashes
+    tokenizer/     what turns its tokens into text
+
+`load_model` also reads transformers-compatible directories and hub names, so a stage
+can start from either. Handing over is dict arithmetic on the params:
+`{**fresh, "trunk": sft.params["trunk"]}`.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlhf_jax.checkpoints import CheckpointStore
+from rlhf_jax.data import load_tokenizer
+from rlhf_jax.errors import InputError
+from rlhf_jax.models import (
+    EncoderConfig,
+    EncoderRewardModel,
+    LanguageModel,
+    ScalarModel,
+    TrunkConfig,
+    init_encoder_params,
+    init_params,
+)
+from rlhf_jax.schema import from_config_dict
+from rlhf_jax.storage import is_first_process, write_json
+
+__all__ = [
+    "ENSEMBLE",
+    "LoadedModel",
+    "fresh_params",
+    "kind_of_model",
+    "load_model",
+    "model_directory",
+    "read_description",
+    "require_language_model",
+    "require_one_tokenizer",
+    "require_reward_model",
+    "reward_from",
+    "save_model",
+    "value_from",
+]
+
+# what names the members of an ensemble; see `registry.ensemble`
+ENSEMBLE = "ensemble.json"
+
+# kind -> (class of the config, class of the model)
+_KINDS = {
+    "lm": (TrunkConfig, LanguageModel),
+    "scalar": (TrunkConfig, ScalarModel),
+    "encoder": (EncoderConfig, EncoderRewardModel),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model with its parameters and its tokenizer.
+
+    Attributes:
+      model: `LanguageModel` or `ScalarModel`.
+      params: nested dict of float32 arrays.
+      tokenizer: see `rlhf_jax.data`.
+      meta: where it came from: stage, hashes, and what the stage adds.
+    """
+
+    model: Any
+    params: Any
+    tokenizer: Any
+    meta: dict[str, Any]
+
+    def with_config(self, **changes: Any) -> "LoadedModel":
+        """The same params under another config, such as another dropout or dtype."""
+        config = dataclasses.replace(self.model.config, **changes)
+        return dataclasses.replace(self, model=type(self.model)(config))
+
+
+def save_model(
+    directory: str | pathlib.Path,
+    model: Any,
+    params: Any,
+    tokenizer: Any,
+    meta: dict[str, Any],
+) -> None:
+    """Writes a model directory; `model.json` last, so that a half one is never read.
+
+    Args:
+      directory: where; made if absent.
+      model: `LanguageModel` or `ScalarModel`.
+      params: its params.
+      tokenizer: saved beside it.
+      meta: JSON-able; stored with the model.
+    """
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    marker = directory / "model.json"
+    if is_first_process():
+        marker.unlink(missing_ok=True)
+    store = CheckpointStore(directory / "params", keep_last=1)
+    store.save(_next_step(store), {"params": params}, {}, force=True)
+    store.close()
+    if is_first_process():
+        tokenizer.save(directory / "tokenizer")
+    text = {
+        "kind": kind_of_model(model),
+        "config": dataclasses.asdict(model.config),
+        "meta": meta,
+    }
+    write_json(marker, text, sort_keys=True)
+
+
+def kind_of_model(model: Any) -> str:
+    """ "lm", "scalar" or "encoder"."""
+    for kind, (_, model_class) in _KINDS.items():
+        if isinstance(model, model_class):
+            return kind
+    raise TypeError(f"{type(model).__name__} has no model directory")
+
+
+def fresh_params(model: Any, key: Any) -> Any:
+    """Initial params of a model of any kind."""
+    if isinstance(model, EncoderRewardModel):
+        return init_encoder_params(model.config, key)
+    return init_params(model, key)
+
+
+def _next_step(store: CheckpointStore) -> int:
+    latest = store.latest_step()
+    return 1 if latest is None else latest + 1
+
+
+def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedModel:
+    """Reads a model directory, a transformers-compatible directory or a hub model.
+
+    Args:
+      name: a path (of a stage's directory, its `model` inside) or a hub name.
+      dtype: compute dtype to use instead of the stored one.
+
+    Raises:
+      InputError: nothing there, or not a model.
+      CheckpointError: the parameters are damaged.
+    """
+    name = model_directory(name)
+    marker = pathlib.Path(name) / "model.json"
+    if (pathlib.Path(name) / ENSEMBLE).is_file():
+        raise InputError(
+            f"{name}: holds an ensemble of reward models, where a single model is "
+            f"expected: name one of the members in its {ENSEMBLE}"
+        )
+    if not marker.is_file():
+        if (
+            pathlib.Path(name).is_dir()
+            and not (pathlib.Path(name) / "config.json").is_file()
+        ):
+            raise InputError(f"{name}: neither model.json nor config.json is there")
+        from rlhf_jax.models import load_pretrained
+
+        loaded = load_pretrained(str(name))
+        model = _KINDS[loaded.kind][1](loaded.config)
+        found = LoadedModel(
+            model,
+            _unbound(loaded.params),
+            load_tokenizer(loaded.path),
+            {"source": str(name)},
+        )
+        return found if dtype is None else found.with_config(dtype=dtype)
+    model, meta = read_description(name)
+    shapes = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
+    store = CheckpointStore(marker.parent / "params", keep_last=1)
+    state, _ = store.restore({"params": shapes})
+    store.close()
+    tokenizer = load_tokenizer(marker.parent / "tokenizer")
+    found = LoadedModel(model, _unbound(state["params"]), tokenizer, meta)
+    return found if dtype is None else found.with_config(dtype=dtype)
+
+
+def read_description(directory: str | pathlib.Path) -> tuple[Any, dict[str, Any]]:
+    """What `model.json` of a model directory tells: (model, meta); no parameters.
+
+    Raises:
+      InputError: it cannot be read, or describes no model.
+    """
+    marker = pathlib.Path(directory) / "model.json"
+    try:
+        text = json.loads(marker.read_text())
+        config_class, model_class = _KINDS[text["kind"]]
+        config = from_config_dict(config_class, text["config"], str(marker))
+        return model_class(config), text["meta"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{marker}: not a model description: {error}") from error
+
+
+def model_directory(name: str | pathlib.Path) -> str:
+    """Where the model of a name is: of a stage's directory, its `model` inside.
+
+    Args:
+      name: a stage's directory, or whatever `load_model` takes, given back as it is.
+
+    Raises:
+      InputError: a stage's directory without a model.
+    """
+
+    def has_model(folder: pathlib.Path) -> bool:
+        return any((folder / file).is_file() for file in ("model.json", ENSEMBLE))
+
+    path = pathlib.Path(name)
+    if has_model(path):
+        return str(name)
+    if has_model(path / "model"):
+        return str(path / "model")
+    if (path / "stage.json").is_file():
+        raise InputError(
+            f"{name}: the directory of a stage without a model: it is not finished, or "
+            "is of a kind that makes none"
+        )
+    return str(name)
+
+
+def _unbound(params: Any) -> Any:
+    """Free to go to whichever mesh uses them: read arrays are bound to one device."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
+
+
+# text, spaces, capitals, digits, quotes, letters of other scripts: what tokenizers
+# cut in different places
+_PROBE = "The same ids? 1 2 3, 2024:\n\t'Don't' naïve 東京 x = {y};"
+
+
+def require_one_tokenizer(a: LoadedModel, b: LoadedModel, what: str) -> None:
+    """Refuses two models where the ids of one would be read by the other's rules.
+
+    Args:
+      a, b: the models.
+      what: names them in the message, as "ppo.reward: the policy and the reward model".
+
+    Raises:
+      InputError: their tokenizers cut, number or end texts differently.
+    """
+
+    def rules(model: LoadedModel) -> tuple:
+        tokenizer = model.tokenizer
+        ids = tuple(tokenizer.encode(_PROBE))
+        return ids, tokenizer.vocab_size, tokenizer.end_token
+
+    if rules(a) != rules(b):
+        raise InputError(f"{what} have different tokenizers")
+
+
+def reward_from(language_model: LoadedModel, key: Any) -> LoadedModel:
+    """A reward model that starts from a language model (InstructGPT section 3.5).
+
+    The unembedding is dropped; a fresh projection to one number takes its place.
+    """
+    model = ScalarModel(language_model.model.config)
+    head = jax.jit(lambda key: init_params(model, key)["head"])(key)
+    params = {"trunk": language_model.params["trunk"], "head": head}
+    return dataclasses.replace(language_model, model=model, params=params)
+
+
+def require_reward_model(loaded: LoadedModel, name: Any) -> LoadedModel:
+    """The same reward model without dropout.
+
+    Raises:
+      InputError: it is a language model.
+    """
+    if isinstance(loaded.model, LanguageModel):
+        raise InputError(f"{name}: holds a language model, expected a reward model")
+    if isinstance(loaded.model, ScalarModel):
+        return loaded.with_config(residual_dropout=0.0)
+    return loaded
+
+
+def require_language_model(loaded: LoadedModel, name: Any) -> LoadedModel:
+    """The same language model.
+
+    Raises:
+      InputError: it is a reward or value model.
+    """
+    if not isinstance(loaded.model, LanguageModel):
+        raise InputError(f"{name}: holds a reward model, expected a language model")
+    return loaded
+
+
+def value_from(reward_model: LoadedModel) -> LoadedModel:
+    """The value function starts as the reward model, head and all (appendix C.4)."""
+    return reward_model

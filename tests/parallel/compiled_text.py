@@ -1,0 +1,105 @@
+"""What a compiled program says about itself: products and collectives, loops told."""
+
+import math
+import re
+from typing import NamedTuple
+
+KINDS = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+)
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
+_INSTRUCTION = re.compile(r"= (.*?) ([\w\-]+)\(")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|condition|body|true_computation|false_computation)=%?([\w.\-]+)"
+)
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_SHAPE = re.compile(r"\w+\[([\d,]*)\]")
+
+
+class Collective(NamedTuple):
+    """One collective: what it is, the shapes that come out, how many loops deep."""
+
+    kind: str
+    shapes: tuple[tuple[int, ...], ...]
+    depth: int
+    line: str
+
+    @property
+    def largest(self) -> int:
+        """Elements of its largest result."""
+        return max(map(math.prod, self.shapes))
+
+
+def collectives(text: str) -> list[Collective]:
+    """The collectives of a compiled program's text, each with its depth of loops."""
+    found = []
+    for line, kind, result, depth, _ in _instructions(text):
+        if kind in KINDS:
+            found.append(Collective(kind, _shapes(result), depth, line))
+    return found
+
+
+def product_flops(text: str) -> int:
+    """FLOPs of all matrix products of one device, loops multiplied out.
+
+    (`cost_analysis` counts the body of a loop once.)
+    """
+    sizes = {
+        name: _shapes(shape)[0]
+        for name, shape in re.findall(r"%([\w.\-]+) = (\w+\[[\d,]*\])", text)
+    }
+    total = 0
+    for line, kind, result, _, times in _instructions(text):
+        if kind == "dot":
+            left = sizes[re.search(r" dot\(%?([\w.\-]+)", line).group(1)]
+            axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line).group(1)
+            summed = math.prod(left[int(axis)] for axis in axes.split(","))
+            total += 2 * times * summed * math.prod(_shapes(result)[0])
+    return total
+
+
+def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        tuple(int(n) for n in dims.split(",") if n) for dims in _SHAPE.findall(text)
+    )
+
+
+def _instructions(text: str):
+    """(line, kind, shapes of the result, depth of loops, times run), in any order."""
+    bodies, entry = _computations(text)
+    waiting = [(entry, 0, 1)]
+    while waiting:
+        name, depth, times = waiting.pop()
+        for line in bodies.get(name, ()):
+            match = _INSTRUCTION.search(line)
+            if not match:
+                continue
+            result, kind = match.group(1), match.group(2).removesuffix("-start")
+            yield line.strip(), kind, result, depth, times
+            if kind in KINDS or kind.startswith("reduce"):
+                continue
+            loops = kind == "while"
+            trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+            turns = int(trips.group(1)) if trips else 1
+            called = _CALLED.findall(line)
+            for names in _BRANCHES.findall(line):
+                called += [n.strip().lstrip("%") for n in names.split(",")]
+            waiting += [(inner, depth + loops, times * turns) for inner in called]
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    bodies, name, entry = {}, None, ""
+    for line in text.splitlines():
+        if match := _HEAD.match(line):
+            name = match.group(2)
+            bodies[name] = []
+            entry = name if match.group(1) else entry
+        elif line.startswith("}"):
+            name = None
+        elif name:
+            bodies[name].append(line)
+    return bodies, entry
