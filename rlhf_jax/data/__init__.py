@@ -2,6 +2,9 @@
 
 records         Demonstration, Ranking, Prompt, Text: strict pydantic rows
 rows            lines -> values; `file:line: field: why` for every bad one
+account         what became of rows: read, used, dropped, cut, in one line
+unpacked        gzip and Zstandard
+strict_json     lines of JSON, without the standard library's liberties
 json_arrays     the same for files that are one JSON array
 readers/        everybody's formats -> records (`read`, `detect_format`)
 writers         own JSONL, TRL's types, CSV; whole files or none
@@ -26,9 +29,11 @@ sequences       demonstrations and text as batches: padded, packed, in windows
 batches         prompts and rankings as batches
 streams         batch i as a function of (seed, i): shuffled, sharded, mixed
 pipelines       records -> stream, one function per kind of training data
+sources         files or objects -> records of the kind that a stage wants
 display         one record in colours: what is trained
 """
 
+from rlhf_jax.data.account import Account, row_metrics
 from rlhf_jax.data.chat import chat_tokens
 from rlhf_jax.data.conversations import (
     ConversationForm,
@@ -71,6 +76,7 @@ from rlhf_jax.data.tokenizers import (
 from rlhf_jax.data.writers import trl_pairs, write_csv, write_jsonl, write_trl
 
 __all__ = [
+    "Account",
     "ByteTokenizer",
     "ConversationForm",
     "Demonstration",
@@ -98,6 +104,7 @@ __all__ = [
     "mixed_stream",
     "prompt_stream",
     "ranking_stream",
+    "row_metrics",
     "read",
     "require_form",
     "text_stream",

@@ -5,10 +5,10 @@ Each reads its records once, encodes them into flat arrays (in memory, or under
 """
 
 import pathlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from rlhf_jax.data.account import Booking
 from rlhf_jax.data.batches import PromptRows, RankingRows
 from rlhf_jax.data.conversations import ConversationForm
 from rlhf_jax.data.encoding import (
@@ -87,23 +87,24 @@ def demonstration_stream(
       A stream of {"tokens", "valid", "mask"} [B, T] and "row" [B]; the mask is of
       numbers where turns have weights other than 0 and 1.
     """
-    counts: Counter = Counter()
     limits = Limits(
         max_prompt or context_length, max_response or context_length, context_length
     )
+    book = Booking("demonstrations", *_told(limits, max_prompt, max_response))
     encoded = encode_demonstrations(
-        records,
+        book.read(records),
         tokenizer,
         limits,
         train_on_prompt=train_on_prompt,
         form=form,
         train_turns=train_turns,
-        counts=counts,
+        counts=book.counts,
     )
+    path = _file(cache, "demonstrations")
     rows = SequenceRows.collect(
-        encoded, context_length, tokenizer.pad_token, _file(cache, "demonstrations")
+        book.encoded(encoded), context_length, tokenizer.pad_token, path
     )
-    settings = {"seed": seed, "shard": shard, "counts": counts}
+    settings = {"seed": seed, "shard": shard, "account": book.closed()}
     name = "demonstrations"
     if layout == "buckets":
         edges = tuple(buckets or [context_length // d for d in (8, 4, 2, 1)])
@@ -154,14 +155,18 @@ def ranking_stream(
       is; "segments" [B, T], which response a token is of; "ends" [B, K], the slot of
       a response's last token.
     """
-    counts: Counter = Counter()
+    book = Booking(
+        "rankings", f"max_prompt {max_prompt}", f"max_response {max_response}"
+    )
+    limits = Limits(max_prompt, max_response)
     encoded = encode_rankings(
-        records, tokenizer, Limits(max_prompt, max_response), form=form, counts=counts
+        book.read(records), tokenizer, limits, form=form, counts=book.counts
     )
     shape = (max_prompt, max_k, max_response)
     path = _file(cache, "rankings")
-    rows = RankingRows.collect(encoded, shape, tokenizer.pad_token, path)
-    settings = {"seed": seed, "name": "rankings", "shard": shard, "counts": counts}
+    rows = RankingRows.collect(book.encoded(encoded), shape, tokenizer.pad_token, path)
+    settings = {"seed": seed, "name": "rankings", "shard": shard}
+    settings["account"] = book.closed()
     if packed is not None:
         lengths = PackedRankingRows(rows, 0).lengths
         edges = _edges(packed, int(lengths.max(initial=1)))
@@ -198,18 +203,20 @@ def prompt_stream(
     Returns:
       A stream of "prompts", "valid" [B, P] and "row" [B].
     """
-    counts: Counter = Counter()
+    book = Booking("prompts", f"max_prompt {max_prompt}")
     encoded = encode_prompts(
-        records, tokenizer, Limits(max_prompt), form=form, counts=counts
+        book.read(records), tokenizer, Limits(max_prompt), form=form, counts=book.counts
     )
     path = _file(cache, "prompts")
-    rows = PromptRows.collect(encoded, max_prompt, tokenizer.pad_token, path)
+    rows = PromptRows.collect(
+        book.encoded(encoded), max_prompt, tokenizer.pad_token, path
+    )
     settings = {
         "seed": seed,
         "name": "prompts",
         "last": last,
         "shard": shard,
-        "counts": counts,
+        "account": book.closed(len(rows) % batch_size if last == "drop" else 0),
     }
     if not buckets:
         return RowStream(rows, batch_size, **settings)
@@ -236,9 +243,11 @@ def text_stream(
       full but for the last one of the corpus.
     """
     path = _file(cache, "texts")
-    encoded = encode_texts(records, tokenizer)
+    book = Booking("texts")
+    encoded = book.encoded(encode_texts(book.read(records), tokenizer))
     rows = WindowRows.collect(encoded, context_length, tokenizer.pad_token, path)
-    return RowStream(rows, batch_size, seed=seed, name="texts", shard=shard)
+    settings = {"seed": seed, "name": "texts", "shard": shard}
+    return RowStream(rows, batch_size, account=book.closed(), **settings)
 
 
 def mixed_stream(
@@ -271,6 +280,20 @@ def _edges(lengths: Sequence[int], widest: int) -> list[int]:
 def _length_buckets(rows, edges, lengths, batch_size, settings) -> ShapeBuckets:
     shapes = [(edge,) for edge in edges]
     return ShapeBuckets(rows, shapes, bucket_of(lengths, edges), batch_size, **settings)
+
+
+def _told(
+    limits: Limits, max_prompt: int | None, max_response: int | None
+) -> tuple[str, str]:
+    """The limits by which a prompt is dropped and a response cut, in words."""
+    context = f"the context of {limits.total}"
+    prompt = f"max_prompt {max_prompt}" if limits.prompt < limits.total else context
+    if max_response is None:
+        return prompt, context
+    response = f"max_response {max_response}"
+    if limits.prompt + limits.response > limits.total:
+        response += f" or {context}"
+    return prompt, response
 
 
 def _file(cache: Folder, name: str) -> pathlib.Path | None:

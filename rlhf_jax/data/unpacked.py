@@ -109,6 +109,5 @@ def unpacked_name(path: str | pathlib.Path) -> str:
     'rows.jsonl'
     """
     name = pathlib.PurePath(str(path)).name
-    for ending in PACKED:
-        name = name.removesuffix(ending)
-    return name
+    packed = pathlib.PurePath(name).suffix.lower() in PACKED
+    return pathlib.PurePath(name).stem if packed else name

@@ -48,7 +48,7 @@ from rlhf_jax.models.pretrained import (
 from rlhf_jax.models.pretrained_encoder import PretrainedEncoder, load_encoder
 from rlhf_jax.models.scoring import response_scores
 from rlhf_jax.models.sizes import GPT3_SIZES, gpt3_config
-from rlhf_jax.models.trunk import Trunk, stack_layers, unstack_layers
+from rlhf_jax.models.trunk import Trunk, cast_matrices, stack_layers, unstack_layers
 
 __all__ = [
     "Encoder",
@@ -64,6 +64,7 @@ __all__ = [
     "Trunk",
     "TrunkConfig",
     "abstract_params",
+    "cast_matrices",
     "fitted_head",
     "gpt3_config",
     "grow_cache",

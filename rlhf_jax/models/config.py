@@ -9,6 +9,7 @@ ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
 ATTENTIONS = ("xla", "cudnn", "splash")
 ROPE_KINDS = ("linear", "llama3", "yarn")
 DTYPES = ("float32", "bfloat16", "float16")
+REMATS = ("none", "products", "full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,9 @@ class TrunkConfig:
       init_std: standard deviation of fresh matrices (GPT-2: 0.02).
       dtype: of activations and products; norms, softmax and losses are float32.
       attention: "xla" (everywhere), "cudnn" (NVIDIA) or "splash" (TPU).
-      remat: recompute what is not a matrix product in the backward pass.
+      remat: what the backward pass computes again: "none", what is not a matrix
+        product ("products"), or each layer from its input ("full", in the least
+        memory). True and False, of older files, are "products" and "none".
 
     Raises:
       InputError: fields that contradict each other.
@@ -125,7 +128,7 @@ class TrunkConfig:
     init_std: float = 0.02
     dtype: str = "float32"
     attention: str = "xla"
-    remat: bool = True
+    remat: str = "products"
 
     def __post_init__(self):
         derived = {
@@ -140,6 +143,8 @@ class TrunkConfig:
         if self.query_scale is None and self.head_dim > 0:
             object.__setattr__(self, "query_scale", 1 / math.sqrt(self.head_dim))
         object.__setattr__(self, "windows", tuple(self.windows))
+        if isinstance(self.remat, bool):
+            object.__setattr__(self, "remat", "products" if self.remat else "none")
         problems = list(_problems(self))
         if problems:
             raise InputError("model config: " + "; ".join(problems))
@@ -164,6 +169,7 @@ def _problems(config: TrunkConfig):
         "activation": ACTIVATIONS,
         "attention": ATTENTIONS,
         "dtype": DTYPES,
+        "remat": REMATS,
     }
     for name, allowed in choices.items():
         if getattr(c, name) not in allowed:

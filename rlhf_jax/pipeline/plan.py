@@ -19,11 +19,7 @@ from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.models.pretrained import pretrained_shapes
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
 from rlhf_jax.registry.ensemble import members_of
-from rlhf_jax.registry.model_directory import (
-    ENSEMBLE,
-    model_directory,
-    read_description,
-)
+from rlhf_jax.registry.model_directory import model_directory, read_description
 
 __all__ = ["StagePlan", "describe", "plans"]
 
@@ -105,8 +101,7 @@ def shape_of_model(
     if not pathlib.Path(name).is_dir():
         return None
     folder = pathlib.Path(model_directory(name))
-    if (folder / ENSEMBLE).is_file():
-        folder = members_of(folder)[0]
+    folder = (members_of(folder) or [folder])[0]
     if (folder / "model.json").is_file():
         return read_description(folder)[0].config
     return pretrained_shapes(folder).config
@@ -180,7 +175,8 @@ def _ppo(
     source = config.reward[1:].split("/")[0]
     value = count_params(shapes.get(source, shape))
     members = len(getattr(stages.get(source), "seeds", ())) or 1
-    state = _state(policy, ema=True) + _state(value, ema=True)
+    trained = value if config.advantages == "gae" else 0
+    state = _state(policy, ema=True) + _state(trained)
     frozen = 4 * (policy + members * value)
     rows = config.minibatch_size // config.microbatches
     tokens = rows * (config.max_prompt + config.max_response)
@@ -190,7 +186,7 @@ def _ppo(
     return StagePlan(
         name,
         kind,
-        policy + value,
+        policy + trained,
         state + frozen,
         _kept(shape, tokens),
         config.iterations,

@@ -29,8 +29,6 @@ from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import is_first_process, replacing, write_lines
 from rlhf_jax.training.session import RunSettings, portable
 
-__all__ = ["Config", "rank_candidates", "run"]
-
 
 @dataclasses.dataclass
 class Config:

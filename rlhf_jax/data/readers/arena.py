@@ -11,7 +11,8 @@ from typing import Any
 from rlhf_jax.data.readers.assembled import Before, before, opening, ranked
 from rlhf_jax.data.readers.conversations import messages_of, shared_beginning
 from rlhf_jax.data.records import Message, Ranking
-from rlhf_jax.data.rows import Row, RowError, as_number, as_text, parsed
+from rlhf_jax.data.rows import Row, RowError, as_number, as_text
+from rlhf_jax.data.strict_json import parsed
 
 SIDES = (
     ("conversation_a", "conversation_b"),

@@ -9,7 +9,8 @@ from typing import Any
 
 from rlhf_jax.data.readers.conversations import messages_of, transcript
 from rlhf_jax.data.records import Demonstration, Message, Prompt, Ranking, dense_ranks
-from rlhf_jax.data.rows import Row, RowError, as_list, as_text, parsed
+from rlhf_jax.data.rows import Row, RowError, as_list, as_text
+from rlhf_jax.data.strict_json import parsed
 
 __all__ = [
     "Before",

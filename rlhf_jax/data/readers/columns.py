@@ -1,19 +1,6 @@
-"""Any file by a map of its columns: `FILE#map:prompt=question,response=answer`.
+"""Records by a column map (see `column_map`): what each target means."""
 
-    map    = target "=" source {"," target "=" source}
-    source = path | "[" path {"," path} "]"
-    path   = name {"." name}
-
-A name is a column, a field below it, or a number in a list; `*` is every item of a
-list. A name with one of `, = [ ] . "` stands in double quotes, as JSON writes it. A
-column whose own name has dots is found by it. `docs/formats.md` tells the targets.
-"""
-
-import difflib
-import json
-import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from rlhf_jax.data.readers.assembled import (
@@ -27,168 +14,57 @@ from rlhf_jax.data.readers.assembled import (
     with_system,
 )
 from rlhf_jax.data.readers.choices import ranks_of_choice
+from rlhf_jax.data.readers.column_map import JUDGED, NAMES, OPTIONAL, Source, like
 from rlhf_jax.data.readers.conversations import content_of, messages_of
+from rlhf_jax.data.readers.formats import Format
+from rlhf_jax.data.readers.meaning import unused
 from rlhf_jax.data.readers.pairs import SPLITS, pair
 from rlhf_jax.data.records import Message, Record, Text
-from rlhf_jax.data.rows import Row, RowError, as_number, as_text, parsed
-from rlhf_jax.errors import InputError
+from rlhf_jax.data.rows import Row, RowError, as_number, as_text
+from rlhf_jax.data.strict_json import parsed
 
-__all__ = ["MAP", "TARGETS", "ColumnMap", "Source", "parsed_map"]
-
-MAP = "map:"
-NAMES = ("id", "group", "user", "split", "use_case", "source", "labeler")
-OPTIONAL = {*NAMES, "system", "history"}  # may be absent in a row
-TARGETS = {
-    "prompt", "response", "responses", "chosen", "rejected", "ranks", "scores", "best",
-    "messages", "text", *OPTIONAL,
-}  # fmt: skip
-TOKEN = re.compile(
-    r'\s*("(?:[^"\\]|\\.)*"|[^,=\[\]."\s](?:[^,=\[\]."]*[^,=\[\]."\s])?|.)'
-)
-JUDGED = ("ranks", "scores", "best")
+__all__ = ["mapped"]
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a target comes from: the names of one path, or of several in brackets."""
+def mapped(sources: dict[str, Source]) -> Format:
+    """The format of files that are read by a column map.
 
-    paths: tuple[tuple[str, ...], ...]
-    several: bool = False
+    A column that changes what a row means and that the map does not name is a warning.
+    """
 
-    @property
-    def columns(self) -> list[str]:
-        """The paths as they are written."""
-        return [".".join(path) for path in self.paths]
+    named = {path[0] for source in sources.values() for path in source.paths}
+    named |= {".".join(path) for source in sources.values() for path in source.paths}
 
+    def convert(row: Row) -> Iterator[Record]:
+        aside = unused(row.value, named)
+        yield _record(_Given(sources, row))
+        if aside is not None:
+            row.notes.append(f"column {aside!r} is not named by the map")
 
-@dataclass(frozen=True)
-class ColumnMap:
-    """What a record's fields are made of."""
-
-    sources: dict[str, Source]
-
-    def convert(self, row: Row) -> Iterator[Record]:
-        """The record of a row."""
-        given = _Given(self, row)
-        yield _record(given)
-
-    def missing(self, rows: Iterable[Row]) -> str | None:
-        """What is wrong when none of these rows has a column that is named."""
+    def missing(rows: Iterable[Row]) -> str | None:
         columns = list(dict.fromkeys(name for row in rows for name in row.value))
-        for target, source in self.sources.items():
+        for target, source in sources.items():
             for path in source.paths:
                 if path[0] not in columns and ".".join(path) not in columns:
-                    return (
-                        f"map: {target}: no column {path[0]!r}{_like(path[0], columns)}"
-                    )
+                    told = f"map: {target}: no column {path[0]!r}"
+                    return told + like(path[0], columns)
         return None
 
-
-def _like(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, and what there is."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{hint}; there are {', '.join(known)}"
-
-
-def parsed_map(text: str) -> ColumnMap:
-    """The map that stands behind `map:`.
-
-    >>> parsed_map('prompt=question,responses=[a,b.text],best=label').sources["best"]
-    Source(paths=(('label',),), several=False)
-
-    Raises:
-      InputError: not of this form, an unknown target, or targets that make no record.
-    """
-    tokens = [found for found in TOKEN.findall(text) if found.strip()]
-    sources: dict[str, Source] = {}
-    at = 0
-    while at < len(tokens):
-        target = tokens[at]
-        if target not in TARGETS:
-            raise InputError(
-                f"map: no target {target!r}{_like(target, sorted(TARGETS))}"
-            )
-        if target in sources:
-            raise InputError(f"map: {target}: occurs more than once")
-        if tokens[at + 1 : at + 2] != ["="]:
-            raise InputError(f"map: {target}: expected = and a column")
-        sources[target], at = _source(target, tokens, at + 2)
-        if at < len(tokens) and tokens[at] != ",":
-            raise InputError(f"map: {target}: expected a comma, got {tokens[at]!r}")
-        if at == len(tokens) - 1:
-            raise InputError("map: expected a target behind the last comma")
-        at += 1
-    made = ColumnMap(sources)
-    _check(set(sources))
-    return made
-
-
-def _source(target: str, tokens: list[str], at: int) -> tuple[Source, int]:
-    if tokens[at : at + 1] != ["["]:
-        path, at = _path(target, tokens, at)
-        return Source((path,)), at
-    paths = []
-    while True:
-        path, at = _path(target, tokens, at + 1)
-        paths.append(path)
-        if tokens[at : at + 1] == ["]"]:
-            return Source(tuple(paths), several=True), at + 1
-        if tokens[at : at + 1] != [","]:
-            raise InputError(f"map: {target}: expected ] behind {paths[-1][-1]!r}")
-
-
-def _path(target: str, tokens: list[str], at: int) -> tuple[tuple[str, ...], int]:
-    names: list[str] = []
-    while True:
-        token = tokens[at] if at < len(tokens) else ""
-        if token in ("", ",", "=", "[", "]", ".") or token == '"':
-            got = token or "the end"
-            raise InputError(f"map: {target}: expected a column, got {got!r}")
-        names.append(json.loads(token) if token.startswith('"') else token)
-        if tokens[at + 1 : at + 2] != ["."]:
-            return tuple(names), at + 1
-        at += 2
-
-
-def _check(targets: set[str]) -> None:
-    """Refuses targets that make no record, or contradict each other."""
-    rest = targets - OPTIONAL
-    judged = rest & set(JUDGED)
-    allowed = [
-        {"text"},
-        {"prompt"},
-        {"messages"},
-        {"prompt", "response"},
-        {"messages", "response"},
-        {"chosen", "rejected"},
-        {"prompt", "chosen", "rejected"},
-        {"messages", "chosen", "rejected"},
-        *({"prompt", "responses", name} for name in judged),
-        *({"messages", "responses", name} for name in judged),
-    ]
-    if rest not in allowed:
-        got = ", ".join(sorted(rest)) or "none"
-        raise InputError(
-            "map: expected text; prompt or messages, alone or with response; with "
-            "responses and one of ranks, scores, best; or with chosen and rejected; "
-            f"got {got}"
-        )
+    return Format(convert, (frozenset(),), missing=missing)
 
 
 class _Given:
     """A row, by target instead of column."""
 
-    def __init__(self, map: ColumnMap, row: Row):
-        self.map, self.row = map, row
+    def __init__(self, sources: dict[str, Source], row: Row):
+        self.sources, self.row = sources, row
 
     def __contains__(self, target: str) -> bool:
-        return target in self.map.sources
+        return target in self.sources
 
     def value(self, target: str) -> Any:
         """What stands where the map says; a list where it names several places."""
-        source = self.map.sources[target]
+        source = self.sources[target]
         found = [_at(self.row.value, path, target) for path in source.paths]
         return found if source.several else found[0]
 
@@ -196,7 +72,7 @@ class _Given:
         """A list: of the places in brackets, or in one place, maybe as JSON text."""
         found = self.value(target)
         if isinstance(found, str):
-            found = _unfolded(found, target)
+            found = _unfolded(found, self.place(target))
         if not isinstance(found, list):
             got = type(found).__name__
             raise RowError(self.place(target), f"expected a list, got {got}")
@@ -217,7 +93,7 @@ class _Given:
         return as_text(found, self.place(target))
 
     def place(self, target: str) -> str:
-        return ",".join(self.map.sources[target].columns)
+        return ",".join(self.sources[target].columns)
 
 
 def _at(value: Any, path: tuple[str, ...], target: str) -> Any:
@@ -230,8 +106,6 @@ def _at(value: Any, path: tuple[str, ...], target: str) -> Any:
     if isinstance(value, dict) and whole in value:
         return value[whole]
     for at, name in enumerate(path):
-        if name == "*" and isinstance(value, list):
-            return [_at(item, path[at + 1 :], target) for item in value]
         if isinstance(value, str) and value[:1] in ("[", "{"):  # JSON in a cell
             value = _unfolded(value, whole)
         if name == "*" and isinstance(value, list):
@@ -243,7 +117,7 @@ def _at(value: Any, path: tuple[str, ...], target: str) -> Any:
         elif target in OPTIONAL or target in ("ranks", "scores"):
             return None
         else:
-            there = _like(name, value) if isinstance(value, dict) else ""
+            there = like(name, value) if isinstance(value, dict) else ""
             raise RowError(whole, f"nothing at {name!r}{there}")
     return value
 
@@ -341,7 +215,7 @@ def _ranking(given: _Given, fields: dict[str, Any]) -> Record:
     ]
     if len(kept) < len(responses):
         what = "response that is absent or has no rank"
-        given.row.left.extend([what] * (len(responses) - len(kept)))
+        given.row.notes.extend([what] * (len(responses) - len(kept)))
     texts = [content_of(responses[i], f"{place}[{i}]") for i in kept]
     return ranked(_before(given), texts, [ranks[i] for i in kept], **fields)
 
@@ -370,6 +244,6 @@ def _scores(given: _Given, name: str, responses: list) -> list[float | None]:
 
 
 def _best(given: _Given, name: str, responses: list) -> list[int]:
-    source = given.map.sources["responses"]
+    source = given.sources["responses"]
     names = source.columns if source.several else []
     return ranks_of_choice(given.value(name), responses, names, given.place(name))

@@ -54,7 +54,7 @@ def _argilla_answers(row: Row) -> Iterator[tuple[str | None, list[Any]]]:
     for i, item in enumerate(found):
         answer = as_dict(item, f"ranking[{i}]")
         if answer.get("status", "submitted") != "submitted":
-            row.left.append("answer that was not submitted")
+            row.notes.append("answer that was not submitted")
         else:
             user = answer.get("user_id")
             labeler = None if user is None else str(user)
@@ -74,7 +74,7 @@ def pplm(row: Row) -> Iterator[Ranking]:
     for i, item in enumerate(as_list(row.value.get("annotators"), "annotators")):
         label = as_dict(item, f"annotators[{i}]").get("label")
         if label is None:
-            row.left.append("annotator without a label")
+            row.notes.append("annotator without a label")
             continue
         if not isinstance(label, str) or label not in CHOICES:
             raise RowError(
@@ -127,7 +127,7 @@ def labelled(row: Row) -> Iterator[Ranking]:
             )
         labels.append(int(label))
     if len(sentences) < 2:
-        row.left.append("last labelled sentence, alone")
+        row.notes.append("last labelled sentence, alone")
         return
     yield Ranking(
         id=row.name,

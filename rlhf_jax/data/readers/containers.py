@@ -11,17 +11,18 @@ from typing import Any
 
 from rlhf_jax.data.json_arrays import json_file_rows
 from rlhf_jax.data.readers import hub, tables
-from rlhf_jax.data.rows import Intake, Row, RowError, parsed
+from rlhf_jax.data.rows import Intake, Row, RowError
+from rlhf_jax.data.strict_json import parsed
 from rlhf_jax.data.unpacked import unpacked_name
 from rlhf_jax.errors import InputError
 
-__all__ = ["any_rows", "ending"]
+__all__ = ["any_rows", "ending", "first_row"]
 
 # columns that hold nested values, which a table has as JSON
 NESTED = {
-    "messages", "conversations", "conversation_a", "conversation_b", "history",
-    "completions", "answers", "fields", "ranking", "ranking-responses", "instances",
-    "questions", "annotators", "metadata", "tools",
+    "messages", "conversations", "conversation", "conversation_a", "conversation_b",
+    "history", "completions", "answers", "fields", "ranking", "ranking-responses",
+    "instances", "questions", "annotators", "metadata", "tools",
 }  # fmt: skip
 # columns that hold a text or a conversation
 SPOKEN = {"prompt", "completion", "chosen", "rejected", "context"}
@@ -54,15 +55,29 @@ def unfolded(rows: Iterator[Row], intake: Intake) -> Iterator[Row]:
     """Rows of a table without empty cells, nested values as what they are."""
     for row in rows:
         try:
-            value = {
-                column: _unfolded(column, cell)
-                for column, cell in row.value.items()
-                if cell != ""
-            }
+            value = cells_of(row.value)
         except RowError as error:
             intake.reject(row, error)
         else:
             yield Row(row.file, row.line, value, row.raw, row.nth)
+
+
+def cells_of(value: dict[str, str]) -> dict[str, Any]:
+    """The cells of a row that are not empty, nested values as what they are."""
+    return {name: _unfolded(name, cell) for name, cell in value.items() if cell != ""}
+
+
+def first_row(path: str | pathlib.Path) -> Any:
+    """The first good row of a file, for its columns: a table's are there if empty."""
+    kind = ending(path)
+    remote = str(path).startswith(hub.PREFIX)
+    rows = any_rows(path, Intake("skip"))
+    if remote or kind not in (".csv", ".tsv"):
+        row = next(rows, None)
+        return None if row is None else row.value
+    raw = tables.csv_rows if kind == ".csv" else tables.tsv_rows
+    header, full = next(raw(path, Intake("skip")), None), next(rows, None)
+    return None if full is None else {**dict.fromkeys(header.value, ""), **full.value}
 
 
 def _unfolded(column: str, cell: str) -> Any:

@@ -105,7 +105,7 @@ def _message(item: Any, field: str) -> Message:
             raise RowError(f"{field}.{key}", "known, but of no use here; leave it out")
     role = given.get("role", given.get("from"))
     role = ROLES.get(role.lower(), role.lower()) if isinstance(role, str) else role
-    if role not in SPEAKERS:
+    if not isinstance(role, str) or role not in SPEAKERS:
         expected = ", ".join(SPEAKERS)
         raise RowError(f"{field}.role", f"expected one of {expected}, got {role!r}")
     calls = _calls(given, field)

@@ -1,5 +1,6 @@
 """HH-RLHF's transcripts, and ShareGPT's conversations."""
 
+import os.path
 import re
 from collections.abc import Iterator
 
@@ -39,12 +40,9 @@ def hh_rankings(row: Row) -> Iterator[Ranking]:
 
 def _parting(a: str, b: str) -> int | None:
     """The end of the last assistant marker that both texts have in the same place."""
-    found = None
-    for match in re.finditer(re.escape(ASSISTANT), a):
-        if not b.startswith(a[: match.end()]):
-            break
-        found = match.end()
-    return found
+    same = len(os.path.commonprefix([a, b]))
+    found = a.rfind(ASSISTANT, 0, same)
+    return None if found < 0 else found + len(ASSISTANT)
 
 
 def transcript_messages(prompt: str) -> list[Message]:
@@ -64,20 +62,23 @@ def transcript_messages(prompt: str) -> list[Message]:
 def sharegpt(row: Row) -> Iterator[Demonstration | Prompt]:
     """ShareGPT: `conversations` of turns with `from` and `value`, and maybe `system`.
 
+    Chats that people had with models come as one `conversation` in a row.
+
     Turns of the assistant before the first question, and turns behind its last answer,
     are left out and noted; a conversation without an answer is a prompt.
     """
-    turns = messages_of(row.value.get("conversations"), "conversations")
+    name = "conversation" if "conversation" in row.value else "conversations"
+    turns = messages_of(row.value.get(name), name)
     if not turns:
-        row.left.append("empty conversation")
+        row.notes.append("empty conversation")
         return
     turns = _begun(row, turns)
     spoken_to = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
     last = spoken_to[-1] + 1 if spoken_to else len(turns)
     if last < len(turns):
-        row.doubts.append("conversation that ends without an answer: its end left out")
+        row.notes.append("conversation that ends without an answer: its end left out")
     if not turns:
-        row.left.append("conversation without a question")
+        row.notes.append("conversation without a question")
         return
     name = row.optional_text("id") or row.name
     turns = with_system(row, turns[:last])
@@ -89,5 +90,5 @@ def _begun(row: Row, turns: list[Message]) -> list[Message]:
     system = [turn for turn in turns[:1] if turn.role == "system"]
     first = next((i for i, t in enumerate(turns) if t.role == "user"), len(turns))
     if first > len(system):
-        row.doubts.append("conversation that begins with an answer: it is left out")
+        row.notes.append("conversation that begins with an answer: it is left out")
     return [*system, *turns[first:]] if first < len(turns) else []

@@ -4,6 +4,7 @@ A demonstration with a `weight`, an answer with a system prompt, a comparison wi
 winner: read without it, the row would say something else.
 """
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -20,10 +21,16 @@ SAID = {
 }  # fmt: skip
 JUDGED = {
     "weight", "sample_weight", "margin", "winner", "preference", "label", "rank",
+    "better_response_id", "safer_response_id", "rejected_response",
     "ranks", "score", "scores", "rating", "ratings", "reward", "rewards",
     *(name for both in SCORES for name in both),
 }  # fmt: skip
 MEANING = TOLD | GIVEN | SAID | JUDGED
+# one of several: response_0, answer_b, output2
+NUMBERED = re.compile(
+    r"(response|answer|output|completion|conversation)_?([0-9]|[a-d])"
+)
+EMPTY = ("", [], {}, "[]", "{}", "null")  # the last three in a cell
 
 
 def unused(value: dict[str, Any], uses: Collection[str]) -> str | None:
@@ -34,7 +41,8 @@ def unused(value: dict[str, Any], uses: Collection[str]) -> str | None:
     text = "text" in value and "prompt" not in value
     asked = MEANING - JUDGED if text else MEANING
     for key in value:
-        if key in asked and key not in uses and _means(key, value[key]):
+        changes = key in asked or NUMBERED.fullmatch(str(key))
+        if changes and key not in uses and _means(key, value[key]):
             return key
     return None
 
@@ -56,8 +64,9 @@ def refuse_unused(row: Row, uses: Collection[str], format: str) -> None:
 
 def _means(key: str, value: Any) -> bool:
     """Whether a field says anything: nothing, a weight of 1 or a class do not."""
-    if value is None or value in ("", [], {}):
+    if value is None or value in EMPTY:
         return False
     if key in ("weight", "sample_weight") and value in (1, "1", "1.0"):
         return False
-    return key != "label" or isinstance(value, bool)
+    number = isinstance(value, int) or str(value).strip().isdigit()
+    return key != "label" or isinstance(value, bool) or not number

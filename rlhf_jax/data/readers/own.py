@@ -17,6 +17,9 @@ KNOWN = {
 }
 
 
+NAMES = ("id", "user", "group")  # which may be numbers in a file
+
+
 def own_record(row: Row) -> Iterator[Record]:
     """The record that the row's fields spell: ranking, demonstration, text or prompt.
 
@@ -34,6 +37,8 @@ def record_of(value: dict, name: str) -> Record:
     """
     kind = kind_of(value)
     value = _with_messages(value, kind)
+    numbers = {k: str(value[k]) for k in NAMES if type(value.get(k)) is int}
+    value = {**value, **numbers}
     prompt = value.get("prompt")
     loose = {"id", "group", "user"}.isdisjoint(value)
     if kind is Ranking and loose and isinstance(prompt, str):

@@ -15,24 +15,25 @@ from rlhf_jax.data.readers.assembled import (
     with_system,
 )
 from rlhf_jax.data.readers.conversations import (
+    ROLES,
     messages_of,
     several_turns,
     shared_beginning,
     transcript,
 )
 from rlhf_jax.data.records import Message, Ranking
-from rlhf_jax.data.rows import Row, RowError, as_number
+from rlhf_jax.data.rows import Row, RowError, as_number, as_text
 
 __all__ = ["ASKED", "origin", "pair", "turns_or_text"]
 
-ASKED = ("prompt", "instruction", "question")
+ASKED = ("prompt", "instruction", "question", "input")
 SCORES = (  # what people call the scores of the two
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
     ("chosen-rating", "rejected-rating"),
 )
-USES = {"chosen", "rejected", *ASKED, "input", "system", "system_prompt", "history"}
+USES = {"chosen", "rejected", *ASKED, "system", "system_prompt", "history"}
 USES |= {
     "conversations",
     "messages",
@@ -79,13 +80,29 @@ def pair(row: Row) -> Ranking:
     for key in ("chosen", "rejected"):
         if row.value.get(key) is None:
             raise RowError(key, f"missing, expected {SAID}")
-    both = [turns_or_text(row.value[key], key) for key in ("chosen", "rejected")]
     given = _given(row)
+    others = row.value["rejected"]
+    if isinstance(others, list) and others and isinstance(others[0], str):
+        return _several(row, given, others)
+    both = [turns_or_text(row.value[key], key) for key in ("chosen", "rejected")]
     if given is None:
         said, responses = _implicit(both)
+        said = with_system(row, said)
     else:
         said, responses = _explicit(given, both)
     return ranked(said, responses, _ranks(row), **origin(row))
+
+
+def _several(row: Row, given: Before | None, others: list[Any]) -> Ranking:
+    """One chosen text and several rejected ones, which are tied behind it."""
+    if given is None:
+        raise RowError("prompt", f"missing, expected {SAID}")
+    texts = [as_text(row.value["chosen"], "chosen")]
+    texts += [as_text(text, f"rejected[{i}]") for i, text in enumerate(others)]
+    for names in SCORES:
+        if row.has(names[1]):
+            raise RowError(names[1], "expected one rejected response, got several")
+    return ranked(given, texts, [1] + [2] * len(others), **origin(row))
 
 
 def _given(row: Row) -> Before | None:
@@ -94,13 +111,26 @@ def _given(row: Row) -> Before | None:
         turns = messages_of(row.value["conversations"], "conversations")
         return with_system(row, turns)
     names = [key for key in ASKED if row.value.get(key) is not None]
+    if not names and waits(row.value):
+        return with_system(row, messages_of(row.value["messages"], "messages"))
     if not names:
         return None
     said = before(row.value[names[0]], names[0])
     if not isinstance(said, str):
-        return said
-    more = row.optional_text("input")
+        if row.has("history"):
+            raise RowError("history", "expected a prompt that is text behind it")
+        return with_system(row, said)
+    more = row.optional_text("input") if names[0] != "input" else None
     return opening(row, f"{said}\n\n{more}" if more and more.strip() else said)
+
+
+def waits(value: dict[str, Any]) -> bool:
+    """Whether a row's messages are those of a prompt, which the assistant has not yet
+    answered."""
+    turns = value.get("messages")
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    role = last.get("role", last.get("from")) if isinstance(last, dict) else None
+    return isinstance(role, str) and ROLES.get(role, role) != "assistant"
 
 
 def _explicit(given: Before, both: list) -> tuple[Before, list[str]]:

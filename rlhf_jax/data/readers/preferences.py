@@ -33,7 +33,7 @@ def ultrafeedback(row: Row) -> Iterator[Ranking]:
     found = [as_dict(item, f"completions[{i}]") for i, item in enumerate(items)]
     name, scores = _measured(found)
     kept = [i for i, score in enumerate(scores) if score is not None]
-    row.left.extend(["completion without a score"] * (len(found) - len(kept)))
+    row.notes.extend(["completion without a score"] * (len(found) - len(kept)))
     texts = [
         as_text(found[i].get("response"), f"completions[{i}].response") for i in kept
     ]
@@ -90,6 +90,9 @@ def nectar(row: Row) -> Iterator[Ranking]:
     texts, ranks, models = [], [], []
     for i, item in enumerate(as_list(row.value.get("answers"), "answers")):
         answer = as_dict(item, f"answers[{i}]")
+        if answer.get("rank") in ABSENT:
+            row.notes.append("answer without a rank")
+            continue
         texts.append(as_text(answer.get("answer"), f"answers[{i}].answer"))
         ranks.append(as_number(answer.get("rank"), f"answers[{i}].rank"))
         models.append(answer.get("model"))
@@ -122,17 +125,18 @@ def helpsteer(row: Row) -> Iterator[Ranking]:
     in `meta`.
     """
     prompt = row.text("prompt")
-    members = as_list(row.value.get(RATED), "prompt")
+    rated = as_list(row.value.get(RATED), "prompt")
+    members = [m for m in rated if m.value.get("helpfulness") not in ABSENT]
+    if len(members) < len(rated):
+        row.notes.append("response without its helpfulness")
     if len(members) < 2:
-        row.left.append("response to a prompt that has no other")
+        row.notes.append("response to a prompt that has no other")
         return
     scores = {
         name: [as_number(m.value[name], name) for m in members]
         for name in ATTRIBUTES
         if all(m.has(name) for m in members)
     }
-    if "helpfulness" not in scores:
-        raise RowError("helpfulness", "missing, expected a number")
     yield ranked(
         marked_turns(prompt),
         [m.text("response") for m in members],

@@ -8,14 +8,8 @@ from typing import Any
 
 from rlhf_jax.data.readers.own import KNOWN, record_of
 from rlhf_jax.data.records import Record
-from rlhf_jax.data.rows import (
-    MAX_LINE,
-    Intake,
-    Row,
-    RowError,
-    numbered_lines,
-    parsed,
-)
+from rlhf_jax.data.rows import MAX_LINE, Intake, Row, RowError, numbered_lines
+from rlhf_jax.data.strict_json import parsed
 from rlhf_jax.data.writers import FORMULA
 from rlhf_jax.errors import InputError
 

@@ -34,7 +34,7 @@ def _problem(item: Any) -> RowError:
     where = ".".join(str(part) for part in item["loc"])
     why = item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":
-        why = f"missing, expected {REQUIRED[where]}"
+        why = f"missing, expected {REQUIRED.get(where, 'text')}"
     elif item["type"] == "too_short":
         least, got = item["ctx"]["min_length"], item["ctx"]["actual_length"]
         why = f"expected at least {least}, got {got}"

@@ -19,12 +19,13 @@ TREE, WRONG = "message_tree_id", "what is wrong with a tree"
 
 def tree_rankings(row: Row) -> Iterator[Ranking]:
     """One ranking for each set of two or more human replies that are all ranked."""
-    unranked = 0
+    unranked, found = 0, False
     for path, parent, replies in _questions(row):
         ranks = [_rank(reply) for reply in replies]
         if len(replies) < 2 or None in ranks:
             unranked += len(replies) > 1
             continue
+        found = True
         yield ranked(
             path,
             [reply["text"] for reply in replies],
@@ -34,11 +35,14 @@ def tree_rankings(row: Row) -> Iterator[Ranking]:
             source="oasst",
             meta={"replies": [r["message_id"] for r in replies]},
         )
-    row.left.extend(["replies that are not all ranked"] * unranked)
+    if not found:
+        row.notes.append("tree without ranked replies")
+    row.notes.extend(["replies that are not all ranked"] * unranked)
 
 
 def tree_demonstrations(row: Row) -> Iterator[Demonstration]:
     """The best human reply to each user message, along paths of best replies."""
+    found = False
     for path, parent, replies in _questions(row, best_only=True):
         best = _best(replies)
         if best is not None:
@@ -49,6 +53,9 @@ def tree_demonstrations(row: Row) -> Iterator[Demonstration]:
                 group=_tree_id(row),
                 source="oasst",
             )
+            found = True
+    if not found:
+        row.notes.append("tree without a person's reply")
 
 
 def tree_prompts(row: Row) -> Iterator[Prompt]:
@@ -57,6 +64,8 @@ def tree_prompts(row: Row) -> Iterator[Prompt]:
     if _human(root):
         prompt = _message(root).content
         yield asked(prompt, id=row.text(TREE), group=_tree_id(row), source="oasst")
+    else:
+        row.notes.append("tree that no person began")
 
 
 def tree_rows(rows: Iterable[Row]) -> Iterator[Row]:
@@ -86,7 +95,7 @@ def _tree(name: str, members: list[Row]) -> Row:
         parent, node = row.value.get("parent_id"), nodes[row.value["message_id"]]
         if parent is None or parent == "":
             roots.append(node)
-        elif parent in nodes:
+        elif isinstance(parent, str) and parent in nodes:
             nodes[parent]["replies"].append(node)
         else:
             wrong = wrong or f"parent_id: no message of the tree has it: {parent!r}"

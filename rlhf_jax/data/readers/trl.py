@@ -5,12 +5,21 @@ rejected, or chosen + rejected with the prompt inside; text.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from rlhf_jax.data.readers import own, pairs
-from rlhf_jax.data.readers.assembled import Before, asked, before, demonstration, spoken
-from rlhf_jax.data.readers.conversations import ROLES, messages_of
-from rlhf_jax.data.readers.pairs import SAID, origin, pair, turns_or_text
+from rlhf_jax.data.readers.assembled import (
+    Before,
+    asked,
+    before,
+    demonstration,
+    opening,
+    spoken,
+    with_system,
+)
+from rlhf_jax.data.readers.conversations import messages_of
+from rlhf_jax.data.readers.pairs import SAID, origin, pair, turns_or_text, waits
 from rlhf_jax.data.records import Demonstration, Message, Ranking, Record, Text
 from rlhf_jax.data.rows import Row, RowError, as_dict, as_list
 
@@ -25,7 +34,8 @@ def trl_record(row: Row) -> Iterator[Record]:
 
     A row of ours among them, told by its response or ranks, is read as one.
     """
-    value = as_dict(row.value, "")
+    value = {k: v for k, v in as_dict(row.value, "").items() if v is not None}
+    row = replace(row, value=value)
     if PAIRS in value:
         yield _merged(row)
     elif "chosen" in value or "rejected" in value:
@@ -37,11 +47,11 @@ def trl_record(row: Row) -> Iterator[Record]:
         yield own.record_of({k: value[k] for k in value if k in own.KNOWN}, row.name)
     elif "messages" in value:
         messages = messages_of(value["messages"], "messages")
-        yield spoken(messages, "messages", **origin(row))
+        yield spoken(with_system(row, messages), "messages", **origin(row))
     elif "completion" in value:
         yield from _completion(row)
     elif "prompt" in value:
-        yield asked(before(value["prompt"], "prompt"), **origin(row))
+        yield asked(_prompt(row), **origin(row))
     elif "text" in value:
         yield Text(text=row.text("text"), **origin(row))
     else:
@@ -51,22 +61,40 @@ def trl_record(row: Row) -> Iterator[Record]:
         )
 
 
-def waits(value: dict[str, Any]) -> bool:
-    """Whether a row's messages are those of a prompt, which the assistant has not yet
-    answered."""
-    turns = value.get("messages")
-    last = turns[-1] if isinstance(turns, list) and turns else None
-    role = last.get("role", last.get("from")) if isinstance(last, dict) else None
-    return role is not None and ROLES.get(role, role) != "assistant"
+def uses(value: dict[str, Any]) -> set[str]:
+    """The fields of a row that change its meaning and that its type uses."""
+    value = {key: item for key, item in value.items() if item is not None}
+    told = {"system", "system_prompt"}
+    if PAIRS in value or "chosen" in value or "rejected" in value:
+        return pairs.USES
+    if isinstance(value.get("prompt"), str) and (
+        ANSWERS & value.keys() or waits(value)
+    ):
+        return own.KNOWN
+    if "messages" in value:
+        return told | {"messages"}
+    if "completion" in value:
+        told |= {"completion", "label"}
+    return told | {"history"}
+
+
+def _prompt(row: Row) -> Before:
+    """The prompt, behind the row's system prompt and history."""
+    said = before(row.value["prompt"], "prompt")
+    if isinstance(said, str):
+        return opening(row, said)
+    if row.has("history"):
+        raise RowError("history", "expected a prompt that is text behind it")
+    return with_system(row, said)
 
 
 def _completion(row: Row) -> Iterator[Demonstration]:
     """prompt + completion; where a `label` says that it is bad, no demonstration."""
     if "prompt" not in row.value:
         raise RowError("prompt", f"missing, expected {SAID}")
-    prompt = before(row.value["prompt"], "prompt")
+    prompt = _prompt(row)
     if not _good(row.value.get("label", True)):
-        row.left.append("labelled bad")
+        row.notes.append("labelled bad")
         return
     response = turns_or_text(row.value["completion"], "completion")
     if not isinstance(prompt, str):
