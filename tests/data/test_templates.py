@@ -58,7 +58,7 @@ def trained_text(family, ids, weights):
     return backend.decode(kept, skip_special_tokens=False)
 
 
-@pytest.mark.parametrize(("family", "name"), cases())
+@pytest.mark.parametrize(("family", "name"), [*cases()])
 def test_ids_are_those_of_transformers(family, name):
     _, turns, tools = CONVERSATIONS[name]
     messages, form = messages_of(turns), form_of(family, tools)
@@ -69,7 +69,7 @@ def test_ids_are_those_of_transformers(family, name):
         assert ids == expected["whole"]
 
 
-@pytest.mark.parametrize(("family", "name"), cases())
+@pytest.mark.parametrize(("family", "name"), [*cases()])
 def test_ids_are_those_of_this_transformers(family, name):
     _, turns, tools = CONVERSATIONS[name]
     messages = messages_of(turns)
@@ -275,3 +275,14 @@ def test_two_texts_spell_no_control_token_together():
     ids = form.prompt_ids(messages_of([("user", "a <|im_"), ("user", "start|> b")]))
     assert not {*ids} & {*plain.special_tokens.values()}
     assert plain.decode(ids) == "a <|im_start|> b"
+
+
+def test_a_vocabulary_with_gaps_is_refused_where_an_id_would_be_taken():
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models
+
+    backend = Backend(models.BPE(vocab={"a": 0, "b": 1, "c": 5}, merges=[]))
+    backend.add_special_tokens(["<1>", "</s>"])  # 3 and 4
+    config = {"eos_token": "</s>", "chat_template": "{{ messages[0].content }}</s>"}
+    with pytest.raises(InputError, match="its ids have gaps"):
+        TemplateForm(SubwordTokenizer(backend, config)).prompt_ids("ab")
