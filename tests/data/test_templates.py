@@ -286,3 +286,38 @@ def test_a_vocabulary_with_gaps_is_refused_where_an_id_would_be_taken():
     config = {"eos_token": "</s>", "chat_template": "{{ messages[0].content }}</s>"}
     with pytest.raises(InputError, match="its ids have gaps"):
         TemplateForm(SubwordTokenizer(backend, config)).prompt_ids("ab")
+
+
+def variant(template):
+    """A ChatML tokenizer's form with another template."""
+    plain = CHAT_FAMILIES["chatml"].tokenizer
+    config = {**plain.config, "chat_template": template}
+    return TemplateForm(SubwordTokenizer(plain.backend, config))
+
+
+def test_a_turn_ends_at_its_control_token_whatever_follows_it_there():
+    """Calls of tools are followed by a line's end that other turns have not."""
+    form = variant(
+        "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ ':' }}"
+        "{% if m.tool_calls %}{{ m.tool_calls[0].name ~ '<|im_end|>\n' }}"
+        "{% else %}{{ m.content ~ '<|im_end|>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
+    )
+    said = messages_of([("user", "hello"), ("assistant", "x"), ("tool", "two")])
+    said[1]["tool_calls"] = [{"name": "weather"}]
+    ids, weights = form.training_ids(said)
+    assert trained_text("chatml", ids, weights) == "weather<|im_end|>"
+    assert form.training_ids(said[:2], "last")[1][-1] == 0.0  # the line's end
+
+
+def test_a_turn_whose_prompt_is_written_otherwise_later_on_is_refused():
+    users = "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}"
+    form = variant(users + CHAT_FAMILIES["chatml"].template)
+    messages = messages_of(CONVERSATIONS["two turns"][1])
+    with pytest.raises(InputError, match=r"messages\[1\] otherwise"):
+        form.training_ids(messages)
+    ids, weights = form.training_ids(messages, "last")
+    assert trained_text("chatml", ids, weights) == "two<|im_end|>"
+    form = variant("{{ messages | length }}" + CHAT_FAMILIES["chatml"].template)
+    with pytest.raises(InputError, match=r"messages\[3\] otherwise"):
+        form.training_ids(messages, "last")  # its prompt counts one message less
