@@ -15,11 +15,12 @@ import sqlalchemy as sa
 
 from rlhf_jax.data.expansion import few_shot_demonstrations
 from rlhf_jax.data.records import FLAG_NAMES, Demonstration, Prompt, Ranking, Record
-from rlhf_jax.data.writers import WRITERS, write_json_lines
+from rlhf_jax.data.writers import WRITERS
 from rlhf_jax.errors import InputError
 from rlhf_jax.labelling import schema
 from rlhf_jax.labelling.showing import distinct
 from rlhf_jax.labelling.store import Store
+from rlhf_jax.storage import write_lines
 
 __all__ = ["FORMATS", "Export", "answers_as_of", "export", "records_of"]
 
@@ -83,7 +84,7 @@ def export(
         chosen = list(_chosen(rows, set(purposes), extras, left_out))
         talks = _talks(connection)
         if form == "answers":
-            written = write_json_lines(path, (_plain(row) for row in chosen))
+            written = write_lines(path, (_plain(row) for row in chosen))
         else:
             records = []
             for row in chosen:
