@@ -2,8 +2,9 @@
 
 Several policies may write: "mostly from supervised policies, some from PPO" (section
 3.1). Whoever ranks stands behind one interface, `rank(prompt, responses) -> ranks`;
-people rank files, simulated labelers rank at once. With the policy of one round this
-stage starts the next.
+people rank files or at the labelling server, and the stage stops until they have;
+simulated labelers rank at once. With the policy of one round this stage starts the
+next.
 """
 
 import dataclasses
@@ -21,8 +22,8 @@ from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import Writer
 from rlhf_jax.faults import fault
-from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers, rankings_by
-from rlhf_jax.fields import Answers, DataFile, ModelName
+from rlhf_jax.feedback import Asked, Labeler, People, load_labelers, rankings_by
+from rlhf_jax.fields import Answers, DataFile, Length, ModelName, Stop
 from rlhf_jax.registry import load_model, require_language_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
@@ -40,6 +41,12 @@ class Config:
     prompts: tuple[DataFile, ...]
     # who ranks; see feedback.load_labelers, rankings_by
     labelers: Answers = "simulated:training"
+    # of people at the labelling server: how many rank each set; which share of the sets
+    # must be complete before the run goes on; after how many hours what there is must
+    # do (None: never). Section 5.3: most comparisons had one labeler
+    overlap: Length = 1
+    quorum: Stop = 1.0
+    deadline_hours: Stop | None = None
     # most prompts taken; None: all
     max_prompts: int | None = None
     # round of feedback: another one takes the next `max_prompts` prompts (from the
@@ -64,9 +71,11 @@ class Config:
         if not self.prompts:
             yield "prompts: at least one file is needed"
         yield from unknown_labelers(self.labelers)
-        yield from at_least(self, 1, "round", "max_prompts", "batch_size")
+        yield from at_least(self, 1, "round", "max_prompts", "batch_size", "overlap")
         yield from at_least(self, 1, "max_prompt", "max_response")
-        yield from positive(self, "temperature")
+        yield from positive(self, "temperature", "quorum", "deadline_hours")
+        if self.quorum > 1:
+            yield f"quorum: {self.quorum} is a share, at most 1"
         if not 2 <= self.min_k <= self.max_k:
             yield f"min_k: {self.min_k} to {self.max_k} is not a range from 2 up"
 
@@ -74,7 +83,7 @@ class Config:
 def unknown_labelers(name: str) -> Iterator[str]:
     """A line where `load_labelers` knows no labelers of that name; reads no file."""
     kind, _, rest = name.partition(":")
-    if kind == "file" and rest:
+    if kind in {"file", "label"} and rest:
         return
     try:
         load_labelers(name)
@@ -92,7 +101,8 @@ def run(
     prompts = prompts_of_round(config)
     responses = _sampled_once(config, prompts, workdir, mesh)
     labelers = load_labelers(config.labelers, seed=config.seed)
-    require_people(prompts, responses, labelers)
+    asked = Asked(config.overlap, config.quorum, config.deadline_hours)
+    require_people(prompts, responses, labelers, asked)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
     target = workdir / "rankings.jsonl"
     with replacing(target) as file:
@@ -112,7 +122,10 @@ def _sampled_once(
     whoever ranks, are sampled anew.
     """
     path = workdir / "candidates.jsonl"
-    asked = portable(dataclasses.replace(config, labelers=""), workdir.parent)
+    nobody = dataclasses.replace(
+        config, labelers="", overlap=1, quorum=1.0, deadline_hours=None
+    )
+    asked = portable(nobody, workdir.parent)
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     wanted = [(prompt.id, digest) for prompt in prompts]
     if path.exists():
@@ -189,20 +202,16 @@ def require_people(
     prompts: Sequence[Prompt],
     responses: Sequence[Sequence[str]],
     labelers: Sequence[Labeler],
+    asked: Asked,
 ) -> None:
-    """Stops, with a to-do file, where people have not ranked everything yet.
+    """Stops where people have not ranked enough yet.
 
     Raises:
-      InputError: says how many sets wait, and in which file.
+      InputError: says how many sets wait, and where.
     """
     for labeler in labelers:
-        if isinstance(labeler, FileLabeler) and (
-            count := labeler.missing(prompts, responses)
-        ):
-            raise InputError(
-                f"{count} sets of responses wait for people in {labeler.todo}: rank "
-                f"them into {labeler.path} (add ranks, 1 is best) and run again"
-            )
+        if isinstance(labeler, People):
+            labeler.require(prompts, responses, asked)
 
 
 def rank_candidates(
