@@ -7,11 +7,17 @@ aggregation  several labelers' rankings of the same responses -> one
 
 from rlhf_jax.feedback.aggregation import aggregate
 from rlhf_jax.feedback.agreement import krippendorff_alpha, pairwise_agreement
-from rlhf_jax.feedback.labelers import FileLabeler, Labeler, load_labelers
+from rlhf_jax.feedback.labelers import (
+    FileLabeler,
+    Labeler,
+    RewardLabeler,
+    load_labelers,
+)
 
 __all__ = [
     "FileLabeler",
     "Labeler",
+    "RewardLabeler",
     "aggregate",
     "krippendorff_alpha",
     "load_labelers",

@@ -9,12 +9,16 @@ import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.data.readers import read
+from rlhf_jax.data.records import dense_ranks
 from rlhf_jax.errors import InputError
+from rlhf_jax.registry import Reward
 from rlhf_jax.storage import write_text
 
-__all__ = ["FileLabeler", "GoldLabeler", "Labeler", "load_labelers"]
+__all__ = ["FileLabeler", "GoldLabeler", "Labeler", "RewardLabeler", "load_labelers"]
 
 
 class Labeler(Protocol):
@@ -43,6 +47,44 @@ class GoldLabeler:
         totals = [utility(prompt, text).total for text in responses]
         order = sorted(set(totals), reverse=True)
         return [1 + order.index(total) for total in totals]
+
+
+class RewardLabeler:
+    """A reward, a model or a function, in the labelers' place; equal scores tie."""
+
+    def __init__(self, reward: Reward):
+        self.reward, self.name = reward, f"reward:{reward.name}"
+
+    def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
+        """Ranks by score."""
+        return self.rank_all([prompt], [responses])[0]
+
+    def rank_all(
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> list[list[int]]:
+        """Ranks of many sets, all scored together.
+
+        Raises:
+          InputError: a response gets no score.
+        """
+        pairs = [
+            (prompt, text)
+            for prompt, texts in zip(prompts, responses, strict=True)
+            for text in texts
+        ]
+        scores = self.reward.score(
+            [prompt.prompt for prompt, _ in pairs],
+            [text for _, text in pairs],
+            [prompt.model_dump() for prompt, _ in pairs],
+        )
+        if (missing := np.flatnonzero(np.isnan(scores))).size:
+            raise InputError(
+                f"{self.name}: no score for {missing.size} of {len(pairs)} responses, "
+                f"the first to the prompt {pairs[missing[0]][0].id}: expected a number "
+                "for each"
+            )
+        ends = np.cumsum([len(texts) for texts in responses])[:-1]
+        return [dense_ranks((-part).tolist()) for part in np.split(scores, ends)]
 
 
 class FileLabeler:

@@ -2,8 +2,8 @@
 
 Several policies may write: "mostly from supervised policies, some from PPO" (section
 3.1). Whoever ranks stands behind one interface, `rank(prompt, responses) -> ranks`;
-people rank files, simulated labelers rank at once. With the policy of one round this
-stage starts the next.
+people rank files, simulated labelers and rewards rank at once. With the policy of one
+round this stage starts the next.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,12 +18,13 @@ from jax.sharding import Mesh
 
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.data.inputs import read_prompts
+from rlhf_jax.data.records import dense_ranks
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import Writer
 from rlhf_jax.faults import fault
-from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
-from rlhf_jax.fields import Answers, DataFile, ModelName
-from rlhf_jax.registry import load_model, require_language_model
+from rlhf_jax.feedback import FileLabeler, Labeler, RewardLabeler, load_labelers
+from rlhf_jax.fields import Answers, DataFile, ModelName, RewardName
+from rlhf_jax.registry import load_model, load_reward, require_language_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import is_first_process, replacing, write_lines
@@ -43,6 +43,11 @@ class Config:
     prompts: tuple[DataFile, ...]
     # who ranks; see feedback.load_labelers
     labelers: Answers = "simulated:training"
+    # a reward model, or "python:FILE.py:NAME", ranks in their place; empty: they do
+    reward: RewardName = ""
+    # of each set only the best and the worst response are kept (Dong et al. 2024);
+    # if all tie, the first and the last
+    best_and_worst: bool = False
     # most prompts taken; None: all
     max_prompts: int | None = None
     # round of feedback: another one takes the next `max_prompts` prompts (from the
@@ -67,6 +72,8 @@ class Config:
         if not self.prompts:
             yield "prompts: at least one file is needed"
         yield from unknown_labelers(self.labelers)
+        if self.reward and self.labelers != Config.labelers:
+            yield f"labelers: {self.labelers} do not rank where there is a reward"
         yield from at_least(self, 1, "round", "max_prompts", "batch_size")
         yield from at_least(self, 1, "max_prompt", "max_response")
         yield from positive(self, "temperature")
@@ -94,15 +101,25 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     prompts = prompts_of_round(config)
     responses = _sampled_once(config, prompts, workdir, mesh)
-    labelers = load_labelers(config.labelers, seed=config.seed)
+    labelers = labelers_of(config)
     require_people(prompts, responses, labelers)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
+    if config.best_and_worst:
+        rankings = [best_and_worst(ranking) for ranking in rankings]
     target = workdir / "rankings.jsonl"
     with replacing(target) as file:
         for ranking in rankings:
             file.write(json.dumps(ranking.model_dump(), ensure_ascii=False) + "\n")
         fault("candidates.before_rename")
     return target
+
+
+def labelers_of(config: Config) -> list[Labeler]:
+    """Who ranks."""
+    if not config.reward:
+        return load_labelers(config.labelers, seed=config.seed)
+    limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
+    return [RewardLabeler(load_reward(config.reward, **limits))]
 
 
 def _sampled_once(
@@ -115,7 +132,8 @@ def _sampled_once(
     whoever ranks, are sampled anew.
     """
     path = workdir / "candidates.jsonl"
-    asked = portable(dataclasses.replace(config, labelers=""), workdir.parent)
+    ranked = {"labelers": "", "reward": "", "best_and_worst": False}
+    asked = portable(dataclasses.replace(config, **ranked), workdir.parent)
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     wanted = [(prompt.id, digest) for prompt in prompts]
     if path.exists():
@@ -217,17 +235,52 @@ def rank_candidates(
     """One labeler, drawn per prompt, ranks its candidates (section 5.3: most
     comparisons were labelled by a single contractor)."""
     who = np.random.default_rng([*seeds, 1]).integers(len(labelers), size=len(prompts))
+    asked = [labelers[index] for index in who]
+    ranks = _ranks(prompts, responses, asked)
     rankings = []
-    for prompt, candidates, index in zip(prompts, responses, who, strict=True):
-        labeler: Any = labelers[index]
+    for prompt, candidates, labeler, given in zip(
+        prompts, responses, asked, ranks, strict=True
+    ):
         fields = prompt.model_dump(exclude={"prompt"})
         rankings.append(
             Ranking(
                 **fields,
                 prompt=prompt.prompt,
                 responses=list(candidates),
-                ranks=list(labeler.rank(prompt, candidates)),
+                ranks=list(given),
                 labeler=labeler.name,
             )
         )
     return rankings
+
+
+def _ranks(
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[str]],
+    labelers: Sequence[Labeler],
+) -> list[list[int]]:
+    """Ranks of each set by its labeler; of a reward all at once."""
+    if len(set(map(id, labelers))) == 1 and isinstance(labelers[0], RewardLabeler):
+        return labelers[0].rank_all(prompts, responses)
+    sets = zip(labelers, prompts, responses, strict=True)
+    return [labeler.rank(prompt, texts) for labeler, prompt, texts in sets]
+
+
+def best_and_worst(ranking: Ranking) -> Ranking:
+    """The pair at the ends of a ranking: the first best and the last worst response.
+
+    >>> whole = Ranking(id="1", prompt="p", responses=list("abc"), ranks=[2, 1, 3])
+    >>> pair = best_and_worst(whole)
+    >>> pair.responses, pair.ranks
+    (['b', 'c'], [1, 2])
+    """
+    ranks = ranking.ranks
+    best = ranks.index(min(ranks))
+    worst = len(ranks) - 1 - ranks[::-1].index(max(ranks))
+    both = sorted((best, worst))
+    return ranking.model_copy(
+        update={
+            "responses": [ranking.responses[i] for i in both],
+            "ranks": dense_ranks([ranks[i] for i in both]),
+        }
+    )
