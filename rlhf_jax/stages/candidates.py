@@ -3,8 +3,8 @@
 Several policies may write: "mostly from supervised policies, some from PPO" (section
 3.1). Whoever ranks stands behind one interface, `rank(prompt, responses) -> ranks`;
 people rank files or at the labelling server, and the stage stops until they have;
-simulated labelers rank at once. With the policy of one round this stage starts the
-next.
+simulated labelers and rewards rank at once. With the policy of one round this stage
+starts the next.
 """
 
 import dataclasses
@@ -19,12 +19,20 @@ from jax.sharding import Mesh
 
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.data.inputs import read_prompts
+from rlhf_jax.data.records import dense_ranks
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import Writer
 from rlhf_jax.faults import fault
-from rlhf_jax.feedback import Asked, Labeler, People, load_labelers, rankings_by
-from rlhf_jax.fields import Answers, DataFile, Length, ModelName, Stop
-from rlhf_jax.registry import load_model, require_language_model
+from rlhf_jax.feedback import (
+    Asked,
+    Labeler,
+    People,
+    RewardLabeler,
+    load_labelers,
+    rankings_of,
+)
+from rlhf_jax.fields import Answers, DataFile, Length, ModelName, RewardName, Stop
+from rlhf_jax.registry import load_model, load_reward, require_language_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import is_first_process, replacing, write_lines
@@ -47,6 +55,11 @@ class Config:
     overlap: Length = 1
     quorum: Stop = 1.0
     deadline_hours: Stop | None = None
+    # a reward model, or "python:FILE.py:NAME", ranks in their place; empty: they do
+    reward: RewardName = ""
+    # of each set only the best and the worst response are kept (Dong et al. 2024);
+    # if all tie, the first and the last
+    best_and_worst: bool = False
     # most prompts taken; None: all
     max_prompts: int | None = None
     # round of feedback: another one takes the next `max_prompts` prompts (from the
@@ -71,6 +84,8 @@ class Config:
         if not self.prompts:
             yield "prompts: at least one file is needed"
         yield from unknown_labelers(self.labelers)
+        if self.reward and self.labelers != Config.labelers:
+            yield f"labelers: {self.labelers} do not rank where there is a reward"
         yield from at_least(self, 1, "round", "max_prompts", "batch_size", "overlap")
         yield from at_least(self, 1, "max_prompt", "max_response")
         yield from positive(self, "temperature", "quorum", "deadline_hours")
@@ -100,16 +115,26 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     prompts = prompts_of_round(config)
     responses = _sampled_once(config, prompts, workdir, mesh)
-    labelers = load_labelers(config.labelers, seed=config.seed)
+    labelers = labelers_of(config)
     asked = Asked(config.overlap, config.quorum, config.deadline_hours)
     require_people(prompts, responses, labelers, asked)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
+    if config.best_and_worst:
+        rankings = [best_and_worst(ranking) for ranking in rankings]
     target = workdir / "rankings.jsonl"
     with replacing(target) as file:
         for ranking in rankings:
             file.write(json.dumps(ranking.model_dump(), ensure_ascii=False) + "\n")
         fault("candidates.before_rename")
     return target
+
+
+def labelers_of(config: Config) -> list[Labeler]:
+    """Who ranks."""
+    if not config.reward:
+        return load_labelers(config.labelers, seed=config.seed)
+    limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
+    return [RewardLabeler(load_reward(config.reward, **limits))]
 
 
 def _sampled_once(
@@ -123,7 +148,13 @@ def _sampled_once(
     """
     path = workdir / "candidates.jsonl"
     nobody = dataclasses.replace(
-        config, labelers="", overlap=1, quorum=1.0, deadline_hours=None
+        config,
+        labelers="",
+        overlap=1,
+        quorum=1.0,
+        deadline_hours=None,
+        reward="",
+        best_and_worst=False,
     )
     asked = portable(nobody, workdir.parent)
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
@@ -224,7 +255,33 @@ def rank_candidates(
     comparisons were labelled by a single contractor); of people every ranking of a set
     is kept."""
     who = np.random.default_rng([*seeds, 1]).integers(len(labelers), size=len(prompts))
-    rankings = []
-    for prompt, candidates, index in zip(prompts, responses, who, strict=True):
-        rankings += rankings_by(labelers[index], prompt, candidates)
-    return rankings
+    asked = [labelers[index] for index in who]
+    return rankings_of(asked, prompts, responses)
+
+
+def best_and_worst(ranking: Ranking) -> Ranking:
+    """The pair at the ends of a ranking: the first best and the last worst response.
+
+    >>> whole = Ranking(id="1", prompt="p", responses=list("abc"), ranks=[2, 1, 3])
+    >>> pair = best_and_worst(whole)
+    >>> pair.responses, pair.ranks
+    (['b', 'c'], [1, 2])
+    """
+    ranks = ranking.ranks
+    best = ranks.index(min(ranks))
+    worst = len(ranks) - 1 - ranks[::-1].index(max(ranks))
+    both = sorted((best, worst))
+
+    def kept(values: list | None) -> list | None:
+        return None if values is None else [values[i] for i in both]
+
+    shown = ranking.shown_order
+    return ranking.model_copy(
+        update={
+            "responses": kept(ranking.responses),
+            "ranks": dense_ranks(kept(ranks)),
+            "likert": kept(ranking.likert),
+            "flags": kept(ranking.flags),
+            "shown_order": shown and [both.index(i) for i in shown if i in both],
+        }
+    )
