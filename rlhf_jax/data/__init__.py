@@ -17,6 +17,7 @@ tokenizer_files tokenizers from directories and the hub
 pieces          byte-level BPE, each word encoded once
 chat            chat templates, safely
 encoding        record -> ids, and from where on they are trained
+apart           prompt and response each by itself, for an encoder
 packing         which rows share a sequence or a length
 ragged          rows of unequal length in flat arrays, in memory or on disk
 sequences       demonstrations and text as batches: padded, packed, in windows

@@ -4,11 +4,13 @@ Each reads its records once, encodes them into flat arrays (in memory, or under
 `cache` on disk, when the corpus is larger than memory) and returns a `Stream`.
 """
 
+import functools
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from rlhf_jax.data.apart import encode_rankings_apart
 from rlhf_jax.data.batches import PromptRows, RankingRows
 from rlhf_jax.data.encoding import (
     Limits,
@@ -120,6 +122,7 @@ def ranking_stream(
     max_k: int | None = None,
     k_buckets: Sequence[int] = (),
     packed: Sequence[int] | None = None,
+    apart: bool = False,
     chat: bool = False,
     seed: int = 0,
     shard: Shard = (0, 1),
@@ -139,6 +142,8 @@ def ranking_stream(
       packed: a ranking is one row, its prompt and then its responses; rising lengths
         T for the batches of rankings that fit them, and as wide as the data for the
         others. None: every response has its own row.
+      apart: prompt and response are texts of their own, each with begin and end token,
+        for an encoder; see `data.apart`. Not with `packed`.
       chat, seed, shard, cache: as in `demonstration_stream`.
 
     Returns:
@@ -150,9 +155,11 @@ def ranking_stream(
       a response's last token.
     """
     counts: Counter = Counter()
-    encoded = encode_rankings(
-        records, tokenizer, Limits(max_prompt, max_response), chat=chat, counts=counts
-    )
+    encode = functools.partial(encode_rankings, chat=chat)
+    if apart:
+        encode = encode_rankings_apart
+    limits = Limits(max_prompt, max_response)
+    encoded = encode(records, tokenizer, limits, counts=counts)
     shape = (max_prompt, max_k, max_response)
     path = _file(cache, "rankings")
     rows = RankingRows.collect(encoded, shape, tokenizer.pad_token, path)

@@ -270,6 +270,7 @@ def fit(
     stream: Stream,
     steps: int,
     *,
+    frozen: Any = None,
     dtype: str = "float32",
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
@@ -284,6 +285,7 @@ def fit(
       params: the first params.
       stream: batches by step.
       steps: updates.
+      frozen: params that the loss reads as `frozen` and no gradient reaches.
       dtype: that the model computes in; float16 has its loss scaled.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
@@ -306,7 +308,7 @@ def fit(
         return init_state(params, tx, rng, loss_scale=first_loss_scale(dtype))
 
     def step_fn(state: Any, step: int) -> tuple[Any, dict]:
-        return update(state, stream.batch(step))
+        return update(state, stream.batch(step), frozen)
 
     with open_session(
         workdir,
@@ -324,6 +326,8 @@ def fit(
             ),
             session.mesh,
         )
+        if frozen is not None:
+            frozen = update.place(frozen)
         state = yield from session.loop(
             step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
         )
