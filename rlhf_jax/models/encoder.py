@@ -3,7 +3,9 @@
     score = w · (BERT(instruction) ⊕ BERT(response)) + b
 
 Instruction and response are read apart, by the same encoder, so neither attends to the
-other: what the comparison with a decoder over the pair shows.
+other, and w's half for the instruction gives all responses to it the same number: it
+cancels wherever they are compared. The comparison with a decoder over the pair shows
+what that costs.
 
 Source: Devlin et al. 2019 for the encoder; the form of the score as commonly described
 in expositions of reward modelling, InstructGPT itself uses a decoder.
