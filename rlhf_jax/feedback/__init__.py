@@ -7,7 +7,12 @@ aggregation  several labelers' rankings of the same responses -> one
 
 from rlhf_jax.feedback.aggregation import aggregate
 from rlhf_jax.feedback.agreement import krippendorff_alpha, pairwise_agreement
-from rlhf_jax.feedback.labelers import FileLabeler, Labeler, load_labelers
+from rlhf_jax.feedback.labelers import (
+    FileLabeler,
+    Labeler,
+    load_labelers,
+    rankings_by,
+)
 
 __all__ = [
     "FileLabeler",
@@ -16,4 +21,5 @@ __all__ = [
     "krippendorff_alpha",
     "load_labelers",
     "pairwise_agreement",
+    "rankings_by",
 ]

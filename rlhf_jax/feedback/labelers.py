@@ -1,7 +1,7 @@
-"""Labelers: responses in, ranks out, whoever it is.
+"""Labelers: responses in, rankings out, whoever it is.
 
-People rank files, so their labeler answers from one; what it has not been asked yet is
-written down for them and the run says so. Simulated persons answer at once.
+People rank files, so their labeler answers from one; sets without a ranking are written
+to FILE.todo.jsonl, and the run says so. Simulated persons answer at once.
 """
 
 import json
@@ -14,7 +14,7 @@ from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 from rlhf_jax.storage import write_text
 
-__all__ = ["FileLabeler", "GoldLabeler", "Labeler", "load_labelers"]
+__all__ = ["FileLabeler", "GoldLabeler", "Labeler", "load_labelers", "rankings_by"]
 
 
 class Labeler(Protocol):
@@ -55,12 +55,13 @@ class FileLabeler:
     def __init__(self, path: str | pathlib.Path, name: str = "people"):
         self.path, self.name = pathlib.Path(path), name
         self.todo = self.path.with_name(self.path.name + ".todo.jsonl")
-        self._known: dict[tuple, Ranking] = {}
+        self._known: dict[tuple, list[Ranking]] = {}
         if self.path.exists():
             for row in read(self.path, "jsonl"):
                 if not isinstance(row, Ranking):
                     raise InputError(f"{self.path}: {row.id} is not a ranking")
-                self._known[_key(row.prompt, row.responses)] = row
+                key = _key(row.prompt, row.responses)
+                self._known.setdefault(key, []).append(row)
 
     def missing(
         self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
@@ -100,16 +101,77 @@ class FileLabeler:
                 )
 
     def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
-        """The ranks that people gave.
+        """The ranks that the last person gave.
 
         Raises:
           InputError: nobody has ranked these responses yet.
         """
-        row = self._known.get(_key(prompt.prompt, responses))
-        if row is None:
+        return self.rankings(prompt, responses)[-1].ranks
+
+    def rankings(self, prompt: Prompt, responses: Sequence[str]) -> list[Ranking]:
+        """Every person's ranking, with all its fields, in the order of `responses`.
+
+        Args:
+          prompt: its fields become those of the rows; the second row of a set has the
+            id `<id>#2`, and so on.
+          responses: as they were sampled.
+
+        Raises:
+          InputError: nobody has ranked these responses yet.
+        """
+        rows = self._known.get(_key(prompt.prompt, responses))
+        if not rows:
             raise InputError(f"{self.path}: no ranking of the responses to {prompt.id}")
-        place = dict(zip(row.responses, row.ranks, strict=True))
-        return [place[text] for text in responses]
+        return [
+            _reordered(row, prompt, list(responses), number, self.name)
+            for number, row in enumerate(rows, 1)
+        ]
+
+
+def _reordered(
+    row: Ranking, prompt: Prompt, responses: list[str], number: int, name: str
+) -> Ranking:
+    """A person's ranking with its responses in another order."""
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(row.responses):
+        places.setdefault(text, []).append(place)
+    order = [places[text].pop(0) for text in responses]
+
+    def moved(values: list | None) -> list | None:
+        return None if values is None else [values[place] for place in order]
+
+    fields = prompt.model_dump() | {
+        "id": prompt.id if number == 1 else f"{prompt.id}#{number}",
+        "group": prompt.group if number == 1 else prompt.split_key,
+        "meta": {**prompt.meta, **row.meta},
+    }
+    shown = row.shown_order
+    return Ranking(
+        **fields,
+        responses=responses,
+        ranks=moved(row.ranks),
+        likert=moved(row.likert),
+        flags=moved(row.flags),
+        shown_order=None if shown is None else [order.index(slot) for slot in shown],
+        labeler=row.labeler or name,
+        seconds=row.seconds,
+        guideline=row.guideline,
+    )
+
+
+def rankings_by(
+    labeler: Labeler, prompt: Prompt, responses: Sequence[str]
+) -> list[Ranking]:
+    """What a labeler says of a set: every person's ranking, or the one of a program."""
+    if hasattr(labeler, "rankings"):
+        return labeler.rankings(prompt, responses)
+    ranks = list(labeler.rank(prompt, responses))
+    texts = list(responses)
+    return [
+        Ranking(
+            **prompt.model_dump(), responses=texts, ranks=ranks, labeler=labeler.name
+        )
+    ]
 
 
 def _key(prompt: str, responses: Sequence[str]) -> tuple:

@@ -50,7 +50,7 @@ from rlhf_jax.models.pretrained_encoder import (
     load_encoder,
 )
 from rlhf_jax.models.sizes import GPT3_SIZES, gpt3_config
-from rlhf_jax.models.trunk import Trunk, stack_layers, unstack_layers
+from rlhf_jax.models.trunk import Trunk, cast_matrices, stack_layers, unstack_layers
 
 __all__ = [
     "Encoder",
@@ -66,6 +66,7 @@ __all__ = [
     "Trunk",
     "TrunkConfig",
     "abstract_params",
+    "cast_matrices",
     "encoder_shapes",
     "gpt3_config",
     "grow_cache",

@@ -105,5 +105,6 @@ def init_sharded(
       The tree of `init`, sharded; the same values on every mesh (jax's random bits do
       not depend on the layout).
     """
-    places = shardings(jax.eval_shape(init, *args), mesh, rules)
-    return jax.jit(init, out_shardings=places)(*args)
+    with jax.set_mesh(mesh):
+        places = shardings(jax.eval_shape(init, *args), mesh, rules)
+        return jax.jit(init, out_shardings=places)(*args)

@@ -13,7 +13,7 @@ from rlhf_jax.fields import Leaf, Role, leaves
 from rlhf_jax.models import EncoderConfig
 from rlhf_jax.pipeline.experiment import Experiment, kind_of, references
 from rlhf_jax.pipeline.plan import Shape, shape_of_model, shapes_of
-from rlhf_jax.registry.functions import function_file
+from rlhf_jax.registry.functions import function_file, is_function
 from rlhf_jax.registry.model_directory import ENSEMBLE, model_directory
 from rlhf_jax.storage import looks_local
 from rlhf_jax.training.identity import split_format
@@ -97,11 +97,11 @@ def _model(text: str) -> str | None:
 
 
 def _reward(text: str) -> str | None:
-    if not text.startswith("python:"):
+    if not is_function(text):
         return _model(text)
     file, name = function_file(text)
     try:
-        tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
+        tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
         return f"{file}: no Python: {error}"
     return None if name in set(_bound(tree)) else f"{file}: defines no {name!r}"

@@ -27,7 +27,6 @@ from rlhf_jax.models import (
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
 from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.registry.model_directory import (
-    ENSEMBLE,
     fresh_params,
     model_directory,
     read_description,
@@ -114,8 +113,7 @@ def shape_of_model(name: str | None, shapes: dict[str, Shape]) -> Shape | None:
     if not pathlib.Path(name).is_dir():
         return None
     folder = pathlib.Path(model_directory(name))
-    if (folder / ENSEMBLE).is_file():
-        folder = members_of(folder)[0]
+    folder = (members_of(folder) or [folder])[0]
     if (folder / "model.json").is_file():
         return read_description(folder)[0].config
     return (encoder_shapes if is_encoder(folder) else pretrained_shapes)(folder).config
@@ -203,7 +201,8 @@ def _ppo(
     # beside an encoder the value function starts from the policy
     value = policy if isinstance(scores, EncoderConfig) else reward
     members = len(getattr(stages.get(source), "seeds", ())) or 1
-    state = _state(policy, ema=True) + _state(value, ema=True)
+    trained = value if config.advantages == "gae" else 0
+    state = _state(policy, ema=True) + _state(trained)
     frozen = 4 * (policy + members * reward)
     rows = config.minibatch_size // config.microbatches
     tokens = rows * (config.max_prompt + config.max_response)
@@ -213,7 +212,7 @@ def _ppo(
     return StagePlan(
         name,
         kind,
-        policy + value,
+        policy + trained,
         state + frozen,
         _kept(shape, tokens),
         config.iterations,

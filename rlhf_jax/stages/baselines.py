@@ -28,12 +28,10 @@ from rlhf_jax.evaluation.reward_models.bag_of_words import (
 from rlhf_jax.evaluation.statistics.intervals import paired_interval, rate_interval
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry import load_model, load_reward
-from rlhf_jax.schema import at_least
+from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.judge import held_out_score
 from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
-
-__all__ = ["Config", "compared", "run"]
 
 
 @dataclasses.dataclass
@@ -67,6 +65,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        yield from distinct(self, "names")
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
         yield from at_least(self, 1, "max_prompts", "window")

@@ -11,7 +11,6 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -22,15 +21,13 @@ from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import Writer
 from rlhf_jax.faults import fault
-from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
+from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers, rankings_by
 from rlhf_jax.fields import Answers, DataFile, ModelName
 from rlhf_jax.registry import load_model, require_language_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import is_first_process, replacing, write_lines
 from rlhf_jax.training.session import RunSettings, portable
-
-__all__ = ["Config", "rank_candidates", "run"]
 
 
 @dataclasses.dataclass
@@ -41,7 +38,7 @@ class Config:
     policies: tuple[ModelName, ...]
     # files of prompts
     prompts: tuple[DataFile, ...]
-    # who ranks; see feedback.load_labelers
+    # who ranks; see feedback.load_labelers, rankings_by
     labelers: Answers = "simulated:training"
     # most prompts taken; None: all
     max_prompts: int | None = None
@@ -215,19 +212,10 @@ def rank_candidates(
     seeds: Sequence[int],
 ) -> list[Ranking]:
     """One labeler, drawn per prompt, ranks its candidates (section 5.3: most
-    comparisons were labelled by a single contractor)."""
+    comparisons were labelled by a single contractor); of people every ranking of a set
+    is kept."""
     who = np.random.default_rng([*seeds, 1]).integers(len(labelers), size=len(prompts))
     rankings = []
     for prompt, candidates, index in zip(prompts, responses, who, strict=True):
-        labeler: Any = labelers[index]
-        fields = prompt.model_dump(exclude={"prompt"})
-        rankings.append(
-            Ranking(
-                **fields,
-                prompt=prompt.prompt,
-                responses=list(candidates),
-                ranks=list(labeler.rank(prompt, candidates)),
-                labeler=labeler.name,
-            )
-        )
+        rankings += rankings_by(labelers[index], prompt, candidates)
     return rankings

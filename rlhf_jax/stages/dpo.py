@@ -103,20 +103,24 @@ def response_logprobs(model: Any, params: Any, batch: dict) -> Float[Array, "B K
     return jnp.where(valid, logprobs, 0.0).sum(axis=-1)
 
 
-def make_loss(model: Any, ref_params: Any, beta: float) -> Callable:
+def make_loss(model: Any, beta: float) -> Callable:
     """DPO over all untied pairs of each prompt, for `make_update`.
 
     Args:
       model: `LanguageModel` of policy and reference.
-      ref_params: the frozen reference.
       beta: β.
+
+    Returns:
+      `(params, batch, rng, frozen) -> (loss, metrics)`; frozen is the reference.
     """
 
-    def loss_fn(params: Any, batch: dict, rng: Array) -> tuple[Array, dict]:
+    def loss_fn(
+        params: Any, batch: dict, rng: Array, frozen: Any
+    ) -> tuple[Array, dict]:
         del rng
         ranks, present = batch["ranks"], batch["present"]
         logprobs = response_logprobs(model, params, batch)
-        ref_logprobs = response_logprobs(model, ref_params, batch)
+        ref_logprobs = response_logprobs(model, frozen, batch)
         pairs = ranks[:, :, None] < ranks[:, None, :]
         pairs &= present[:, :, None] & present[:, None, :]
         ones = jnp.ones_like(pairs, dtype=jnp.float32)
@@ -198,10 +202,11 @@ def train(
         config,
         workdir,
         settings,
-        make_loss(start.model, start.params, config.beta),
+        make_loss(start.model, config.beta),
         start.params,
         stream,
         config.epochs * stream.steps_per_epoch,
         dtype=start.model.config.dtype,
+        frozen=start.params,
     )
     return Run(rows, lambda params: dataclasses.replace(start, params=params))

@@ -39,12 +39,10 @@ from rlhf_jax.experience import Writer, make_distance
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry import Combination, LoadedModel, load_model, reward_of
 from rlhf_jax.sampling.randomness import named_key
-from rlhf_jax.schema import at_least
+from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
 from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
-
-__all__ = ["Config", "held_out_score", "run"]
 
 
 @dataclasses.dataclass
@@ -89,6 +87,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        yield from distinct(self, "names")
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
         if not self.policies:

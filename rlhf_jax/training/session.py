@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -15,7 +15,7 @@ from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import Stream
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import leaves
-from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
+from rlhf_jax.parallel import compile_update
 from rlhf_jax.storage import decided, is_first_process, require_no_links
 from rlhf_jax.tracking import RunDirectory, RunTracker, read_metrics
 from rlhf_jax.training import (
@@ -31,54 +31,12 @@ from rlhf_jax.training import (
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
 from rlhf_jax.training.identity import code_of, portable
+from rlhf_jax.training.rows import Rows, Run
+from rlhf_jax.training.settings import RunSettings
 
-__all__ = ["Run", "RunSettings", "Session", "fit", "open_session", "portable"]
-
-# yields (steps completed, metrics), returns what is left at the end
-Rows = Generator[tuple[int, dict], None, Any]
-
+__all__ = ["Rows", "Run", "RunSettings", "Session", "fit", "open_session", "portable"]
 
 logger = logging.getLogger("rlhf_jax.training")
-
-
-@dataclasses.dataclass
-class RunSettings:
-    """How to run, not what to compute: nothing here changes a stage's result.
-
-    (But for rounding: another mesh adds in another order.)
-    """
-
-    # "auto", "data=2,fsdp=4" or "2,4,1" (data, fsdp, tensor); see parallel.parse_mesh
-    mesh: str = "auto"
-    # start jax.distributed: "auto" (when a cluster is detected), "on", "off"
-    distributed: str = "auto"
-    # steps (PPO: iterations) between checkpoints
-    save_every: int = 100
-    # newest checkpoints kept
-    keep_last: int = 2
-    # besides, every n-th step's checkpoint is kept for good; None: none
-    keep_every: int | None = None
-    # steps whose metrics are fetched from the device together
-    fetch_every: int = 8
-    # updates in a row with non-finite gradients that end the run
-    max_skipped: int = 5
-    # seconds without a finished step after which all stacks are dumped and the run
-    # ends; None: no watchdog
-    hang_seconds: float | None = None
-    # write TensorBoard event files beside metrics.jsonl
-    tensorboard: bool = True
-    # Weights & Biases project; None: not used
-    wandb: str | None = None
-
-    def make_mesh(self) -> Mesh:
-        """The mesh that these settings describe."""
-        return make_mesh(**parse_mesh(self.mesh))
-
-    def problems(self) -> Iterator[str]:
-        """Values out of range, one line each."""
-        for name in ("save_every", "keep_last", "fetch_every", "max_skipped"):
-            if getattr(self, name) < 1:
-                yield f"{name}: {getattr(self, name)} is not at least 1"
 
 
 @dataclasses.dataclass
@@ -140,7 +98,7 @@ class Session:
             save_every=self.settings.save_every,
             guards=self.guards,
             fetch_every=self.settings.fetch_every,
-            watchdog=None if hang is None else Watchdog(floor=hang),
+            watchdog=hang and Watchdog(floor=hang, patience=4 * hang),
             **options,
         )
 
@@ -270,8 +228,8 @@ def fit(
     stream: Stream,
     steps: int,
     *,
-    frozen: Any = None,
     dtype: str = "float32",
+    frozen: Any = None,
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
 ) -> Rows:
@@ -285,8 +243,8 @@ def fit(
       params: the first params.
       stream: batches by step.
       steps: updates.
-      frozen: params that the loss reads as `frozen` and no gradient reaches.
       dtype: that the model computes in; float16 has its loss scaled.
+      frozen: params that the loss takes as `frozen`, such as a reference.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
 
@@ -326,59 +284,9 @@ def fit(
             ),
             session.mesh,
         )
-        if frozen is not None:
+        if frozen is not None:  # laid out once, not in each step
             frozen = update.place(frozen)
         state = yield from session.loop(
             step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
         )
     return state.params
-
-
-class Run:
-    """A training run to step through: iterate for its metrics, ask for its model.
-
-    >>> def rows():
-    ...     yield 1, {"loss": 2.0}
-    ...     yield 2, {"loss": 1.5}
-    ...     return "the state"
-    >>> run = Run(rows(), lambda state: f"the model of {state}")
-    >>> [(row["step"], row["loss"]) for row in run]
-    [(1, 2.0), (2, 1.5)]
-    >>> run.model
-    'the model of the state'
-    """
-
-    def __init__(self, rows: Rows, finish: Callable[[Any], Any]):
-        """Wraps the rows of a loop.
-
-        Args:
-          rows: yields (steps completed, metrics), returns what `finish` takes.
-          finish: makes the model of it; called once.
-        """
-        self._rows, self._finish, self._model = rows, finish, None
-        self._ended = False
-
-    def __iter__(self) -> "Run":
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        """The next step's metrics, with "step": steps completed."""
-        if self._ended:
-            raise StopIteration
-        try:
-            step, metrics = next(self._rows)
-        except StopIteration as end:
-            self._ended, self._model = True, self._finish(end.value)
-            raise StopIteration from None
-        return {"step": step, **metrics}
-
-    def result(self) -> Any:
-        """The trained model; steps that nobody has asked for are run first."""
-        for _ in self:
-            pass
-        return self._model
-
-    @property
-    def model(self) -> Any:
-        """`result()`."""
-        return self.result()

@@ -29,7 +29,6 @@ from rlhf_jax.evaluation.reward_models.overoptimization import (
     best_of_n_frontier,
     fit_best_of_n,
     fit_rl,
-    policy_point,
     read_frontier,
 )
 
@@ -204,22 +203,6 @@ def test_best_of_n_of_the_whole_sample_is_the_best_and_of_one_the_mean():
     assert points[-1].kl == pytest.approx(np.log(8) - 7 / 8, abs=1e-5)
     assert [p.proxy for p in points] == sorted(p.proxy for p in points)
     assert FrontierPoint("x", 4.0, 0, 0).distance == 2.0
-
-
-def test_a_checkpoint_is_placed_by_its_own_samples():
-    from stub_policies import stub
-
-    policy = stub(lambda p: p + "!", logprob=lambda p, c: -1.0)
-    initial = stub(str, logprob=lambda p, c: -float(len(c)))
-    point = policy_point(
-        policy,
-        initial,
-        ["a", "abc"],
-        lambda ps, rs: np.array([len(r) for r in rs]),
-        lambda ps, rs: np.ones(len(rs)),
-    )
-    assert point.kl == pytest.approx((len("a! 0") + len("abc! 0")) / 2 - 1)
-    assert point.proxy == 5.0 and point.gold == 1.0
 
 
 def test_points_are_read_run_by_run(tmp_path):

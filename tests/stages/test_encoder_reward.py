@@ -123,7 +123,7 @@ def test_training_and_scoring_read_the_same_ids_and_give_the_same_numbers(loud):
             read = batch["responses"][i, k][batch["response_valid"][i, k]].tolist()
             assert read == [begin, *loud.tokenizer.encode(response), end][:10]
         np.testing.assert_allclose(scores[i, :3], alone[row], atol=1e-4)
-    cut = stream.counts["response_truncated"]  # those of 9 letters or more
+    cut = sum(stream.account.cut.values())  # responses of 9 letters or more
     assert cut == judge.counts["responses cut"] > 0 and np.std(alone) > 0.05
 
 
@@ -132,7 +132,7 @@ def test_a_prompt_too_long_is_no_ranking_to_learn_from_and_is_counted():
     stream = data.ranking_stream(
         [long, RANKINGS[1]], ByteTokenizer(), apart=True, batch_size=1, max_prompt=16
     )
-    assert len(stream) == 1 and stream.counts["prompt_too_long"] == 1
+    assert len(stream) == 1 and stream.account.dropped.total() == 1
 
 
 def test_absent_rows_and_responses_change_neither_loss_nor_gradient(loud):
@@ -362,7 +362,7 @@ def test_the_plan_counts_the_encoder_and_what_ppo_holds_of_it():
     size = sum(leaf.size for leaf in jax.tree.leaves(made))
     assert found["reward"].params == size
     assert found["ppo"].params == 2 * policy  # the value is the policy's trunk
-    assert found["ppo"].state_bytes == 4 * (policy * (2 * 5 + 1) + size)
+    assert found["ppo"].state_bytes == 4 * (policy * (5 + 4 + 1) + size)
     stages["reward"] = dataclasses.replace(stages["reward"], frozen=True)
     frozen = planned(stages)["reward"]
     assert frozen.params == 2 * SHAPE.embed_dim + 1

@@ -9,10 +9,11 @@ import tiny_experiment
 from fake_stage import install
 from test_pipeline import Config, chain, quiet, ran, run
 
-from rlhf_jax.errors import InputError, RunError
+from rlhf_jax.errors import InputError, NumericsError, RunError
 from rlhf_jax.pipeline.experiment import Experiment
 from rlhf_jax.pipeline.finished import damage, done_hash, mark_done, require_result
 from rlhf_jax.pipeline.runner import run_experiment
+from rlhf_jax.stages import sft
 
 
 @pytest.fixture(autouse=True)
@@ -135,9 +136,8 @@ def test_a_model_is_read_before_its_stage_is_done(tiny, tmp_path):
 
 
 def test_a_loss_that_is_no_number_selects_no_epoch(tmp_path):
-    from test_sft import Measured
-
-    selection = Measured("loss", tmp_path)
-    with pytest.raises(RunError, match="valid/nats_per_token is nan"):
-        selection.at(1, **{"valid/nats_per_token": float("nan")})
-    assert tiny_experiment.stages()["sft"].select_by == "loss"
+    config = tiny_experiment.stages()["sft"]
+    measures = {"valid/nats_per_token": lambda params: float("nan")}
+    selection = sft.Selection(config, None, tmp_path, measures)
+    with pytest.raises(NumericsError, match="valid/nats_per_token is nan"):
+        selection.evaluate(None, 1)

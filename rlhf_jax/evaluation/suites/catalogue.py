@@ -35,8 +35,6 @@ from rlhf_jax.evaluation.suites.truthfulness import (
 )
 from rlhf_jax.evaluation.suites.world import WORLD_SUITES
 
-__all__ = ["GROUPS", "SUITES", "Settings", "Suite", "run_suite", "suite_names"]
-
 Run = Callable[[Policy, Settings], list[Score]]
 
 

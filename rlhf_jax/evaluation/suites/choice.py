@@ -14,8 +14,6 @@ from rlhf_jax.evaluation.suites.prompts import (
 )
 from rlhf_jax.evaluation.suites.tasks import Item, accuracy_of_choices
 
-__all__ = ["choice_scores", "read_hellaswag", "read_rte", "read_sst"]
-
 _ENTAILED = {
     **dict.fromkeys(("entailment", "YES", "TRUE", 0, "0"), 0),
     **dict.fromkeys(("not_entailment", "NO", "FALSE", 1, "1"), 1),

@@ -17,8 +17,6 @@ from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import read_rows
 
-__all__ = ["hallucination_scores", "labelled_hallucination"]
-
 Detector = Callable[[str, str], float]
 
 _YES_NO = {True: 1.0, False: 0.0, "1": 1.0, "0": 0.0, "true": 1.0, "false": 0.0}

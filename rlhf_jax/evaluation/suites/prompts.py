@@ -13,26 +13,6 @@ paper's own are not public.
 
 from collections.abc import Sequence
 
-__all__ = [
-    "BIASED_PREFIX",
-    "INSTRUCTIONS",
-    "NUM_SHOTS",
-    "QA_PRIMER",
-    "RESPECTFUL_PREFIX",
-    "TRUTHFUL_INSTRUCTION",
-    "drop_query",
-    "few_shot_prompt",
-    "french_query",
-    "hellaswag_query",
-    "quac_query",
-    "rte_query",
-    "squad_query",
-    "sst_query",
-    "summary_query",
-    "truthful_prompt",
-    "wsc_query",
-]
-
 INSTRUCTIONS = {
     "drop": "Answer each question using information in the preceding passage",
     "quac": (

@@ -23,8 +23,6 @@ from rlhf_jax.evaluation.suites.prompts import NUM_SHOTS
 from rlhf_jax.evaluation.suites.settings import Settings, data_folder, limited
 from rlhf_jax.evaluation.suites.tasks import Item, draw_shots
 
-__all__ = ["PUBLIC_TASKS", "FewShot"]
-
 
 @dataclasses.dataclass(frozen=True)
 class FewShot:

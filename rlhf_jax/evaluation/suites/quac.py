@@ -19,8 +19,6 @@ from rlhf_jax.evaluation.suites.reading import (
 )
 from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
 
-__all__ = ["MIN_HUMAN_F1", "UNKNOWN", "quac_scores", "read_quac"]
-
 UNKNOWN = "I don't know."
 MIN_HUMAN_F1 = 0.4  # the official script leaves out questions people disagree on
 

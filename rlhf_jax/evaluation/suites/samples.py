@@ -26,8 +26,6 @@ from rlhf_jax.evaluation.suites.toxicity import TOXIC
 from rlhf_jax.evaluation.suites.translation import bleu_score
 from rlhf_jax.evaluation.suites.truthfulness import truth_scores
 
-__all__ = ["SAMPLE_SUITES", "score_samples"]
-
 _CONDITIONS = {
     "zeroshot": "zero-shot",
     "fewshot": "few-shot",

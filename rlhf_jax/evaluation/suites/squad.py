@@ -15,8 +15,6 @@ from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, squad_query
 from rlhf_jax.evaluation.suites.reading import normal_text, squad_em_f1
 from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
 
-__all__ = ["UNANSWERABLE", "extracted_em_f1", "read_squad", "squad_scores"]
-
 UNANSWERABLE = "Not in background."
 
 

@@ -14,8 +14,6 @@ from rlhf_jax.evaluation.suites.files import read_rows
 from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, summary_query
 from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
 
-__all__ = ["read_cnn_dm", "read_tldr", "rouge", "summarization_scores"]
-
 
 def read_cnn_dm(source: str | os.PathLike) -> list[Item]:
     """CNN/DailyMail rows: `article` and `highlights`."""

@@ -18,15 +18,6 @@ from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
 from rlhf_jax.evaluation.suites.prompts import few_shot_prompt
 
-__all__ = [
-    "Item",
-    "accuracy_of_choices",
-    "choose",
-    "draw_shots",
-    "generate_answers",
-    "generated_scores",
-]
-
 
 @dataclasses.dataclass(frozen=True)
 class Item:

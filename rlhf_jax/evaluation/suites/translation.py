@@ -18,8 +18,6 @@ from rlhf_jax.evaluation.suites.files import Row, find_file, read_rows, read_tex
 from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, french_query
 from rlhf_jax.evaluation.suites.tasks import Item, generate_answers
 
-__all__ = ["bleu_of_sums", "bleu_score", "bleu_sums", "read_wmt", "translation_scores"]
-
 _ORDER = 4  # n-grams up to this
 
 

@@ -34,19 +34,6 @@ from rlhf_jax.simulation import (
     utility,
 )
 
-__all__ = [
-    "WORLD_SUITES",
-    "gold_scores",
-    "gold_utilities",
-    "labeler_panel",
-    "world_bias",
-    "world_hallucination",
-    "world_preference",
-    "world_skills",
-    "world_toxicity",
-    "world_truth",
-]
-
 
 def gold_utilities(prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
     """[N] gold utility of each response, at most 1."""

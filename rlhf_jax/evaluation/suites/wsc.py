@@ -15,8 +15,6 @@ from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, wsc_query
 from rlhf_jax.evaluation.suites.reading import normal_text
 from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
 
-__all__ = ["read_wsc", "refers_to", "wsc_scores"]
-
 _LABELS = {True: True, False: False, "True": True, "False": False, "1": True}
 
 
