@@ -23,6 +23,7 @@ rendering       chat templates rendered, in a process with limits
 control_tokens  the template's control tokens apart from what people type
 chat            the ids and the text of a template in one call
 encoding        record -> ids, and from where on they are trained
+apart           prompt and response each by itself, for an encoder
 packing         which rows share a sequence or a length
 ragged          rows of unequal length in flat arrays, in memory or on disk
 sequences       demonstrations and text as batches: padded, packed, in windows
