@@ -37,6 +37,7 @@ def make_policy(config: Config, name: str, model: LoadedModel) -> Policy:
         model.tokenizer,
         max_new_tokens=config.max_response,
         batch_size=64,
+        form=model.meta.get("form"),
     )
 
 
