@@ -5,7 +5,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlhf_jax.models import cast_matrices
 
-__all__ = ["layout_for_rollout", "row_axes"]
+__all__ = ["layout_for_rollout", "rollout_shardings", "row_axes"]
 
 _TENSOR = "tensor"
 
@@ -31,6 +31,15 @@ def layout_for_rollout(params: dict, mesh: Mesh, dtype=None) -> dict:
       The same tree with shardings over `tensor` alone.
     """
 
+    shardings = rollout_shardings(params, mesh)
+    if dtype is not None:
+        params = cast_matrices(params, dtype)
+    return jax.device_put(params, shardings)
+
+
+def rollout_shardings(params: dict, mesh: Mesh) -> dict:
+    """Where `layout_for_rollout` puts each leaf; shapes with a sharding will do."""
+
     def spec(leaf):
         sharding = getattr(leaf, "sharding", None)
         if not isinstance(sharding, NamedSharding):
@@ -38,10 +47,7 @@ def layout_for_rollout(params: dict, mesh: Mesh, dtype=None) -> dict:
         names = [_TENSOR if _names(axis) else None for axis in sharding.spec]
         return NamedSharding(mesh, PartitionSpec(*names))
 
-    shardings = jax.tree.map(spec, params)
-    if dtype is not None:
-        params = cast_matrices(params, dtype)
-    return jax.device_put(params, shardings)
+    return jax.tree.map(spec, params)
 
 
 def _names(axis) -> bool:
