@@ -2,9 +2,10 @@
 
 Over devices: a compiler that sees only where weights and batches lie is free to gather
 the rows of a batch and keep the weights cut, so that every device computes every row.
-Here rows are told to stay where they are, by the mesh in force (`jax.set_mesh`, which
-`parallel.compile_update` and `compile_function` use). Without a mesh, on one device and
-where a size does not divide, nothing is told and the program is the plain one.
+Here rows are told to stay where they are, by the mesh in force (`parallel.in_force`,
+which `compile_update`, `compile_function` and `init_sharded` use). Without a mesh, on
+one device and where a size does not divide, nothing is told: the program is the plain
+one.
 
 In memory: XLA's CPU compiler multiplies bfloat16 natively only where both operands lie
 row by row when it first sees the product; it decides on a transposed operand before it

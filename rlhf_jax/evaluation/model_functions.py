@@ -16,8 +16,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.errors import InputError
 
-__all__ = ["ModelFunctions", "padded", "score_program"]
-
 _SHORTEST = 16  # the smallest padded length [tokens]; longer ones double
 
 

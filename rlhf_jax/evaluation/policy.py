@@ -14,8 +14,6 @@ import numpy as np
 from rlhf_jax.evaluation.model_functions import ModelFunctions
 from rlhf_jax.registry import load_model, require_language_model
 
-__all__ = ["Policy", "load_policy", "model_policy"]
-
 Generate = Callable[[Sequence[str]], list[str]]
 Logprobs = Callable[[Sequence[str], Sequence[str]], tuple[np.ndarray, np.ndarray]]
 

@@ -22,7 +22,7 @@ from rlhf_jax.parallel.compiled import (
 from rlhf_jax.parallel.distributed import detect_cluster, start_distributed
 from rlhf_jax.parallel.feeding import local_rows, put_batch, take_rows
 from rlhf_jax.parallel.gathering import to_host
-from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, make_mesh, parse_mesh
+from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, in_force, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
 from rlhf_jax.parallel.sharding import (
     DEFAULT_RULES,
@@ -42,6 +42,7 @@ __all__ = [
     "compile_function",
     "compile_update",
     "detect_cluster",
+    "in_force",
     "init_sharded",
     "keep_freed_memory",
     "local_rows",

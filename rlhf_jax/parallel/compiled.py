@@ -1,6 +1,6 @@
 """The production driver: one `jax.jit` program per batch shape, on any mesh.
 
-Programs are traced with the mesh in force, so that rows stay rows (`layouts`): each
+Programs are traced with the mesh in force (`in_force`), so that rows stay rows: each
 device computes its rows of the batch, and what travels are weights and gradients.
 """
 
@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from rlhf_jax.layouts import kept_rows
 from rlhf_jax.parallel.feeding import check_batch, put_batch
+from rlhf_jax.parallel.mesh import in_force
 from rlhf_jax.parallel.sharding import DEFAULT_RULES, Rules, shardings
 
 Update = Callable[..., tuple[Any, Any]]
@@ -154,6 +155,6 @@ def _compiled(owner: Any, function: Callable, donated: tuple, *args: Any):
     key = (tree, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
     if key not in owner.programs:
         step = jax.jit(function, donate_argnums=donated)
-        with jax.set_mesh(owner.mesh):
+        with in_force(owner.mesh):
             owner.programs[key] = step.lower(*args).compile()
     return owner.programs[key]

@@ -63,8 +63,8 @@ def _known(leaf: Leaf) -> Any:
     """A value as far as it decides a result."""
     if leaf.role is not None and leaf.role.is_free:
         return dataclasses.MISSING
-    if leaf.role is Role.ANSWERS and str(leaf.value).startswith("file:"):
-        return "file:"
+    if leaf.role is Role.ANSWERS and str(leaf.value).startswith(("file:", "label:")):
+        return str(leaf.value).partition(":")[0]
     return named_content(leaf)
 
 

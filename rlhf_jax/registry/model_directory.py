@@ -1,6 +1,6 @@
 """A checkpoint joins one stage to the next: the model directory.
 
-    model.json     kind ("lm" or "scalar"), the trunk's config, where it came from
+    model.json     kind ("lm", "scalar" or "encoder"), its config, where it came from
     params/        the parameters, an Orbax checkpoint with a manifest of hashes
     tokenizer/     what turns its tokens into text
 
@@ -65,7 +65,7 @@ class LoadedModel:
     """A model with its parameters and its tokenizer.
 
     Attributes:
-      model: `LanguageModel` or `ScalarModel`.
+      model: `LanguageModel`, `ScalarModel` or `EncoderRewardModel`.
       params: nested dict of float32 arrays.
       tokenizer: see `rlhf_jax.data`.
       meta: where it came from: stage, hashes, and what the stage adds.
@@ -93,7 +93,7 @@ def save_model(
 
     Args:
       directory: where; made if absent.
-      model: `LanguageModel` or `ScalarModel`.
+      model: `LanguageModel`, `ScalarModel` or `EncoderRewardModel`.
       params: its params.
       tokenizer: saved beside it.
       meta: JSON-able; stored with the model.

@@ -48,6 +48,8 @@ __all__ = [
     "reward_of",
 ]
 
+_LENGTHS = ("max_prompt", "max_response")
+
 
 @runtime_checkable
 class Reward(Protocol):
@@ -205,8 +207,8 @@ def load_reward(
         or `"python:FILE.py:NAME"`, a function of prompts, responses and records.
       combination: how an ensemble's scores become one.
       variance_coef: λ of "uncertainty_weighted".
-      max_prompt: tokens; see `ModelReward`.
-      max_response: tokens; see `ModelReward`.
+      max_prompt: tokens; see `ModelReward`; of no meaning to an encoder.
+      max_response: likewise.
       batch_size: rows forwarded together.
 
     Raises:
@@ -231,7 +233,8 @@ def as_reward(given: Any, *, name: str | None = None, **options: Any) -> Reward:
         of `(prompts, responses)` or `(prompts, responses, records)`; a `Reward`, which
         is given back; or whatever `load_reward` takes.
       name: what people call it.
-      **options: fields of `ModelReward`; ignored for a function.
+      **options: fields of `ModelReward`; ignored for a function. The lengths among
+        them are the policy's: an encoder has its own, see `EncoderReward`.
 
     Raises:
       InputError: it scores nothing.
@@ -241,8 +244,10 @@ def as_reward(given: Any, *, name: str | None = None, **options: Any) -> Reward:
     if isinstance(given, LoadedModel):
         what = {} if name is None else {"name": name}
         require_reward_model(given, name or "reward")
-        encoder = isinstance(given.model, EncoderRewardModel)
-        return (EncoderReward if encoder else ModelReward)(given, **options, **what)
+        if not isinstance(given.model, EncoderRewardModel):
+            return ModelReward(given, **options, **what)
+        options = {k: v for k, v in options.items() if k not in _LENGTHS}
+        return EncoderReward(given, **options, **what)
     if isinstance(given, Reward):
         return given
     if isinstance(given, Callable):

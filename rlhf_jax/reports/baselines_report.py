@@ -11,8 +11,6 @@ from rlhf_jax.reports.reading import read_interval, read_results, read_samples
 from rlhf_jax.reports.run_report import learning_sections
 from rlhf_jax.reports.tables import Table
 
-__all__ = ["accuracy_table", "write_baselines_report"]
-
 
 def write_baselines_report(
     folder: str | pathlib.Path, target: str | pathlib.Path, *, title: str

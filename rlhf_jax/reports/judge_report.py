@@ -12,8 +12,6 @@ from rlhf_jax.reports.reading import read_interval, read_results, read_samples
 from rlhf_jax.reports.run_report import learning_sections
 from rlhf_jax.reports.tables import Table
 
-__all__ = ["judge_table", "write_judge_report"]
-
 
 def write_judge_report(
     folder: str | pathlib.Path, target: str | pathlib.Path, *, title: str

@@ -8,8 +8,6 @@ import numpy as np
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.statistics.intervals import Interval
 
-__all__ = ["read_interval", "read_results", "read_samples"]
-
 
 def read_results(folder: pathlib.Path) -> dict:
     """`results.json` of a stage, its other stages found where the run lies now.

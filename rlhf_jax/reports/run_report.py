@@ -33,12 +33,6 @@ from rlhf_jax.reports.reading import read_interval, read_results, read_samples
 from rlhf_jax.reports.tables import Table
 from rlhf_jax.tracking import read_metrics
 
-__all__ = [
-    "headline_table",
-    "learning_sections",
-    "write_run_report",
-]
-
 # metric -> (title, unit) of the curves of PPO
 PPO_CURVES = {
     "score": ("Reward-model score", "score"),
@@ -196,7 +190,7 @@ def _reward_models(results: dict) -> Iterator[Any]:
             bins = {k: np.array(v) for k, v in entry["reliability"].items()}
             yield reliability_diagram(
                 Calibration(
-                    **bins, error=entry["calibration_error"], brier=0.0, loss=0.0
+                    **bins, error=entry["calibration_error"], loss=entry["loss"]
                 ),
                 title=f"Calibration of {name}: {labelers} labelers",
             )

@@ -3,7 +3,7 @@
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["layout_for_rollout", "row_axes"]
+from rlhf_jax.models import cast_matrices
 
 _TENSOR = "tensor"
 
@@ -38,22 +38,10 @@ def layout_for_rollout(params: dict, mesh: Mesh, dtype=None) -> dict:
 
     shardings = jax.tree.map(spec, params)
     if dtype is not None:
-        params = _cast_matrices(params, dtype)
+        params = cast_matrices(params, dtype)
     return jax.device_put(params, shardings)
 
 
 def _names(axis) -> bool:
     """True if an entry of a PartitionSpec names the tensor axis."""
     return axis == _TENSOR or (isinstance(axis, tuple) and _TENSOR in axis)
-
-
-def _cast_matrices(params, dtype):
-    """Casts what multiplies; vectors, stacked over layers or not, keep their dtype."""
-
-    def cast(path, leaf):
-        in_layers = any(getattr(key, "key", None) == "layers" for key in path)
-        one_by_one = any(isinstance(key, jax.tree_util.SequenceKey) for key in path)
-        stacked = in_layers and not one_by_one
-        return leaf.astype(dtype) if leaf.ndim > 1 + stacked else leaf
-
-    return jax.tree_util.tree_map_with_path(cast, params)

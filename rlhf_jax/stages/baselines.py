@@ -33,8 +33,6 @@ from rlhf_jax.stages.judge import held_out_score
 from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
 
-__all__ = ["Config", "compared", "run"]
-
 
 @dataclasses.dataclass
 class Config:

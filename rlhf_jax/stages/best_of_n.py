@@ -34,8 +34,6 @@ from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import replacing, write_json
 from rlhf_jax.training.session import RunSettings, portable
 
-__all__ = ["Config", "run"]
-
 
 @dataclasses.dataclass
 class Config:

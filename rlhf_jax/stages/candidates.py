@@ -2,8 +2,9 @@
 
 Several policies may write: "mostly from supervised policies, some from PPO" (section
 3.1). Whoever ranks stands behind one interface, `rank(prompt, responses) -> ranks`;
-people rank files, simulated labelers rank at once. With the policy of one round this
-stage starts the next.
+people rank files or at the labelling server, and the stage stops until they have;
+simulated labelers and rewards rank at once. With the policy of one round this stage
+starts the next.
 """
 
 import dataclasses
@@ -11,7 +12,6 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,18 +19,24 @@ from jax.sharding import Mesh
 
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.data.inputs import read_prompts
+from rlhf_jax.data.records import dense_ranks
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import Writer
 from rlhf_jax.faults import fault
-from rlhf_jax.feedback import FileLabeler, Labeler, load_labelers
-from rlhf_jax.fields import Answers, DataFile, ModelName
-from rlhf_jax.registry import load_model, require_language_model
+from rlhf_jax.feedback import (
+    Asked,
+    Labeler,
+    People,
+    RewardLabeler,
+    load_labelers,
+    rankings_of,
+)
+from rlhf_jax.fields import Answers, DataFile, Length, ModelName, RewardName, Stop
+from rlhf_jax.registry import load_model, load_reward, require_language_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import is_first_process, replacing, write_lines
 from rlhf_jax.training.session import RunSettings, portable
-
-__all__ = ["Config", "rank_candidates", "run"]
 
 
 @dataclasses.dataclass
@@ -41,8 +47,19 @@ class Config:
     policies: tuple[ModelName, ...]
     # files of prompts
     prompts: tuple[DataFile, ...]
-    # who ranks; see feedback.load_labelers
+    # who ranks; see feedback.load_labelers, rankings_by
     labelers: Answers = "simulated:training"
+    # of people at the labelling server: how many rank each set; which share of the sets
+    # must be complete before the run goes on; after how many hours what there is must
+    # do (None: never). Section 5.3: most comparisons had one labeler
+    overlap: Length = 1
+    quorum: Stop = 1.0
+    deadline_hours: Stop | None = None
+    # a reward model, or "python:FILE.py:NAME", ranks in their place; empty: they do
+    reward: RewardName = ""
+    # of each set only the best and the worst response are kept (Dong et al. 2024);
+    # if all tie, the first and the last
+    best_and_worst: bool = False
     # most prompts taken; None: all
     max_prompts: int | None = None
     # round of feedback: another one takes the next `max_prompts` prompts (from the
@@ -67,9 +84,13 @@ class Config:
         if not self.prompts:
             yield "prompts: at least one file is needed"
         yield from unknown_labelers(self.labelers)
-        yield from at_least(self, 1, "round", "max_prompts", "batch_size")
+        if self.reward and self.labelers != Config.labelers:
+            yield f"labelers: {self.labelers} do not rank where there is a reward"
+        yield from at_least(self, 1, "round", "max_prompts", "batch_size", "overlap")
         yield from at_least(self, 1, "max_prompt", "max_response")
-        yield from positive(self, "temperature")
+        yield from positive(self, "temperature", "quorum", "deadline_hours")
+        if self.quorum > 1:
+            yield f"quorum: {self.quorum} is a share, at most 1"
         if not 2 <= self.min_k <= self.max_k:
             yield f"min_k: {self.min_k} to {self.max_k} is not a range from 2 up"
 
@@ -77,7 +98,7 @@ class Config:
 def unknown_labelers(name: str) -> Iterator[str]:
     """A line where `load_labelers` knows no labelers of that name; reads no file."""
     kind, _, rest = name.partition(":")
-    if kind == "file" and rest:
+    if kind in {"file", "label"} and rest:
         return
     try:
         load_labelers(name)
@@ -94,15 +115,26 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     prompts = prompts_of_round(config)
     responses = _sampled_once(config, prompts, workdir, mesh)
-    labelers = load_labelers(config.labelers, seed=config.seed)
-    require_people(prompts, responses, labelers)
+    labelers = labelers_of(config)
+    asked = Asked(config.overlap, config.quorum, config.deadline_hours)
+    require_people(prompts, responses, labelers, asked)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
+    if config.best_and_worst:
+        rankings = [best_and_worst(ranking) for ranking in rankings]
     target = workdir / "rankings.jsonl"
     with replacing(target) as file:
         for ranking in rankings:
             file.write(json.dumps(ranking.model_dump(), ensure_ascii=False) + "\n")
         fault("candidates.before_rename")
     return target
+
+
+def labelers_of(config: Config) -> list[Labeler]:
+    """Who ranks."""
+    if not config.reward:
+        return load_labelers(config.labelers, seed=config.seed)
+    limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
+    return [RewardLabeler(load_reward(config.reward, **limits))]
 
 
 def _sampled_once(
@@ -115,7 +147,16 @@ def _sampled_once(
     whoever ranks, are sampled anew.
     """
     path = workdir / "candidates.jsonl"
-    asked = portable(dataclasses.replace(config, labelers=""), workdir.parent)
+    nobody = dataclasses.replace(
+        config,
+        labelers="",
+        overlap=1,
+        quorum=1.0,
+        deadline_hours=None,
+        reward="",
+        best_and_worst=False,
+    )
+    asked = portable(nobody, workdir.parent)
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     wanted = [(prompt.id, digest) for prompt in prompts]
     if path.exists():
@@ -192,20 +233,16 @@ def require_people(
     prompts: Sequence[Prompt],
     responses: Sequence[Sequence[str]],
     labelers: Sequence[Labeler],
+    asked: Asked,
 ) -> None:
-    """Stops, with a to-do file, where people have not ranked everything yet.
+    """Stops where people have not ranked enough yet.
 
     Raises:
-      InputError: says how many sets wait, and in which file.
+      InputError: says how many sets wait, and where.
     """
     for labeler in labelers:
-        if isinstance(labeler, FileLabeler) and (
-            count := labeler.missing(prompts, responses)
-        ):
-            raise InputError(
-                f"{count} sets of responses wait for people in {labeler.todo}: rank "
-                f"them into {labeler.path} (add ranks, 1 is best) and run again"
-            )
+        if isinstance(labeler, People):
+            labeler.require(prompts, responses, asked)
 
 
 def rank_candidates(
@@ -215,19 +252,36 @@ def rank_candidates(
     seeds: Sequence[int],
 ) -> list[Ranking]:
     """One labeler, drawn per prompt, ranks its candidates (section 5.3: most
-    comparisons were labelled by a single contractor)."""
+    comparisons were labelled by a single contractor); of people every ranking of a set
+    is kept."""
     who = np.random.default_rng([*seeds, 1]).integers(len(labelers), size=len(prompts))
-    rankings = []
-    for prompt, candidates, index in zip(prompts, responses, who, strict=True):
-        labeler: Any = labelers[index]
-        fields = prompt.model_dump(exclude={"prompt"})
-        rankings.append(
-            Ranking(
-                **fields,
-                prompt=prompt.prompt,
-                responses=list(candidates),
-                ranks=list(labeler.rank(prompt, candidates)),
-                labeler=labeler.name,
-            )
-        )
-    return rankings
+    asked = [labelers[index] for index in who]
+    return rankings_of(asked, prompts, responses)
+
+
+def best_and_worst(ranking: Ranking) -> Ranking:
+    """The pair at the ends of a ranking: the first best and the last worst response.
+
+    >>> whole = Ranking(id="1", prompt="p", responses=list("abc"), ranks=[2, 1, 3])
+    >>> pair = best_and_worst(whole)
+    >>> pair.responses, pair.ranks
+    (['b', 'c'], [1, 2])
+    """
+    ranks = ranking.ranks
+    best = ranks.index(min(ranks))
+    worst = len(ranks) - 1 - ranks[::-1].index(max(ranks))
+    both = sorted((best, worst))
+
+    def kept(values: list | None) -> list | None:
+        return None if values is None else [values[i] for i in both]
+
+    shown = ranking.shown_order
+    return ranking.model_copy(
+        update={
+            "responses": kept(ranking.responses),
+            "ranks": dense_ranks(kept(ranks)),
+            "likert": kept(ranking.likert),
+            "flags": kept(ranking.flags),
+            "shown_order": shown and [both.index(i) for i in shown if i in both],
+        }
+    )

@@ -44,8 +44,6 @@ from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
 from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
 
-__all__ = ["Config", "held_out_score", "run"]
-
 
 @dataclasses.dataclass
 class Config:

@@ -19,14 +19,6 @@ from rlhf_jax.data import Text
 from rlhf_jax.data.inputs import numeric, one_epoch
 from rlhf_jax.losses import chunked_logprobs, next_token_pairs, weighted_sum
 
-__all__ = [
-    "held_out_batches",
-    "make_loss",
-    "make_perplexity",
-    "nats_of_windows",
-    "sequence_logprobs",
-]
-
 
 def sequence_logprobs(
     model: Any, params: Any, batch: dict, **apply_options: Any

@@ -46,8 +46,6 @@ from rlhf_jax.storage import write_json
 from rlhf_jax.training import OptimizerConfig
 from rlhf_jax.training.session import Run, RunSettings, fit
 
-__all__ = ["Config", "make_loss", "ppo_init", "run", "train"]
-
 
 @dataclasses.dataclass
 class Config:

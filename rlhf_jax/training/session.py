@@ -228,6 +228,8 @@ def fit(
     stream: Stream,
     steps: int,
     *,
+    frozen: Any = None,
+    prepare: Callable[[Any, dict, Any], dict] | None = None,
     dtype: str = "float32",
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
@@ -242,6 +244,9 @@ def fit(
       params: the first params.
       stream: batches by step.
       steps: updates.
+      frozen: params that the loss reads as `frozen` and no gradient reaches.
+      prepare: `(params, batch, frozen) -> batch`, part of the update: adds what is
+        computed of the whole batch, before it is cut into micro-batches.
       dtype: that the model computes in; float16 has its loss scaled.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
@@ -264,7 +269,7 @@ def fit(
         return init_state(params, tx, rng, loss_scale=first_loss_scale(dtype))
 
     def step_fn(state: Any, step: int) -> tuple[Any, dict]:
-        return update(state, stream.batch(step))
+        return update(state, stream.batch(step), frozen)
 
     with open_session(
         workdir,
@@ -273,16 +278,27 @@ def fit(
         batch_ids=lambda step: np.asarray(stream.batch(step)["row"]).tolist(),
         steps=steps,
     ) as session:
-        update = compile_update(
-            make_update(
-                loss_fn,
-                tx,
-                microbatches=config.microbatches,
-                clip_norm=config.clip_norm,
-            ),
-            session.mesh,
+        update = make_update(
+            loss_fn,
+            tx,
+            microbatches=config.microbatches,
+            clip_norm=config.clip_norm,
         )
-        state = yield from session.loop(
+        if prepare is not None:
+            update = _prepared(update, prepare)
+        update = compile_update(update, session.mesh)
+        if frozen is not None:
+            frozen = update.place(frozen)
+        rows = session.loop(
             step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
         )
+        del params  # the state has its own; these are as large again
+        state = yield from rows
     return state.params
+
+
+def _prepared(update: Callable, prepare: Callable) -> Callable:
+    def step(state: Any, batch: dict, frozen: Any = None) -> tuple[Any, dict]:
+        return update(state, prepare(state.params, batch, frozen), frozen)
+
+    return step

@@ -8,8 +8,6 @@ from rlhf_jax.registry.ensemble import Combination
 from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.candidates import unknown_labelers
 
-__all__ = ["Config"]
-
 
 @dataclasses.dataclass
 class Config:

@@ -27,8 +27,6 @@ from rlhf_jax.stages.evaluate.tables import (
 from rlhf_jax.storage import beside, replacing, write_json
 from rlhf_jax.training.session import RunSettings
 
-__all__ = ["run"]
-
 
 def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None

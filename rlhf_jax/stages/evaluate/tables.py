@@ -27,15 +27,6 @@ from rlhf_jax.registry import LoadedModel, load_model, reward_of
 from rlhf_jax.stages.evaluate.config import Config
 from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
 
-__all__ = [
-    "frontier",
-    "gold_table",
-    "held_out_text",
-    "make_policy",
-    "preference",
-    "proxy_scores",
-]
-
 
 def make_policy(config: Config, name: str, model: LoadedModel) -> Policy:
     """A loaded model as something that answers, at temperature 1, and scores."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from rlhf_jax.data.inputs import as_records, fitting, read_rows
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import check_players
 from rlhf_jax.models import LanguageModel
-from rlhf_jax.parallel import compile_update, shardings
+from rlhf_jax.parallel import compile_update, placed
 from rlhf_jax.registry import (
     LoadedModel,
     ModelReward,
@@ -86,6 +86,7 @@ def train(
     config: Config | None = None,
     workdir: str | pathlib.Path | None = None,
     settings: RunSettings | None = None,
+    make_loss: Callable = make_loss,
 ) -> Run:
     """PPO on objects: iterate for the metrics, ask for the model.
 
@@ -99,6 +100,8 @@ def train(
       config: the settings; its names of models and files are not looked at.
       workdir: where checkpoints and metrics go; None: nowhere.
       settings: how to run.
+      make_loss: `(policy, value, config) -> terms` of an update, to train with another
+        loss; see `objective.make_loss`.
 
     Returns:
       A `Run`: yields the metrics of each iteration; its `model` is the policy.
@@ -109,7 +112,8 @@ def train(
     """
     config = config or Config(ptx_coef=0.0)
     limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
-    players = make_players(config, policy, as_reward(reward, **limits), value)
+    given = as_reward(reward, **limits)
+    players = make_players(config, policy, given, value)
     tokenizer = players.policy.tokenizer
     records = fitting(as_records(prompts, Prompt), tokenizer, config.max_prompt)
     stream = data.prompt_stream(
@@ -133,7 +137,21 @@ def train(
     if config.snapshot_every and workdir is None:
         raise InputError("ppo.snapshot_every: snapshots need a directory, `workdir`")
     check_players(config, players, stream.batch(0))
-    rows = _rows(config, players, stream, records, windows, workdir, settings)
+    terms = make_loss(
+        players.policy.model, players.value and players.value.model, config
+    )
+    functions = {"make_loss": make_loss}
+    if isinstance(given, FunctionReward):
+        functions["reward"] = given.function
+    session = open_session(
+        workdir,
+        settings or RunSettings(),
+        alarms=alarms(config),
+        identity=config,
+        functions=functions,
+        steps=config.iterations,
+    )
+    rows = _rows(session, config, players, stream, records, windows, terms)
     return Run(rows, lambda state: _result(config, players.policy, state))
 
 
@@ -165,27 +183,9 @@ def make_players(
     return Players(policy, value.with_config(residual_dropout=0.0), reward)
 
 
-def _rows(
-    config: Config,
-    players: Players,
-    prompts: Any,
-    records: Any,
-    texts: Any,
-    workdir: str | pathlib.Path | None,
-    settings: RunSettings | None,
-) -> Rows:
-    functions = {}
-    if isinstance(players.reward, FunctionReward):
-        functions["reward"] = players.reward.function
-    with open_session(
-        workdir,
-        settings or RunSettings(),
-        alarms=alarms(config),
-        identity=config,
-        functions=functions,
-        steps=config.iterations,
-    ) as session:
-        return (yield from _train(session, config, players, prompts, records, texts))
+def _rows(opened: Any, *args: Any) -> Rows:
+    with opened as session:
+        return (yield from _train(session, *args))
 
 
 def _result(config: Config, policy: LoadedModel, state: Any) -> LoadedModel:
@@ -200,11 +200,9 @@ def _train(
     prompts: Any,
     records: Any,
     texts: Any,
+    terms: dict[str, Callable],
 ) -> Rows:
     tx, value = _optimizers(config), players.value
-    terms = make_loss(
-        players.policy.model, None if value is None else value.model, config
-    )
     update = compile_update(
         make_update(
             terms,
@@ -230,7 +228,7 @@ def _train(
     frozen = {"reference": players.policy.params}
     if players.reward_params is not None:
         frozen["reward"] = players.reward_params
-    frozen = jax.device_put(frozen, shardings(frozen, session.mesh))
+    frozen = placed(frozen, session.mesh)
     iteration = Iteration(
         config, players, prompts, records, texts, update, session.mesh, frozen
     )
