@@ -218,11 +218,9 @@ def rank_candidates(
     rankings = []
     for prompt, candidates, index in zip(prompts, responses, who, strict=True):
         labeler: Any = labelers[index]
-        fields = prompt.model_dump(exclude={"prompt"})
         rankings.append(
             Ranking(
-                **fields,
-                prompt=prompt.prompt,
+                **prompt.model_dump(),
                 responses=list(candidates),
                 ranks=list(labeler.rank(prompt, candidates)),
                 labeler=labeler.name,
