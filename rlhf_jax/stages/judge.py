@@ -41,8 +41,8 @@ from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry import Combination, LoadedModel, load_model, reward_of
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, distinct
-from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
-from rlhf_jax.storage import beside, replacing, write_json
+from rlhf_jax.stages.likelihood import held_out_score, per_count
+from rlhf_jax.storage import beside, write_json, write_lines
 from rlhf_jax.training.session import RunSettings
 
 
@@ -152,7 +152,7 @@ def run(
         "runs": beside(config.runs, workdir),
         "frontier": frontier(config, prompts, write, judge, reward),
     }
-    _write_samples(workdir / "samples.jsonl", prompts, samples, judge)
+    write_lines(workdir / "samples.jsonl", _sample_lines(prompts, samples, judge))
     target = workdir / "results.json"
     write_json(target, results)
     return target
@@ -181,29 +181,11 @@ def _quality(
 def _manner(written: Writing, groups: Sequence[str]) -> Iterator[Score]:
     options: dict[str, Any] = {"clusters": groups, "higher_is_better": None}
     nats = np.stack([written.kl, np.ones_like(written.kl)], axis=-1)
-    yield Score("distance", "KL in nats", nats, statistic=_share, **options)
+    yield Score("distance", "KL in nats", nats, statistic=per_count, **options)
     yield Score("manner", "words", word_counts(written.texts), **options)
     repeated = np.array([repeated_share(text) for text in written.texts])
     options["higher_is_better"] = False
     yield Score("manner", "repeated 3-grams", repeated, **options)
-
-
-def _share(totals: np.ndarray) -> np.ndarray:
-    return totals[..., 0] / np.maximum(totals[..., 1], 1)
-
-
-def held_out_score(model: LoadedModel, texts: Sequence[Text], window: int) -> Score:
-    """-log p per token of text that nobody trained on; lower is better."""
-    batches = held_out_batches(texts, model.tokenizer, window, 16)
-    language_model = model.with_config(residual_dropout=0.0).model
-    totals = nats_of_windows(language_model, model.params, batches)
-    return Score(
-        "held-out text",
-        "nats per token",
-        totals,
-        statistic=_share,
-        higher_is_better=False,
-    )
 
 
 def make_writing(
@@ -301,18 +283,12 @@ def frontier(
     return found
 
 
-def _write_samples(
-    path: pathlib.Path,
-    prompts: Sequence[Prompt],
-    samples: dict[str, list[str]],
-    judge: TextClassifier,
-) -> None:
-    with replacing(path) as file:
-        for i, prompt in enumerate(prompts):
-            line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
-            line["responses"] = {name: rows[i] for name, rows in samples.items()}
-            line["judge"] = {
-                name: round(float(judge([rows[i]])[0]), 4)
-                for name, rows in samples.items()
-            }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+def _sample_lines(
+    prompts: Sequence[Prompt], samples: dict[str, list[str]], judge: TextClassifier
+) -> Iterator[dict[str, Any]]:
+    """Each prompt with what every policy wrote and what the judge thinks of it."""
+    for i, prompt in enumerate(prompts):
+        responses = {name: rows[i] for name, rows in samples.items()}
+        chances = {n: round(float(judge([r])[0]), 4) for n, r in responses.items()}
+        line = {"id": prompt.id, "prompt": prompt.prompt}
+        yield line | {"responses": responses, "judge": chances}
