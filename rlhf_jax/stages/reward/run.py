@@ -51,10 +51,12 @@ def run(
     workdir = pathlib.Path(workdir)
     rows = Rankings.read(config)
     if not config.seeds:
-        return _run_one(config, rows, workdir, settings)
+        return _run_one(config, starting_point(config), rows, workdir, settings)
     for entry in config.seeds:
         member = dataclasses.replace(config, seed=config.seed + entry, seeds=())
-        _run_one(member, rows, workdir / f"seed_{entry}", settings)
+        start = starting_point(member)
+        _require_possible(config, start)
+        _run_one(member, start, rows, workdir / f"seed_{entry}", settings)
     target = workdir / "model"
     members = [f"../seed_{entry}/model" for entry in config.seeds]
     save_ensemble(target, members, {"stage": "reward"})
@@ -65,10 +67,14 @@ def run(
 
 
 def _run_one(
-    config: Config, rows: "Rankings", workdir: pathlib.Path, settings: Any
+    config: Config,
+    start: LoadedModel,
+    rows: "Rankings",
+    workdir: pathlib.Path,
+    settings: Any,
 ) -> pathlib.Path:
     trained = train(
-        starting_point(config),
+        start,
         rows.train,
         held_out=rows.held_out,
         demonstrations=rows.demonstrations,
@@ -146,6 +152,7 @@ def train(
       InputError: responses do not fit the context, or a setting is not for encoders.
     """
     config, held_out = config or Config(), dict(held_out or {})
+    _require_possible(config, start)
     records = as_records(rankings, Ranking)
     base = _reward_model(config, start).in_form(records, where="reward.init")
     stream = _stream(config, base, records)
@@ -186,14 +193,20 @@ def train(
 def _reward_model(config: Config, start: LoadedModel) -> LoadedModel:
     """What is trained: an encoder as it is, a decoder with a head and dropout."""
     if isinstance(start.model, EncoderRewardModel):
-        if found := list(config.problems_of_encoder(start.model.config)):
-            raise InputError("\n".join(f"reward.{problem}" for problem in found))
         return start
     base = start.with_config(residual_dropout=config.residual_dropout)
     if isinstance(base.model, LanguageModel):
         base = reward_from(base, named_key(jax.random.key(config.seed), "head"))
     _require_room(config, base)
     return base
+
+
+def _require_possible(config: Config, start: LoadedModel) -> None:
+    """Refuses settings that are for decoders, where the start is an encoder."""
+    if not isinstance(start.model, EncoderRewardModel):
+        return
+    if found := list(config.problems_of_encoder(start.model.config)):
+        raise InputError("\n".join(f"reward.{problem}" for problem in found))
 
 
 def _require_room(config: Config, start: LoadedModel) -> None:
