@@ -4,11 +4,13 @@ Each reads its records once, encodes them into flat arrays (in memory, or under
 `cache` on disk, when the corpus is larger than memory) and returns a `Stream`.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from rlhf_jax.data.account import Booking
+from rlhf_jax.data.apart import encode_rankings_apart
 from rlhf_jax.data.batches import PromptRows, RankingRows
 from rlhf_jax.data.conversations import ConversationForm
 from rlhf_jax.data.encoding import (
@@ -126,6 +128,7 @@ def ranking_stream(
     max_k: int | None = None,
     k_buckets: Sequence[int] = (),
     packed: Sequence[int] | None = None,
+    apart: bool = False,
     form: ConversationForm | None = None,
     seed: int = 0,
     shard: Shard = (0, 1),
@@ -145,6 +148,8 @@ def ranking_stream(
       packed: a ranking is one row, its prompt and then its responses; rising lengths
         T for the batches of rankings that fit them, and as wide as the data for the
         others. None: every response has its own row.
+      apart: prompt and response are texts of their own, each with begin and end token,
+        for an encoder; see `data.apart`. Neither with `packed` nor in a form.
       form, seed, shard, cache: as in `demonstration_stream`.
 
     Returns:
@@ -159,9 +164,10 @@ def ranking_stream(
         "rankings", f"max_prompt {max_prompt}", f"max_response {max_response}"
     )
     limits = Limits(max_prompt, max_response)
-    encoded = encode_rankings(
-        book.read(records), tokenizer, limits, form=form, counts=book.counts
-    )
+    encode = functools.partial(encode_rankings, form=form)
+    if apart:
+        encode = encode_rankings_apart
+    encoded = encode(book.read(records), tokenizer, limits, counts=book.counts)
     shape = (max_prompt, max_k, max_response)
     path = _file(cache, "rankings")
     rows = RankingRows.collect(book.encoded(encoded), shape, tokenizer.pad_token, path)

@@ -124,7 +124,8 @@ class SubwordTokenizer:
 
     Args:
       backend: a `tokenizers.Tokenizer`.
-      config: the keys of `tokenizer_config.json`; `eos_token` is needed.
+      config: the keys of `tokenizer_config.json`; `eos_token` is needed, or BERT's
+        `sep_token`.
       end_tokens: further ids at which generation stops.
       generation: the keys of `generation_config.json` (temperature, top_p), which are
         kept for whoever reads the tokenizer's directory next.
@@ -149,6 +150,8 @@ class SubwordTokenizer:
         self.special_tokens = {t.content: i for i, t in added.items() if t.special}
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         end = self._id("eos_token")
+        if end is None:  # a BERT's text stands between [CLS] and [SEP]
+            end = self._id("sep_token")
         if end is None:
             raise InputError(
                 "tokenizer_config.json: eos_token: expected a token of the vocabulary, "
@@ -179,6 +182,8 @@ class SubwordTokenizer:
     def _begin(self) -> int | None:
         """The begin token, when the tokenizer's own recipe puts it before a text."""
         begin = self._id("bos_token")
+        if begin is None:
+            begin = self._id("cls_token")
         ids = self.backend.encode("a", add_special_tokens=True).ids
         return begin if begin is not None and ids[:1] == [begin] else None
 

@@ -80,7 +80,7 @@ def drawn(temperature, count=40_000, seed=0):
     margins = np.abs(rng.normal(0, 2, count))
     right = rng.random(count) < 1 / (1 + np.exp(-margins / temperature))
     signed = np.where(right, margins, -margins)
-    return Pairs(signed, np.ones(count, int), np.zeros(count), tuple(range(count)))
+    return Pairs(signed, np.ones(count, int), tuple(range(count)))
 
 
 def test_a_calibrated_model_lies_on_the_diagonal():
