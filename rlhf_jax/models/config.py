@@ -7,6 +7,7 @@ from rlhf_jax.errors import InputError
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
 ATTENTIONS = ("xla", "cudnn", "splash")
+ROPE_KINDS = ("linear", "llama3", "yarn")
 DTYPES = ("float32", "bfloat16", "float16")
 REMATS = ("none", "products", "full")
 
@@ -17,11 +18,16 @@ class RopeScaling:
 
     Attributes:
       kind: "linear" divides every frequency by `factor`; "llama3" divides the low
-        ones, leaves the high ones and blends between (Llama 3.1).
+        ones, leaves the high ones and blends between by wavelength (Llama 3.1); "yarn"
+        blends by place among the pairs, and scales cos and sin (Peng et al. 2023).
       factor: of the stretch.
-      low_frequency_factor: wavelengths above original_context / this are divided.
-      high_frequency_factor: wavelengths below original_context / this are kept.
+      low_frequency_factor: "llama3": wavelengths above original_context / this are
+        divided. "yarn": pairs that turn less often than this are (beta_slow).
+      high_frequency_factor: "llama3": wavelengths below original_context / this are
+        kept. "yarn": pairs that turn more often than this are (beta_fast).
       original_context: of pretraining [tokens].
+      attention_factor: of cos and sin.
+      whole_pairs: "yarn": the blend begins and ends at whole pairs (truncate).
     """
 
     kind: str = "llama3"
@@ -29,10 +35,13 @@ class RopeScaling:
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 4.0
     original_context: int = 8192
+    attention_factor: float = 1.0
+    whole_pairs: bool = True
 
     def __post_init__(self):
-        if self.kind not in ("linear", "llama3"):
-            raise InputError(f"rope scaling {self.kind!r}: expected linear or llama3")
+        if self.kind not in ROPE_KINDS:
+            expected = ", ".join(ROPE_KINDS)
+            raise InputError(f"rope scaling {self.kind!r}: expected one of {expected}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +61,8 @@ class TrunkConfig:
       rope_theta: base of the rotary frequencies.
       rope_fraction: part of each head that rotates (GPT-NeoX: 0.25).
       rope_scaling: of the rotary frequencies; None: none.
+      local_rope_theta: base in the layers that have a window, unscaled (Gemma 3);
+        None: as in the others.
       norm: "layer" or "rms".
       norm_eps: added to the variance.
       norm_offset: scales are stored as 1 + w (Gemma).
@@ -95,6 +106,7 @@ class TrunkConfig:
     rope_theta: float = 10_000.0
     rope_fraction: float = 1.0
     rope_scaling: RopeScaling | None = None
+    local_rope_theta: float | None = None
     norm: str = "layer"
     norm_eps: float = 1e-5
     norm_offset: bool = False

@@ -140,9 +140,11 @@ class Trunk(nn.Module):
     def _through_layers(self, x, seen: Sight, deterministic):
         """All blocks, one after the other; and the cache's keys and values."""
         c = self.config
-        angles = None
+        angles = local = None
         if c.positions == "rotary":
             angles = rotary_angles(seen.queries.positions, c)
+        if c.local_rope_theta is not None:
+            local = rotary_angles(seen.queries.positions, c, local=True)
         rngs = None
         if c.residual_dropout and not deterministic:
             rngs = jax.random.split(self.make_rng("dropout"), c.num_layers)
@@ -153,7 +155,7 @@ class Trunk(nn.Module):
             x, kept = block.apply(
                 {"params": params},
                 kept_rows(x),
-                angles,
+                _angles_of(window, angles, local),
                 seen.mixer(memory, prefix, window),
                 deterministic,
                 rngs=None if rng is None else {"dropout": rng},
@@ -229,6 +231,15 @@ def layer_windows(config: TrunkConfig) -> Int[Array, "L"] | None:
     if not any(config.windows):
         return None
     return jnp.asarray([window or ALL for window in config.windows], jnp.int32)
+
+
+def _angles_of(window, angles, local):
+    """The angles of a layer: its own where it has a window and those have their own."""
+    if local is None or window is None:
+        return angles
+    return tuple(
+        jnp.where(window < ALL, *pair) for pair in zip(local, angles, strict=True)
+    )
 
 
 def _fresh_layers(key, config: TrunkConfig) -> dict:

@@ -19,9 +19,6 @@ from rlhf_jax.sampling.draw import draw_tokens, first_largest, token_uniforms
 from rlhf_jax.sampling.filters import scaled_logits
 from rlhf_jax.sampling.spec import SamplingSpec
 
-__all__ = ["Decoder", "decoding_params"]
-
-
 # Layers up to which a decode loop is unrolled by default. Unrolled, it decodes faster
 # and compiles in time that grows with the depth; scanned, in time that does not.
 MOST_UNROLLED = 12

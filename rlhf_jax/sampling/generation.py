@@ -19,8 +19,6 @@ from rlhf_jax.sampling.samples import Samples
 from rlhf_jax.sampling.spec import SamplingSpec
 from rlhf_jax.sampling.static import generate_static
 
-__all__ = ["ENGINES", "generate", "rollout_program"]
-
 ENGINES = ("static", "continuous")
 
 

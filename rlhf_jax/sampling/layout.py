@@ -5,8 +5,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlhf_jax.models import cast_matrices
 
-__all__ = ["layout_for_rollout", "rollout_shardings", "row_axes"]
-
 _TENSOR = "tensor"
 
 

@@ -11,8 +11,6 @@ from rlhf_jax.sampling.draw import row_keys
 from rlhf_jax.sampling.prompts import pack_prompts, response_limits
 from rlhf_jax.sampling.samples import Samples
 
-__all__ = ["generate_static", "segment_ends"]
-
 _SHORTEST_SEGMENT = 32  # tokens
 _MOST_SEGMENTS = 4  # each is compiled
 _MOST_LAYERS = 16  # of code in all loops together, while layers are unrolled
