@@ -41,15 +41,18 @@ BATCH_AXES = ("data", "fsdp")  # of a mesh: rows are cut over both
 TENSOR_AXIS = "tensor"  # and heads, columns and words over this
 
 
-def axes_in_force() -> dict[str, int]:
+def axes_in_force(*, lone: bool = False) -> dict[str, int]:
     """Axes of the mesh in force that the compiler may cut arrays over, with sizes.
 
-    Empty without a mesh; axes of one device and axes that a `shard_map` or `pmap` has
-    cut already are left out.
+    Empty without a mesh; axes that a `shard_map` or `pmap` has cut already are left
+    out, and axes of one device too unless `lone`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     kinds = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
-    return {n: size for n, size, kind in kinds if kind == AxisType.Auto and size > 1}
+    least = 1 if lone else 2
+    return {
+        n: size for n, size, kind in kinds if kind == AxisType.Auto and size >= least
+    }
 
 
 def platform() -> str:

@@ -8,6 +8,8 @@ pmap         the second driver: the same update under `jax.pmap`
 feeding      a batch from the host to the mesh, each process its own rows; minibatches
 gathering    results as numpy arrays, on every process
 distributed  `jax.distributed` start-up, explicit or when a cluster is detected
+topologies   TPUs that are not here, to compile for
+compiled_text  what a compiled program says: FLOPs, collectives
 allocator    keeps freed host memory in the process (2-3x on CPU steps)
 """
 
@@ -31,6 +33,7 @@ from rlhf_jax.parallel.sharding import (
     path_name,
     shardings,
 )
+from rlhf_jax.parallel.topologies import topology_devices
 
 __all__ = [
     "AXES",
@@ -58,5 +61,6 @@ __all__ = [
     "start_distributed",
     "take_rows",
     "to_host",
+    "topology_devices",
     "unreplicate",
 ]

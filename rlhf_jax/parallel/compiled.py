@@ -131,8 +131,9 @@ def compile_function(
 
     Returns:
       A callable like `function`: params are laid out by the rules (no copy where they
-      are), a batch of numpy arrays or of arrays elsewhere is put on the mesh, and
-      results lie as the batch does. Rows that cannot be cut raise InputError.
+      are; `placed` lays them out once for many calls), a batch of numpy arrays or of
+      arrays elsewhere is put on the mesh, and results lie as the batch does. Rows
+      that cannot be cut raise InputError.
     """
     return CompiledFunction(function, mesh, rules)
 

@@ -18,7 +18,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rlhf_jax.data import Prompt, Ranking
-from rlhf_jax.data.inputs import read_prompts
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.encoding import said_before
+from rlhf_jax.data.inputs import fitting, read_prompts
 from rlhf_jax.data.records import dense_ranks
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import Writer
@@ -32,11 +34,16 @@ from rlhf_jax.feedback import (
     rankings_of,
 )
 from rlhf_jax.fields import Answers, DataFile, Length, ModelName, RewardName, Stop
-from rlhf_jax.registry import load_model, load_reward, require_language_model
+from rlhf_jax.registry import (
+    LoadedModel,
+    load_model,
+    load_reward,
+    require_language_model,
+)
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import is_first_process, replacing, write_lines
-from rlhf_jax.training.session import RunSettings, portable
+from rlhf_jax.training.session import RunSettings, portable, tell_rows
 
 
 @dataclasses.dataclass
@@ -113,8 +120,13 @@ def run(
     mesh = (settings or RunSettings()).make_mesh()
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    prompts = prompts_of_round(config)
-    responses = _sampled_once(config, prompts, workdir, mesh)
+    prompts, account = prompts_of_round(config), Account("prompts")
+    account.read = len(prompts)
+    policies = [_policy(name, prompts) for name in config.policies]
+    for policy in policies:  # one rule for all: what does not fit is left out, and told
+        prompts = fitting(prompts, policy.form, config.max_prompt, account)
+    tell_rows([account], workdir)
+    responses = _sampled_once(config, policies, prompts, workdir, mesh)
     labelers = labelers_of(config)
     asked = Asked(config.overlap, config.quorum, config.deadline_hours)
     require_people(prompts, responses, labelers, asked)
@@ -138,7 +150,11 @@ def labelers_of(config: Config) -> list[Labeler]:
 
 
 def _sampled_once(
-    config: Config, prompts: Sequence[Prompt], workdir: pathlib.Path, mesh: Mesh
+    config: Config,
+    policies: Sequence[LoadedModel],
+    prompts: Sequence[Prompt],
+    workdir: pathlib.Path,
+    mesh: Mesh,
 ) -> list[list[str]]:
     """The candidates in `candidates.jsonl`, which is written when they are sampled.
 
@@ -164,7 +180,7 @@ def _sampled_once(
         rows = [json.loads(line) for line in lines if line]
         if [(row["id"], row["config"]) for row in rows] == wanted:
             return [row["responses"] for row in rows]
-    responses = sample_candidates(config, prompts, mesh, workdir, digest)
+    responses = sample_candidates(config, policies, prompts, mesh, workdir, digest)
     lines = [
         {"id": p.id, "prompt": p.prompt, "responses": texts, "config": digest}
         for p, texts in zip(prompts, responses, strict=True)
@@ -174,6 +190,11 @@ def _sampled_once(
         for part in workdir.glob("sampled.*.jsonl"):
             part.unlink()
     return responses
+
+
+def _policy(name: str, prompts: Sequence[Prompt]) -> LoadedModel:
+    policy = require_language_model(load_model(name), f"candidates.policies: {name}")
+    return policy.in_form(prompts, where="candidates.policies")
 
 
 def prompts_of_round(config: Config) -> list[Prompt]:
@@ -187,6 +208,7 @@ def prompts_of_round(config: Config) -> list[Prompt]:
 
 def sample_candidates(
     config: Config,
+    policies: Sequence[LoadedModel],
     prompts: Sequence[Prompt],
     mesh: Mesh,
     workdir: pathlib.Path,
@@ -201,10 +223,9 @@ def sample_candidates(
     )
     key = named_key(jax.random.key(config.seed), "candidates", *_seeds(config)[1:])
     answers: list[list[str]] = [[] for _ in prompts]
-    for number, name in enumerate(config.policies):
-        rows = [i for i in range(len(prompts)) if i % len(config.policies) == number]
+    for number, policy in enumerate(policies):
+        rows = [i for i in range(len(prompts)) if i % len(policies) == number]
         wanted = [i for i in rows for _ in range(counts[i])]
-        policy = require_language_model(load_model(name), f"candidates: {name}")
         writer = Writer(
             policy,
             config.max_response,
@@ -216,7 +237,7 @@ def sample_candidates(
         texts = writer.resumed(
             workdir / f"sampled.{number}.jsonl",
             f"{digest} {len(wanted)}",
-            [prompts[i].prompt for i in wanted],
+            [said_before(prompts[i]) for i in wanted],
             key,
         )
         for i, text in zip(wanted, texts, strict=True):

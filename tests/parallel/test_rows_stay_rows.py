@@ -10,7 +10,6 @@ import math
 import jax
 import numpy as np
 import pytest
-from compiled_text import collectives, product_flops
 from tiny_programs import (
     FUNCTIONS,
     LARGEST_WEIGHT,
@@ -32,6 +31,7 @@ from rlhf_jax.parallel import (
     put_batch,
     take_rows,
 )
+from rlhf_jax.parallel.compiled_text import collectives, product_flops
 
 ONE, FSDP, ALL = (1, 1, 1), (1, 8, 1), (2, 2, 2)
 slow = pytest.mark.slow

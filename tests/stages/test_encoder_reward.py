@@ -342,7 +342,14 @@ def test_settings_that_an_encoder_cannot_have_are_all_named():
         reward.train(start, RANKINGS, config=reward.Config())
 
 
-def test_an_ensemble_is_of_decoders(loud):
+def test_an_ensemble_is_of_decoders(loud, bert, tmp_path):
+    rankings = tmp_path / "rankings.jsonl"
+    data.write_jsonl(rankings, RANKINGS)
+    config = dataclasses.replace(
+        SETTINGS, init=str(bert), rankings=(str(rankings),), seeds=(0, 1)
+    )
+    with pytest.raises(InputError, match="seeds: an ensemble is of decoders"):
+        reward.run(config, tmp_path / "run")  # before a member is trained
     with pytest.raises(InputError, match="expected decoders"):
         ensemble_of([loud, loud])
 
@@ -353,18 +360,19 @@ def planned(stages):
 
 def test_the_plan_counts_the_encoder_and_what_ppo_holds_of_it():
     stages = tiny_experiment.stages()
-    before = planned(stages)
+    stages = {name: stages[name] for name in ("pretrain", "ppo_init", "reward", "ppo")}
     stages["reward"] = dataclasses.replace(
         stages["reward"], init="", encoder=SHAPE, tokenizer="@world/tokenizer"
     )
-    found, policy = planned(stages), before["pretrain"].params
-    made = fresh_params(EncoderRewardModel(SHAPE), jax.random.key(0))
+    found = planned(stages)
+    policy, model = found["pretrain"].params, EncoderRewardModel(SHAPE)
+    made = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
     size = sum(leaf.size for leaf in jax.tree.leaves(made))
     assert found["reward"].params == size
     assert found["ppo"].params == 2 * policy  # the value is the policy's trunk
     assert found["ppo"].state_bytes == 4 * (policy * (5 + 4 + 1) + size)
-    stages["reward"] = dataclasses.replace(stages["reward"], frozen=True)
-    frozen = planned(stages)["reward"]
+    linear = dataclasses.replace(stages["reward"], frozen=True)
+    frozen = planned({"reward": linear})["reward"]
     assert frozen.params == 2 * SHAPE.embed_dim + 1
     assert frozen.state_bytes == 4 * (size + 4 * frozen.params)
 
@@ -373,10 +381,10 @@ def test_the_checks_know_an_encoder_s_rooms(bert, tmp_path):
     stages = tiny_experiment.stages()
     stages["reward"] = dataclasses.replace(stages["reward"], init=str(bert), packed=())
     # as a policy it is none; as a reward its lengths are its own
-    stages["sft"] = dataclasses.replace(stages["sft"], init=str(bert))
+    stages["dpo"] = dataclasses.replace(stages["dpo"], init=str(bert))
     found = list(problems_of(Experiment("tiny", stages)))
     assert [line.split(":")[0] for line in found] == [
-        "config.sft.init",
         "config.reward.max_prompt",
         "config.reward.packed",
+        "config.dpo.init",
     ]

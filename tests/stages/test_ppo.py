@@ -44,7 +44,7 @@ class Harness:
         self.mesh = make_mesh(devices=jax.devices()[:1])
         self.records = fitting(
             read_prompts((str(tiny.done("world") / "prompts.train.jsonl"),)),
-            self.policy.tokenizer,
+            self.policy.form,
             48,
         )
         adam = OptimizerConfig(name="adam", learning_rate=1e-2, schedule="constant")

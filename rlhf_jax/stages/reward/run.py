@@ -51,10 +51,12 @@ def run(
     workdir = pathlib.Path(workdir)
     rows = Rankings.read(config)
     if not config.seeds:
-        return _run_one(config, rows, workdir, settings)
+        return _run_one(config, starting_point(config), rows, workdir, settings)
     for entry in config.seeds:
         member = dataclasses.replace(config, seed=config.seed + entry, seeds=())
-        _run_one(member, rows, workdir / f"seed_{entry}", settings)
+        start = starting_point(member)
+        _require_possible(config, start)
+        _run_one(member, start, rows, workdir / f"seed_{entry}", settings)
     target = workdir / "model"
     members = [f"../seed_{entry}/model" for entry in config.seeds]
     save_ensemble(target, members, {"stage": "reward"})
@@ -65,10 +67,14 @@ def run(
 
 
 def _run_one(
-    config: Config, rows: "Rankings", workdir: pathlib.Path, settings: Any
+    config: Config,
+    start: LoadedModel,
+    rows: "Rankings",
+    workdir: pathlib.Path,
+    settings: Any,
 ) -> pathlib.Path:
     trained = train(
-        starting_point(config),
+        start,
         rows.train,
         held_out=rows.held_out,
         demonstrations=rows.demonstrations,
@@ -102,7 +108,7 @@ def starting_point(config: Config) -> LoadedModel:
 class Rankings:
     """What a config's files hold: `train`, held-out sets by name, demonstrations."""
 
-    train: list[Ranking]
+    train: Iterable[Ranking]
     held_out: dict[str, list[Ranking]]
     demonstrations: list[Demonstration]
 
@@ -111,7 +117,7 @@ class Rankings:
         """The records of a config's files."""
         files = {"valid": config.valid_rankings, "held_out": config.held_out_rankings}
         return cls(
-            list(read_rows(config.rankings, Ranking)),
+            read_rows(config.rankings, Ranking),
             {name: list(read_rows(f, Ranking)) for name, f in files.items() if f},
             list(read_rows(config.demonstrations, Demonstration)),
         )
@@ -146,8 +152,10 @@ def train(
       InputError: responses do not fit the context, or a setting is not for encoders.
     """
     config, held_out = config or Config(), dict(held_out or {})
-    base = _reward_model(config, start)
-    stream = _stream(config, base, rankings)
+    _require_possible(config, start)
+    records = as_records(rankings, Ranking)
+    base = _reward_model(config, start).in_form(records, where="reward.init")
+    stream = _stream(config, base, records)
     trained = {"head": base.params["head"]} if config.frozen else base.params
     frozen = {name: base.params[name] for name in base.params.keys() - trained.keys()}
     measure = make_measure(config, base, held_out)
@@ -175,7 +183,7 @@ def train(
         if workdir is not None:
             report = measure(model.params) | {"bias": bias}
             write_json(pathlib.Path(workdir) / "report.json", report)
-        meta = {"stage": "reward", "bias": bias}
+        meta = {"stage": "reward", "bias": bias, "form": base.form.name}
         model = dataclasses.replace(require_reward_model(model, "reward"), meta=meta)
         return with_lengths(config, model)
 
@@ -185,14 +193,20 @@ def train(
 def _reward_model(config: Config, start: LoadedModel) -> LoadedModel:
     """What is trained: an encoder as it is, a decoder with a head and dropout."""
     if isinstance(start.model, EncoderRewardModel):
-        if found := list(config.problems_of_encoder(start.model.config)):
-            raise InputError("\n".join(f"reward.{problem}" for problem in found))
         return start
     base = start.with_config(residual_dropout=config.residual_dropout)
     if isinstance(base.model, LanguageModel):
         base = reward_from(base, named_key(jax.random.key(config.seed), "head"))
     _require_room(config, base)
     return base
+
+
+def _require_possible(config: Config, start: LoadedModel) -> None:
+    """Refuses settings that are for decoders, where the start is an encoder."""
+    if not isinstance(start.model, EncoderRewardModel):
+        return
+    if found := list(config.problems_of_encoder(start.model.config)):
+        raise InputError("\n".join(f"reward.{problem}" for problem in found))
 
 
 def _require_room(config: Config, start: LoadedModel) -> None:
@@ -208,7 +222,7 @@ def _require_room(config: Config, start: LoadedModel) -> None:
 
 def _stream(config: Config, model: LoadedModel, rankings: Iterable[Ranking]) -> Any:
     return data.ranking_stream(
-        as_records(rankings, Ranking),
+        rankings,
         model.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
@@ -216,6 +230,7 @@ def _stream(config: Config, model: LoadedModel, rankings: Iterable[Ranking]) -> 
         k_buckets=config.k_buckets,
         packed=config.packed,
         apart=isinstance(model.model, EncoderRewardModel),
+        form=None if model.form.name == "plain" else model.form,
         batch_size=config.batch_size,
         seed=config.seed,
     )
