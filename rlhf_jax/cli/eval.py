@@ -194,8 +194,7 @@ def _hallucination(args) -> int:
 
 def _overoptimization(args) -> int:
     from rlhf_jax.evaluation.reward_models.overoptimization import (
-        fit_best_of_n,
-        fit_rl,
+        fit_curve,
         read_frontier,
     )
     from rlhf_jax.reports import (
@@ -208,17 +207,11 @@ def _overoptimization(args) -> int:
 
     runs, fits, rows = read_frontier(_data(args)), {}, []
     for name, points in runs.items():
-        fitted = fit_best_of_n if "best" in name else fit_rl
-        fit = fits[name] = fitted(
-            [p.distance for p in points], [p.gold for p in points]
-        )
-        numbers = (
-            fit.alpha,
-            fit.beta,
-            fit.peak_distance,
-            fit.peak_reward,
-            fit.r_squared,
-        )
+        kind = "best-of-n" if "best" in name else "rl"
+        distances, golds = [p.distance for p in points], [p.gold for p in points]
+        fit = fits[name] = fit_curve(kind, distances, golds)
+        peak = (fit.peak_distance, fit.peak_reward)
+        numbers = (fit.alpha, fit.beta, *peak, fit.r_squared)
         rows.append([name, fit.kind, *(f"{number:.4g}" for number in numbers)])
     headers = ["run", "curve", "alpha", "beta", "d at peak", "gold at peak", "R²"]
     table = Table(headers, rows, "Gold reward against d = √KL")

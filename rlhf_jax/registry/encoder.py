@@ -16,8 +16,6 @@ from jaxtyping import Array, Float
 
 from rlhf_jax.registry.model_directory import LoadedModel
 
-__all__ = ["EncoderReward", "encoder_ids", "padded_rows"]
-
 # Texts are padded to a multiple of this: one compiled program per multiple.
 WIDTH = 32
 
