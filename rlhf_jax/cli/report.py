@@ -35,7 +35,9 @@ def make_reports(workdir: pathlib.Path) -> int:
         are written first.
     """
     from rlhf_jax.reports.tables import print_table
+    from rlhf_jax.storage import require_no_links
 
+    require_no_links(workdir)
     found = sorted(workdir.glob("*/results.json"))
     found = [
         path
@@ -46,6 +48,7 @@ def make_reports(workdir: pathlib.Path) -> int:
     for path in found:
         target = workdir / f"{path.parent.name}.html"
         try:
+            _require_intact(path.parent)
             table = _write(path, target, f"{workdir.name}: {path.parent.name}")
         except InputError as error:
             wrong.append(str(error))
@@ -55,6 +58,26 @@ def make_reports(workdir: pathlib.Path) -> int:
     if wrong:
         raise InputError("; ".join(wrong))
     return len(found)
+
+
+def _require_intact(folder: pathlib.Path) -> None:
+    """Refuses results that have changed since their stage was done, or the metrics of
+    the stages beside it that they show.
+
+    Raises:
+      InputError: names the file.
+    """
+    from rlhf_jax.pipeline.finished import DONE, require_intact
+    from rlhf_jax.reports.reading import read_results
+
+    if not (folder / DONE).exists():
+        return
+    require_intact(folder)
+    results = read_results(folder)
+    for kind in ("stages", "runs"):
+        for other in map(pathlib.Path, results.get(kind, {}).values()):
+            if (other / DONE).exists():
+                require_intact(other, lambda name: name.endswith("metrics.jsonl"))
 
 
 def _write(path: pathlib.Path, target: pathlib.Path, title: str):

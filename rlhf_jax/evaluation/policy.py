@@ -57,4 +57,4 @@ def load_policy(
     """
     found = require_language_model(load_model(directory), directory)
     name = name or os.path.basename(os.path.normpath(directory))
-    return ModelPolicy(name, found.model, found.params, found.tokenizer, **options)
+    return ModelPolicy(name, found, **options)

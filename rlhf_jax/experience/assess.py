@@ -13,9 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rlhf_jax.models.responses import (
-    response_hidden,
-    response_kl,
-    response_statistics,
+    response_comparison,
     response_values,
 )
 from rlhf_jax.registry.ensemble import reward_scores
@@ -43,36 +41,19 @@ def make_assess(
     """
 
     def assess(params: dict, samples: dict) -> dict:
-        hidden = response_hidden(policy, params["policy"], samples)
-        ref_hidden = response_hidden(policy, params["reference"], samples)
-        statistics = response_statistics(
+        told = response_comparison(
             policy,
             params["policy"],
-            samples,
-            temperature=temperature,
-            with_entropy=True,
-            hidden=hidden,
-        )
-        reference = response_statistics(
-            policy,
             params["reference"],
             samples,
             temperature=temperature,
-            hidden=ref_hidden,
         )
         assessed = dict(
             samples,
-            old_logprobs=statistics.logprobs,
-            ref_logprobs=reference.logprobs,
-            entropy=statistics.entropy,
-            exact_kl=response_kl(
-                policy,
-                params["policy"],
-                params["reference"],
-                hidden,
-                ref_hidden,
-                temperature=temperature,
-            ),
+            old_logprobs=told.logprobs,
+            ref_logprobs=told.ref_logprobs,
+            entropy=told.entropy,
+            exact_kl=told.kl,
         )
         if value is not None:
             assessed["old_values"] = response_values(value, params["value"], samples)
@@ -95,14 +76,9 @@ def make_distance(model: Any) -> Callable[[Any, Any, dict], Float[Array, " B"]]:
     """
 
     def distance(params: Any, ref_params: Any, samples: dict) -> Float[Array, " B"]:
-        per_token = response_kl(
-            model,
-            params,
-            ref_params,
-            response_hidden(model, params, samples),
-            response_hidden(model, ref_params, samples),
-            temperature=1.0,
-        )
+        per_token = response_comparison(
+            model, params, ref_params, samples, temperature=1.0
+        ).kl
         return jnp.where(samples["mask"], per_token, 0.0).sum(axis=1)
 
     return jax.jit(distance)

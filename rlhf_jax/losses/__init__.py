@@ -31,6 +31,7 @@ from rlhf_jax.losses.advantages import (
 from rlhf_jax.losses.best_of_n import best_of_n_estimate, best_of_n_kl
 from rlhf_jax.losses.chunked import (
     TokenStatistics,
+    chunked_comparison,
     chunked_exact_kl,
     chunked_logprobs,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "adaptive_kl_coef",
     "best_of_n_estimate",
     "best_of_n_kl",
+    "chunked_comparison",
     "chunked_exact_kl",
     "chunked_logprobs",
     "clipped_policy_loss",

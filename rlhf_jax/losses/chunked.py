@@ -149,6 +149,81 @@ def chunked_exact_kl(
     )[0]
 
 
+class TokenComparison(NamedTuple):
+    """Two models at the same tokens; float32 arrays of the shape of `tokens`, nats.
+
+    Attributes:
+      logprobs: log-probability of each token under the policy.
+      ref_logprobs: under the reference.
+      entropy: of the policy's distribution.
+      kl: KL(policy ‖ reference) over the whole vocabulary.
+    """
+
+    logprobs: Float[Array, "*shape"]
+    ref_logprobs: Float[Array, "*shape"]
+    entropy: Float[Array, "*shape"]
+    kl: Float[Array, "*shape"]
+
+
+def chunked_comparison(
+    hidden: Float[Array, "*shape D"],
+    unembedding: Float[Array, "V D"],
+    ref_hidden: Float[Array, "*shape D2"],
+    ref_unembedding: Float[Array, "V D2"],
+    tokens: Int[Array, "*shape"],
+    *,
+    temperature: float = 1.0,
+    soft_cap: float | None = None,
+    chunk_size: int | None = None,
+) -> TokenComparison:
+    """`chunked_logprobs` of two models and `chunked_exact_kl`, projecting each once.
+
+    Args:
+      hidden: of the policy.
+      unembedding: of the policy.
+      ref_hidden: of the reference, at the same tokens.
+      ref_unembedding: of the reference, over the same vocabulary.
+      tokens: target ids.
+      temperature: τ of the sampler, positive; a Python number.
+      soft_cap: c of models that bound their logits, here both.
+      chunk_size: as for `chunked_exact_kl`.
+
+    Returns:
+      logprobs, ref_logprobs, entropy and kl, as the two functions give them.
+
+    Raises:
+      ValueError: the shapes do not fit, or a setting is not positive.
+
+    >>> hidden, unembedding = jnp.ones((3, 2)), jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> found = chunked_comparison(
+    ...     hidden, unembedding, hidden, unembedding, jnp.array([0, 1, 0])
+    ... )
+    >>> found.ref_logprobs.round(4).tolist(), found.kl.tolist()
+    ([-0.693..., -0.693..., -0.693...], [0.0, 0.0, 0.0])
+    """
+    _check(hidden, unembedding, None, "")
+    _check(ref_hidden, ref_unembedding, None, "ref_")
+    if not hidden.shape[:-1] == ref_hidden.shape[:-1] == tokens.shape:
+        raise ValueError(
+            f"hidden {hidden.shape}, ref_hidden {ref_hidden.shape} and tokens "
+            f"{tokens.shape}: all but the width must be equal"
+        )
+    if len(unembedding) != len(ref_unembedding):
+        raise ValueError(
+            f"unembedding has shape {unembedding.shape} but ref_unembedding has shape "
+            f"{ref_unembedding.shape}: the vocabularies must be one"
+        )
+    return TokenComparison(
+        *over_chunks(
+            (_comparison, _projection(temperature, soft_cap)),
+            (hidden, ref_hidden),
+            (Weights(unembedding, None), Weights(ref_unembedding, None)),
+            (tokens,),
+            _size_of_chunk(chunk_size, unembedding),
+        )
+    )
+
+
 def _size_of_chunk(given: int | None, unembedding: Array) -> int:
     if given is not None:
         return given
@@ -221,3 +296,9 @@ def _logprobs_and_entropy(logits: tuple[Array], tokens: Array) -> tuple[Array, A
 
 def _kl(logits: tuple[Array, Array]) -> tuple[Array]:
     return (exact_kl(*logits),)
+
+
+def _comparison(logits: tuple[Array, Array], tokens: Array) -> tuple[Array, ...]:
+    (ref_logprobs,) = _logprobs_only(logits[1:], tokens)
+    logprobs, entropy = _logprobs_and_entropy(logits[:1], tokens)
+    return logprobs, ref_logprobs, entropy, *_kl(logits)

@@ -11,16 +11,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from rlhf_jax.losses import (
-    chunked_exact_kl,
+    chunked_comparison,
     chunked_logprobs,
     terminal_index,
 )
-from rlhf_jax.losses.chunked import TokenStatistics
+from rlhf_jax.losses.chunked import TokenComparison, TokenStatistics
 
 __all__ = [
     "joined",
+    "response_comparison",
     "response_hidden",
-    "response_kl",
     "response_scores",
     "response_statistics",
     "response_values",
@@ -81,30 +81,27 @@ def response_statistics(
     )
 
 
-def response_kl(
-    model: Any,
-    params: Any,
-    ref_params: Any,
-    hidden: Float[Array, "B R D"],
-    ref_hidden: Float[Array, "B R D"],
-    *,
-    temperature: float,
-) -> Float[Array, "B R"]:
-    """KL(π(·|s_t) ‖ π_ref(·|s_t)) over the whole vocabulary, nats per token.
+def response_comparison(
+    model: Any, params: Any, ref_params: Any, batch: dict, *, temperature: float
+) -> TokenComparison:
+    """Policy and reference at each response token; the vocabulary is projected twice.
 
     Args:
       model: a `LanguageModel`, of both.
       params: of the policy.
       ref_params: of the reference.
-      hidden: of `response_hidden` of the policy.
-      ref_hidden: of the reference.
+      batch: `prompts`, `valid`, `tokens`, `mask`.
       temperature: of the sampler.
+
+    Returns:
+      logprobs, ref_logprobs, entropy and kl, [B, R] float32 each, nats.
     """
-    return chunked_exact_kl(
-        hidden,
+    return chunked_comparison(
+        response_hidden(model, params, batch),
         model.unembedding(params),
-        ref_hidden,
+        response_hidden(model, ref_params, batch),
         model.unembedding(ref_params),
+        batch["tokens"],
         temperature=temperature,
         soft_cap=model.config.logit_soft_cap,
     )

@@ -29,7 +29,7 @@ from rlhf_jax.evaluation.statistics.degeneration import word_counts
 from rlhf_jax.evaluation.statistics.intervals import paired_interval, rate_interval
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry import load_model, load_reward
-from rlhf_jax.schema import at_least
+from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.likelihood import held_out_score
 from rlhf_jax.storage import beside, write_json, write_lines
 from rlhf_jax.training.session import RunSettings
@@ -66,6 +66,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        yield from distinct(self, "names")
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
         yield from at_least(self, 1, "max_prompts", "window")
@@ -179,9 +180,7 @@ def _policies(
         model = load_model(path)
         policy = ModelPolicy(
             name,
-            model.with_config(residual_dropout=0.0).model,
-            model.params,
-            model.tokenizer,
+            model.with_config(residual_dropout=0.0),
             max_new_tokens=config.max_response,
             batch_size=25,
         )

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import read_prompts, read_rows
 from rlhf_jax.data.labelled import labelled_sentences
 from rlhf_jax.errors import InputError
@@ -39,7 +40,7 @@ from rlhf_jax.experience import Writer, make_distance
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry import Combination, LoadedModel, load_model, reward_of
 from rlhf_jax.sampling.randomness import named_key
-from rlhf_jax.schema import at_least
+from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.likelihood import held_out_score, per_count
 from rlhf_jax.storage import beside, write_json, write_lines
 from rlhf_jax.training.session import RunSettings
@@ -87,6 +88,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        yield from distinct(self, "names")
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
         if not self.policies:
@@ -124,7 +126,7 @@ def run(
     judge, judge_accuracy = trained_judge(config)
     reward = reward_of(config).score
     prompts = read_prompts(config.prompts)[: config.max_prompts]
-    texts = [prompt.prompt for prompt in prompts]
+    texts = [said_before(prompt) for prompt in prompts]
     groups = [prompt.split_key for prompt in prompts]
     write = make_writing(config, load_model(config.policies[0]), mesh)
     held_out = list(read_rows(config.texts, Text))
@@ -262,7 +264,7 @@ def frontier(
         gold = np.stack([judge(row["responses"]) for row in rows])
         points = best_of_n_frontier(proxy, gold)
         found["best of n"] = [dataclasses.asdict(point) for point in points]
-    some = [prompt.prompt for prompt in prompts[: config.frontier_prompts]]
+    some = [said_before(prompt) for prompt in prompts[: config.frontier_prompts]]
 
     def point(name: str, folder: str | pathlib.Path) -> dict[str, Any]:
         written = write(load_model(folder), some)

@@ -39,10 +39,10 @@ def test_sound_models_pass(players, batch):
 def test_scoring_at_another_temperature_than_sampling_is_refused(
     monkeypatch, players, batch
 ):
-    def cold(*args, temperature, **options):
-        return responses.response_statistics(*args, temperature=0.5, **options)
+    def cold(*args, temperature):
+        return responses.response_comparison(*args, temperature=0.5)
 
-    monkeypatch.setattr(assess, "response_statistics", cold)
+    monkeypatch.setattr(assess, "response_comparison", cold)
     with pytest.raises(InputError, match="cache against full forward: off by"):
         check_players(ppo_config(), players, batch)
 
@@ -50,14 +50,16 @@ def test_scoring_at_another_temperature_than_sampling_is_refused(
 def test_a_reference_scored_at_another_temperature_is_refused(
     monkeypatch, players, batch
 ):
-    def uneven(*args, temperature, with_entropy=False, **options):
-        if not with_entropy:  # the reference
-            temperature = 0.9
-        return responses.response_statistics(
-            *args, temperature=temperature, with_entropy=with_entropy, **options
+    def uneven(model, params, ref_params, rows, *, temperature):
+        told = responses.response_comparison(
+            model, params, ref_params, rows, temperature=temperature
         )
+        other = responses.response_statistics(
+            model, ref_params, rows, temperature=0.9 * temperature
+        )
+        return told._replace(ref_logprobs=other.logprobs)
 
-    monkeypatch.setattr(assess, "response_statistics", uneven)
+    monkeypatch.setattr(assess, "response_comparison", uneven)
     with pytest.raises(InputError, match="KL of the policy to itself: off by"):
         check_players(ppo_config(), players, batch)
 

@@ -283,3 +283,48 @@ row(
     float32_only=True,
     unequal=("hidden", "ref_hidden"),
 )
+
+
+def told(logprobs, ref_logprobs, entropy, kl):
+    """The four arrays of a comparison as one that depends on each."""
+    return kl + logprobs / 2 + ref_logprobs / 4 + entropy / 8
+
+
+def comparison_oracle(tokens, **a):
+    ours, theirs = (
+        oracles.projected(
+            a[p + "hidden"],
+            a[p + "unembedding"],
+            np.zeros(len(a[p + "unembedding"])),
+            **PROJECTION,
+        )
+        for p in ("", "ref_")
+    )
+    return told(
+        oracles.token_logprobs(ours, tokens),
+        oracles.token_logprobs(theirs, tokens),
+        oracles.entropy(ours),
+        oracles.exact_kl(ours, theirs),
+    )
+
+
+row(
+    "chunked_comparison",
+    lambda **a: told(*losses.chunked_comparison(**a, **PROJECTION, chunk_size=3)),
+    lambda rng, b, r: {
+        **{k: v for k, v in draw_two_models(rng, b, r).items() if "bias" not in k},
+        "tokens": tokens_of(rng, b, r),
+    },
+    comparison_oracle,
+    (
+        {
+            **{k: v for k, v in PROJECTED.items() if k != "bias"},
+            "ref_hidden": [[[0.0]]],
+            "ref_unembedding": [[0.0], [0.0]],
+        },
+        [[LOG2 - 0.4910 - 0.2148 / 2 - LOG2 / 4 + 0.4910 / 8]],
+    ),
+    shared=("unembedding", "ref_unembedding"),
+    float32_only=True,
+    unequal=("hidden", "ref_hidden"),
+)

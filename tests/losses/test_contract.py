@@ -231,6 +231,7 @@ def test_the_table_has_every_loss():
 
     reductions = {"normalize", "weighted_sum", "masked_mean", "masked_whiten"}
     not_losses = reductions | {
+        "TokenComparison",
         "TokenStatistics",
         "adaptive_kl_coef",
         "best_of_n_estimate",

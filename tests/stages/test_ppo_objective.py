@@ -217,8 +217,8 @@ def test_the_assessment_is_that_of_each_row_alone(params, batch, by_row):
     check_assessment(params, batch, by_row)
 
 
-def other_temperature(model, params, rows, *, temperature, **options):
-    return response_statistics(model, params, rows, temperature=1.0, **options)
+def other_temperature(*models_and_rows, temperature):
+    return responses.response_comparison(*models_and_rows, temperature=1.0)
 
 
 def one_token_late(model, params, rows):
@@ -229,7 +229,7 @@ def one_token_late(model, params, rows):
 @pytest.mark.parametrize(
     "name, mutation",
     [
-        ("response_statistics", other_temperature),
+        ("response_comparison", other_temperature),
         ("reward_scores", one_token_late),
         (
             "response_values",

@@ -15,6 +15,7 @@ import numpy as np
 __all__ = [
     "NO_ANSWER",
     "drop_em_f1",
+    "drop_words",
     "normal_text",
     "quac_f1",
     "quac_human_f1",
@@ -140,10 +141,11 @@ def drop_em_f1(
 
 def _drop_spans(answer: str | Sequence[str]) -> list[str]:
     spans = [answer] if isinstance(answer, str) else list(answer)
-    return [" ".join(_drop_words(span)) for span in spans]
+    return [" ".join(drop_words(span)) for span in spans]
 
 
-def _drop_words(text: str) -> list[str]:
+def drop_words(text: str) -> list[str]:
+    """The words of a span as DROP's script compares them."""
     words = []
     for word in re.split(r"[ -]", text.lower()):
         if not _is_number(word):

@@ -28,9 +28,7 @@ def make_policy(config: Config, name: str, model: LoadedModel) -> ModelPolicy:
     """A loaded model as something that answers, at temperature 1, and scores."""
     return ModelPolicy(
         name,
-        model.with_config(residual_dropout=0.0).model,
-        model.params,
-        model.tokenizer,
+        model.with_config(residual_dropout=0.0),
         max_new_tokens=config.max_response,
         batch_size=64,
     )
