@@ -41,22 +41,6 @@ from rlhf_jax.models import (
 from rlhf_jax.schema import from_config_dict
 from rlhf_jax.storage import is_first_process, write_json
 
-__all__ = [
-    "ENSEMBLE",
-    "LoadedModel",
-    "fresh_params",
-    "kind_of_model",
-    "load_model",
-    "model_directory",
-    "read_description",
-    "require_language_model",
-    "require_one_tokenizer",
-    "require_reward_model",
-    "reward_from",
-    "save_model",
-    "value_from",
-]
-
 # what names the members of an ensemble; see `registry.ensemble`
 ENSEMBLE = "ensemble.json"
 

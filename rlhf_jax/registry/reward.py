@@ -39,15 +39,6 @@ from rlhf_jax.registry.model_directory import (
     require_reward_model,
 )
 
-__all__ = [
-    "ModelReward",
-    "Reward",
-    "as_reward",
-    "load_reward",
-    "load_reward_model",
-    "reward_of",
-]
-
 _LENGTHS = ("max_prompt", "max_response")
 
 
