@@ -57,8 +57,13 @@ def run(args: argparse.Namespace) -> int | None:
 
 def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, int]:
     """(what it is, shapes of the parameters, how many models of these shapes)."""
+    import jax
+
     from rlhf_jax.models import (
         abstract_params,
+        encoder_shapes,
+        is_encoder,
+        load_encoder,
         load_pretrained,
         pretrained_shapes,
     )
@@ -83,9 +88,17 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
             hand_over.load_model(path, dtype=dtype)
         kind = hand_over.kind_of_model(model)
         told = f"{meta.get('stage', 'model.json')}, {kind}, {model.config}"
-        return told, abstract_params(model, dtype or "float32"), 1
+        shapes = abstract_params(model, dtype or "float32", hand_over.fresh_params)
+        return told, shapes, 1
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{name}: neither model.json nor config.json is there")
+    if is_encoder(name):
+        if dtype is not None:
+            raise InputError(f"{name}: --dtype is not for a BERT, which is float32")
+        if read:
+            load_encoder(name, jax.random.key(0))
+        found = encoder_shapes(name)
+        return f"bert, encoder, {found.config}", found.params, 1
     if read:
         load_pretrained(name, dtype=dtype)
     found = pretrained_shapes(name, dtype=dtype)

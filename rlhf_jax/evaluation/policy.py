@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rlhf_jax.evaluation.model_functions import ModelFunctions
-from rlhf_jax.registry import load_model, require_language_model
-
-__all__ = ["Policy", "load_policy", "model_policy"]
+from rlhf_jax.registry import LoadedModel, load_model, require_language_model
 
 Generate = Callable[[Sequence[str]], list[str]]
 Logprobs = Callable[[Sequence[str], Sequence[str]], tuple[np.ndarray, np.ndarray]]
@@ -53,6 +51,7 @@ def model_policy(
     max_new_tokens: int = 64,
     batch_size: int = 16,
     stop_at_newline: bool = False,
+    form: str | None = None,
 ) -> Policy:
     """The policy of a language model.
 
@@ -64,11 +63,15 @@ def model_policy(
         prompt, and before an empty prompt its `end_token` otherwise, as GPT-2 does.
       max_new_tokens: response budget [tokens].
       batch_size: rows at once.
+      form: in which the model reads a prompt; None: plain. See `data.conversations`.
       stop_at_newline: end generation at a newline token, for suites that cut there
         anyway.
     """
     functions = ModelFunctions(
-        model, params, tokenizer, max_new_tokens, batch_size, stop_at_newline
+        LoadedModel(model, params, tokenizer, {"form": form}),
+        max_new_tokens,
+        batch_size,
+        stop_at_newline,
     )
     return Policy(
         name,
@@ -101,5 +104,5 @@ def load_policy(
         found.model,
         found.params,
         found.tokenizer,
-        **options,
+        **{"form": found.meta.get("form"), **options},
     )

@@ -12,8 +12,10 @@ from rlhf_jax.feedback.labelers import (
     FileLabeler,
     Labeler,
     People,
+    RewardLabeler,
     load_labelers,
     rankings_by,
+    rankings_of,
 )
 
 __all__ = [
@@ -21,9 +23,11 @@ __all__ = [
     "FileLabeler",
     "Labeler",
     "People",
+    "RewardLabeler",
     "aggregate",
     "krippendorff_alpha",
     "load_labelers",
     "pairwise_agreement",
     "rankings_by",
+    "rankings_of",
 ]

@@ -13,9 +13,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.data.readers import read
+from rlhf_jax.data.records import dense_ranks
 from rlhf_jax.errors import InputError
+from rlhf_jax.registry import Reward
 from rlhf_jax.storage import write_text
 
 __all__ = [
@@ -24,8 +28,10 @@ __all__ = [
     "GoldLabeler",
     "Labeler",
     "People",
+    "RewardLabeler",
     "load_labelers",
     "rankings_by",
+    "rankings_of",
 ]
 
 # kinds of labelers that a room further down provides; imported when a config names one
@@ -58,6 +64,44 @@ class GoldLabeler:
         totals = [utility(prompt, text).total for text in responses]
         order = sorted(set(totals), reverse=True)
         return [1 + order.index(total) for total in totals]
+
+
+class RewardLabeler:
+    """A reward, a model or a function, in the labelers' place; equal scores tie."""
+
+    def __init__(self, reward: Reward):
+        self.reward, self.name = reward, f"reward:{reward.name}"
+
+    def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
+        """Ranks by score."""
+        return self.rank_all([prompt], [responses])[0]
+
+    def rank_all(
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> list[list[int]]:
+        """Ranks of many sets, all scored together.
+
+        Raises:
+          InputError: a response gets no score.
+        """
+        pairs = [
+            (prompt, text)
+            for prompt, texts in zip(prompts, responses, strict=True)
+            for text in texts
+        ]
+        scores = self.reward.score(
+            [prompt.prompt for prompt, _ in pairs],
+            [text for _, text in pairs],
+            [prompt.model_dump() for prompt, _ in pairs],
+        )
+        if (missing := np.flatnonzero(np.isnan(scores))).size:
+            raise InputError(
+                f"{self.name}: no score for {missing.size} of {len(pairs)} responses, "
+                f"the first to the prompt {pairs[missing[0]][0].id}: expected a number "
+                "for each"
+            )
+        ends = np.cumsum([len(texts) for texts in responses])[:-1]
+        return [dense_ranks((-part).tolist()) for part in np.split(scores, ends)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,13 +291,45 @@ def rankings_by(
     """What a labeler says of a set: every person's ranking, or the one of a program."""
     if isinstance(labeler, People):
         return labeler.rankings(prompt, responses)
-    ranks = list(labeler.rank(prompt, responses))
-    texts = list(responses)
-    return [
-        Ranking(
-            **prompt.model_dump(), responses=texts, ranks=ranks, labeler=labeler.name
-        )
-    ]
+    ranks = labeler.rank(prompt, responses)
+    return [_ranked(prompt, responses, ranks, labeler.name)]
+
+
+def rankings_of(
+    labelers: Sequence[Labeler],
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[str]],
+) -> list[Ranking]:
+    """The rankings of many sets, each by its labeler; a reward scores all at once.
+
+    Args:
+      labelers: of each set.
+      prompts: of each set.
+      responses: of each set.
+
+    Raises:
+      InputError: somebody has not ranked, or a reward gives no score.
+    """
+    sets = list(zip(labelers, prompts, responses, strict=True))
+    if len(set(map(id, labelers))) == 1 and isinstance(labelers[0], RewardLabeler):
+        return [
+            _ranked(prompt, texts, ranks, labelers[0].name)
+            for (_, prompt, texts), ranks in zip(
+                sets, labelers[0].rank_all(prompts, responses), strict=True
+            )
+        ]
+    return [row for asked in sets for row in rankings_by(*asked)]
+
+
+def _ranked(
+    prompt: Prompt, responses: Sequence[str], ranks: Sequence[int], labeler: str
+) -> Ranking:
+    return Ranking(
+        **prompt.model_dump(),
+        responses=list(responses),
+        ranks=list(ranks),
+        labeler=labeler,
+    )
 
 
 def _key(prompt: str, responses: Sequence[str]) -> tuple:

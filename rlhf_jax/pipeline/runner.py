@@ -47,6 +47,7 @@ from rlhf_jax.storage import (
     require_no_links,
     require_one_directory,
     require_same,
+    together,
     write_json,
 )
 from rlhf_jax.tracking import RunDirectory
@@ -135,7 +136,7 @@ def begin(run: Run, only: Sequence[str] | None) -> None:
             f"--stages {', '.join(sorted(unknown))}: not in this experiment; "
             f"there are {', '.join(stages)}"
         )
-    require_ready(run.experiment, only)
+    together(lambda: require_ready(run.experiment, only))
     workdir.mkdir(parents=True, exist_ok=True)
     require_one_directory(workdir)
     require_no_links(workdir)

@@ -24,6 +24,7 @@ from rlhf_jax.losses import (
     ensemble_min,
     ensemble_uncertainty_weighted,
 )
+from rlhf_jax.models import EncoderRewardModel
 from rlhf_jax.models.responses import response_scores
 from rlhf_jax.registry.model_directory import (
     ENSEMBLE,
@@ -90,8 +91,8 @@ def ensemble_of(
       variance_coef: λ of "uncertainty_weighted".
 
     Raises:
-      InputError: no members, members of several shapes or tokenizers, or no such
-        combination.
+      InputError: no members, members of several shapes or tokenizers, encoders, or no
+        such combination.
     """
     if combination not in get_args(Combination):
         known = ", ".join(get_args(Combination))
@@ -99,6 +100,8 @@ def ensemble_of(
     if not members:
         raise InputError("ensemble: it has no members")
     first = members[0]
+    if isinstance(first.model, EncoderRewardModel):
+        raise InputError("ensemble: of encoders there is none: expected decoders")
     for number, member in enumerate(members[1:], 1):
         if member.model != first.model:
             raise InputError(f"ensemble: member {number} has another shape than 0")

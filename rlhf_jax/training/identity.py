@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from rlhf_jax.data.readers import named
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import Leaf, Role, mapped
 from rlhf_jax.registry.ensemble import members_of
@@ -58,14 +59,14 @@ def named_content(leaf: Leaf) -> Any:
         if not file.is_file():
             return text
         return {"content": content_of(file), "function": name}
-    path, named = split_format(text) if leaf.role is Role.DATA else (text, "")
+    path, format = split_format(text) if leaf.role is Role.DATA else (text, "")
     if not path or not pathlib.Path(path).exists():
         return text
     if leaf.role in (Role.MODEL, Role.REWARD):
         return {"content": _model_content(path)}
     if leaf.role is Role.DATA:  # the ending tells readers the format
         ending = pathlib.Path(path).suffix.lower()
-        return {"content": content_of(path), "format": named, "ending": ending}
+        return {"content": content_of(path), "format": format, "ending": ending}
     return {"content": content_of(path)}
 
 
@@ -73,8 +74,8 @@ def split_format(text: str) -> tuple[str, str]:
     """(path, format) of a data file's name; an existing path wins over the #."""
     if pathlib.Path(text).exists():
         return text, ""
-    path, _, named = text.partition("#")
-    return path, named
+    path, format = named(text)
+    return path, "" if format == "auto" else format
 
 
 def _model_content(name: str) -> str:

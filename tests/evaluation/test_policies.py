@@ -22,6 +22,10 @@ PROMPTS = ["Hello", "", "a much longer prompt, to be padded", "né"]
 COMPLETIONS = [" world", "He sat.", " x", ""]
 
 
+def loaded(model, params, tokenizer=TOKENIZER):
+    return LoadedModel(model, params, tokenizer, {})
+
+
 def fresh(model, seed):
     return jax.jit(functools.partial(init_params, model))(jax.random.key(seed))
 
@@ -101,7 +105,7 @@ def test_samples_depend_on_the_seed_alone(policy):
 def test_a_prompt_longer_than_the_context_loses_its_beginning_and_is_counted(
     model, params
 ):
-    functions = ModelFunctions(model, params, TOKENIZER, 8, 3)
+    functions = ModelFunctions(loaded(model, params), 8, 3)
     long = "x" * 200 + "tail"
     sums, _ = functions.logprobs([long], [" y"])
     assert functions.truncated == 1
@@ -116,9 +120,9 @@ def test_a_prompt_longer_than_the_context_loses_its_beginning_and_is_counted(
 
 
 def test_newline_ends_generation_only_when_asked(model, params):
-    asked = ModelFunctions(model, params, TOKENIZER, stop_at_newline=True)
+    asked = ModelFunctions(loaded(model, params), stop_at_newline=True)
     assert asked._end_tokens() == (256, 10)
-    assert ModelFunctions(model, params, TOKENIZER)._end_tokens() == (256,)
+    assert ModelFunctions(loaded(model, params))._end_tokens() == (256,)
 
 
 def test_padded_lengths_are_few():
@@ -128,8 +132,7 @@ def test_padded_lengths_are_few():
 def test_a_reward_is_the_value_at_the_end_token():
     model = ScalarModel(CONFIG)
     params = fresh(model, 1)
-    loaded = LoadedModel(model, params, TOKENIZER, {})
-    reward = ModelReward(loaded, batch_size=3).score
+    reward = ModelReward(loaded(model, params), batch_size=3).score
     prompts, responses = ["p", "longer prompt", "q", "r"], ["a", "bcd", "", "x" * 80]
     found = reward(prompts, responses)
     for value, prompt, response in zip(found, prompts, responses, strict=True):
@@ -151,6 +154,6 @@ class Spacing(ByteTokenizer):
 
 
 def test_a_completion_is_encoded_as_it_stands_behind_its_prompt(model, params):
-    functions = ModelFunctions(model, params, Spacing())
+    functions = ModelFunctions(loaded(model, params, Spacing()))
     assert functions._completion_ids("Answer:", " Yes") == list(b" Yes")
     assert functions._completion_ids("a", "b") == list(b" b")  # merging would eat "a"

@@ -29,7 +29,6 @@ from rlhf_jax.evaluation.reward_models.overoptimization import (
     best_of_n_frontier,
     fit_best_of_n,
     fit_rl,
-    policy_point,
     read_frontier,
 )
 
@@ -81,7 +80,7 @@ def drawn(temperature, count=40_000, seed=0):
     margins = np.abs(rng.normal(0, 2, count))
     right = rng.random(count) < 1 / (1 + np.exp(-margins / temperature))
     signed = np.where(right, margins, -margins)
-    return Pairs(signed, np.ones(count, int), np.zeros(count), tuple(range(count)))
+    return Pairs(signed, np.ones(count, int), tuple(range(count)))
 
 
 def test_a_calibrated_model_lies_on_the_diagonal():
@@ -204,22 +203,6 @@ def test_best_of_n_of_the_whole_sample_is_the_best_and_of_one_the_mean():
     assert points[-1].kl == pytest.approx(np.log(8) - 7 / 8, abs=1e-5)
     assert [p.proxy for p in points] == sorted(p.proxy for p in points)
     assert FrontierPoint("x", 4.0, 0, 0).distance == 2.0
-
-
-def test_a_checkpoint_is_placed_by_its_own_samples():
-    from stub_policies import stub
-
-    policy = stub(lambda p: p + "!", logprob=lambda p, c: -1.0)
-    initial = stub(str, logprob=lambda p, c: -float(len(c)))
-    point = policy_point(
-        policy,
-        initial,
-        ["a", "abc"],
-        lambda ps, rs: np.array([len(r) for r in rs]),
-        lambda ps, rs: np.ones(len(rs)),
-    )
-    assert point.kl == pytest.approx((len("a! 0") + len("abc! 0")) / 2 - 1)
-    assert point.proxy == 5.0 and point.gold == 1.0
 
 
 def test_points_are_read_run_by_run(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from rlhf_jax.errors import InputError, NumericsError
 from rlhf_jax.fields import ModelName
-from rlhf_jax.training import above
+from rlhf_jax.training import above, exhausted
 from rlhf_jax.training.session import RunSettings, open_session
 
 SETTINGS = RunSettings(tensorboard=False, save_every=2, fetch_every=1)
@@ -29,7 +29,7 @@ def train(run, steps, *, rate=0.1, kl=0.0, alarms=()):
 
     config = Config(str(run / "sft/model"), rate)
     with open_session(run / "ppo", SETTINGS, identity=config, alarms=alarms) as session:
-        session.loop(step_fn, lambda: {"w": jnp.zeros(2)}, steps=steps)
+        exhausted(session.loop(step_fn, lambda: {"w": jnp.zeros(2)}, steps=steps))
     return taken
 
 

@@ -12,24 +12,13 @@ estimator as there and in Coste et al. 2023, equation 8.
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.suites.files import read_rows
-
-__all__ = [
-    "Fit",
-    "FrontierPoint",
-    "best_of_n_frontier",
-    "fit_best_of_n",
-    "fit_rl",
-    "policy_point",
-    "read_frontier",
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,47 +120,6 @@ def fit_rl(
 ) -> Fit:
     """Least squares of R(d) = d(α - β log d); arguments as for `fit_best_of_n`."""
     return _fit("rl", distances, rewards)
-
-
-def policy_point(
-    policy: Policy,
-    reference: Policy,
-    prompts: Sequence[str],
-    proxy: Callable[[Sequence[str], Sequence[str]], np.ndarray],
-    gold: Callable[[Sequence[str], Sequence[str]], np.ndarray],
-    *,
-    seed: int = 0,
-) -> FrontierPoint:
-    """One checkpoint of a run: its distance from the initial policy and its rewards.
-
-    KL is the mean of log π(y) - log π_init(y) over one sample y per prompt, at least 0.
-
-    Args:
-      policy: the checkpoint; must sample.
-      reference: the initial policy.
-      prompts: [N] texts.
-      proxy: (prompts, responses) -> [N], the reward model trained against.
-      gold: the same of the gold utility.
-      seed: of the samples.
-
-    Raises:
-      InputError: the policy cannot sample.
-
-    Differs: scores the text of the response, without its end token, so the estimate
-    lacks that token's share; the run's own logged KL, where there is one, is better.
-    """
-    if policy.sample is None:
-        raise InputError(f"policy {policy.name} cannot sample")
-    responses = policy.sample(prompts, seed)
-    ours, _ = policy.logprobs(prompts, responses)
-    theirs, _ = reference.logprobs(prompts, responses)
-    kl = float(np.mean(np.asarray(ours, float) - np.asarray(theirs, float)))
-    return FrontierPoint(
-        policy.name,
-        max(kl, 0.0),
-        float(np.mean(proxy(prompts, responses))),
-        float(np.mean(gold(prompts, responses))),
-    )
 
 
 def read_frontier(source: str | os.PathLike) -> dict[str, list[FrontierPoint]]:

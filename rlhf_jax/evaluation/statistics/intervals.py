@@ -17,18 +17,6 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-__all__ = [
-    "Interval",
-    "bootstrap_interval",
-    "bootstrap_totals",
-    "cluster_sums",
-    "expanded_percentiles",
-    "mean_interval",
-    "paired_interval",
-    "rate_interval",
-    "wilson_interval",
-]
-
 Clusters = Sequence[Hashable] | np.ndarray | None
 Statistic = Callable[[np.ndarray], np.ndarray]
 

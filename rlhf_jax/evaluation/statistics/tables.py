@@ -13,8 +13,6 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.evaluation.statistics.scores import Score
 
-__all__ = ["ResultRow", "ResultTable", "alignment_tax", "result_table"]
-
 Results = Mapping[str, Sequence[Score]]
 
 

@@ -18,17 +18,6 @@ from rlhf_jax.evaluation.suites.toxicity import Scorer, word_list_scorer
 from rlhf_jax.evaluation.suites.world import gold_utilities, labeler_panel
 from rlhf_jax.registry import load_reward
 
-__all__ = [
-    "judge_named",
-    "named_checkpoints",
-    "preference_results",
-    "read_prompts",
-    "read_rankings",
-    "run_suites",
-    "scorer_named",
-    "world_prompts",
-]
-
 
 def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
     """column name -> directory, from `DIR` or `NAME=DIR`.
