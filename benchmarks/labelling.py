@@ -36,7 +36,7 @@ def main() -> None:
     )
     parser.add_argument("--people", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=30, help="measured")
-    parser.add_argument("--pause", type=float, default=2.0, help="mean, in seconds")
+    parser.add_argument("--pause", type=float, default=3.0, help="mean, in seconds")
     parser.add_argument("--study", help="a database; a new file where not given")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
