@@ -68,7 +68,7 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
         pretrained_shapes,
     )
     from rlhf_jax.registry import ensemble, load_reward_model
-    from rlhf_jax.registry.model_directory import (
+    from rlhf_jax.registry.directories import (
         ENSEMBLE,
         fresh_params,
         kind_of_model,

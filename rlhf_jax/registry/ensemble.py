@@ -26,7 +26,7 @@ from rlhf_jax.losses import (
 )
 from rlhf_jax.models import EncoderRewardModel
 from rlhf_jax.models.responses import response_scores
-from rlhf_jax.registry.model_directory import (
+from rlhf_jax.registry.directories import (
     ENSEMBLE,
     LoadedModel,
     require_one_tokenizer,

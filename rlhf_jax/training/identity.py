@@ -16,9 +16,9 @@ from typing import Any
 from rlhf_jax.data.readers import named
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import Leaf, Role, mapped
+from rlhf_jax.registry.directories import ENSEMBLE, model_directory
 from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.registry.functions import function_file, is_function
-from rlhf_jax.registry.model_directory import ENSEMBLE, model_directory
 from rlhf_jax.storage import content_of, decided
 
 __all__ = ["code_of", "named_content", "portable", "run_of", "split_format"]

@@ -33,8 +33,8 @@ from rlhf_jax.registry import (
     load_reward,
     save_model,
 )
+from rlhf_jax.registry.directories import fresh_params, kind_of_model
 from rlhf_jax.registry.ensemble import ensemble_of
-from rlhf_jax.registry.model_directory import fresh_params, kind_of_model
 from rlhf_jax.stages import ppo, reward
 from rlhf_jax.stages.reward import ranking_scores
 from rlhf_jax.stages.reward.run import starting_point

@@ -12,7 +12,7 @@ from rlhf_jax.evaluation.suites.world import (
     world_toxicity,
     world_truth,
 )
-from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.registry.directories import load_model
 from rlhf_jax.stages.evaluate.config import Config
 from rlhf_jax.stages.evaluate.tables import (
     frontier,
