@@ -111,6 +111,9 @@ HEAVY = (
     "sklearn",
     "pandas",
     "wandb",
+    "fastapi",
+    "sqlalchemy",
+    "uvicorn",
 )
 
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="compare logits, with those of transformers too where torch is installed",
+        help="read what was written again and compare logits",
     )
 
 

@@ -1,7 +1,6 @@
 """`rlhf-jax report RUNDIR`: report.html of a finished run, made again."""
 
 import argparse
-import json
 import pathlib
 from typing import Any
 
@@ -87,17 +86,15 @@ def _write(path: pathlib.Path, target: pathlib.Path, title: str):
     Raises:
       InputError: it is damaged, or holds something else.
     """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON: {error}") from error
+    from rlhf_jax.reports import write_report
+    from rlhf_jax.reports.reading import read_results
+
+    results = read_results(path.parent)
     kind = results.get("report", "evaluate") if isinstance(results, dict) else None
-    write, table = _writer(kind, path)
+    sections, table = _page(kind, path)
     try:
         main = table(results)
-        write(path.parent, target, title=title)
+        write_report(target, title, list(sections(results, path.parent)))
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -109,20 +106,17 @@ def _write(path: pathlib.Path, target: pathlib.Path, title: str):
     return main
 
 
-def _writer(kind: Any, path: pathlib.Path):
-    """(writer of the page, main table) of a kind of results."""
-    if kind == "judge":
-        from rlhf_jax.reports.judge_report import judge_table, write_judge_report
+def _page(kind: Any, path: pathlib.Path):
+    """(sections of the page, main table) of a kind of results."""
+    from rlhf_jax.reports import baselines_report, judge_report, run_report
 
-        return write_judge_report, judge_table
-    if kind == "baselines":
-        from rlhf_jax.reports import baselines_report as baselines
-
-        return baselines.write_baselines_report, baselines.accuracy_table
-    if kind != "evaluate":
+    pages = {
+        "evaluate": (run_report.sections, run_report.headline_table),
+        "judge": (judge_report.sections, judge_report.judge_table),
+        "baselines": (baselines_report.sections, baselines_report.accuracy_table),
+    }
+    if kind not in pages:
         raise InputError(
             f"{path}: expected the results of an evaluate, judge or baselines stage"
         )
-    from rlhf_jax.reports.run_report import headline_table, write_run_report
-
-    return write_run_report, headline_table
+    return pages[kind]

@@ -21,7 +21,6 @@ conversations   the form in which a model reads conversations
 templates       the form "template": a tokenizer's chat template
 rendering       chat templates rendered, in a process with limits
 control_tokens  the template's control tokens apart from what people type
-chat            the ids and the text of a template in one call
 encoding        record -> ids, and from where on they are trained
 apart           prompt and response each by itself, for an encoder
 packing         which rows share a sequence or a length
@@ -35,7 +34,6 @@ display         one record in colours: what is trained
 """
 
 from rlhf_jax.data.account import Account, row_metrics
-from rlhf_jax.data.chat import chat_tokens
 from rlhf_jax.data.conversations import (
     ConversationForm,
     conversation_form,
@@ -91,7 +89,6 @@ __all__ = [
     "SubwordTokenizer",
     "Text",
     "Tokenizer",
-    "chat_tokens",
     "conversation_form",
     "default_form",
     "demonstration_stream",

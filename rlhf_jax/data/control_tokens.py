@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from rlhf_jax.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
 from rlhf_jax.errors import InputError
 
@@ -129,8 +131,8 @@ class MarkedEncoder:
         pieces: Sequence[str],
         shown: Callable[[str], str],
         cuts: Sequence[int] = (),
-    ) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of the pieces joined, and which characters each came from.
+    ) -> tuple[list[int], list[int]]:
+        """Ids of the pieces joined, and which piece each came from.
 
         Args:
           pieces: a rendered text, cut wherever the caller wants to know what came
@@ -141,8 +143,7 @@ class MarkedEncoder:
             two sides are encoded apart.
 
         Returns:
-          The ids, and (piece, piece) of each: where its first character stands and
-          where its last one does.
+          The ids, and the number of the piece in which each begins.
 
         Raises:
           InputError: the tokenizer cannot encode the text behind a cut by itself.
@@ -151,8 +152,9 @@ class MarkedEncoder:
         edges = list(itertools.accumulate(map(len, marked), initial=0))
         text = "".join(marked)
         ids, spans = self._from(text, [edges[cut] for cut in cuts])
-        places = _places(spans, edges)
-        return [self._real.get(i, i) for i in ids], places
+        starts = np.fromiter((start for start, _ in spans), np.int64, len(spans))
+        places = np.searchsorted(edges[1:-1], starts, side="right")
+        return [self._real.get(i, i) for i in ids], places.tolist()
 
     def plain(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of a text that has no control token, and the characters of each."""
@@ -197,6 +199,12 @@ class MarkedEncoder:
         self._real = {
             backend.token_to_id(mark): real[name] for name, mark in self._mark.items()
         }
+        taken = {*source.get_vocab().values()} & {*self._real}
+        if taken:
+            raise InputError(
+                f"tokenizer: its ids have gaps below {max(taken)}: expected every id "
+                f"from 0 to {self._tokenizer.vocab_size - 1} to be a token"
+            )
         self._backend = backend
         self._free = {*self._mark.values(), self._behind}
 
@@ -228,13 +236,14 @@ class MarkedEncoder:
 
     def _divides(self, text, ids, spans, cut: int, behind: bool) -> bool:
         """Whether the ids before a place are the ids of the text before it."""
-        count = next((k for k, (a, _) in enumerate(spans) if a >= cut), len(ids))
-        if any(end > cut for _, end in spans[max(0, count - 1) : count]):
+        count = bisect.bisect_left(spans, (cut, -1))
+        if count and spans[count - 1][1] > cut:
             return False
-        control = [k for k in range(count) if ids[k] in self._real]
-        begin, base = (spans[control[-1]][0], control[-1]) if control else (0, 0)
-        alone, _ = self._plain(text[begin:cut], behind and not control)
-        return alone == list(ids[base:count])
+        real, last = self._real, range(count - 1, -1, -1)
+        base = next((k for k in last if ids[k] in real), None)  # control tokens divide
+        begin = 0 if base is None else spans[base][0]
+        alone, _ = self._plain(text[begin:cut], behind and base is None)
+        return alone == list(ids[base or 0 : count])
 
     def _skipped(self, rest: str) -> int:
         """1 where the tokenizer puts a space before text itself, else 0.
@@ -279,15 +288,3 @@ def encoder_of(tokenizer: SubwordTokenizer) -> MarkedEncoder:
     if found is None:
         found = tokenizer._marked_encoder = MarkedEncoder(tokenizer)
     return found
-
-
-def _places(spans, edges) -> list[tuple[int, int]]:
-    """The pieces in which each span's first and last character stand."""
-    last = len(edges) - 2
-    return [
-        (
-            min(last, bisect.bisect_right(edges, start) - 1),
-            min(last, bisect.bisect_right(edges, max(start, end - 1)) - 1),
-        )
-        for start, end in spans
-    ]

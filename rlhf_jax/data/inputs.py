@@ -10,6 +10,8 @@ import numpy as np
 from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Prompt, Stream, Text
 from rlhf_jax.data.account import Account
+from rlhf_jax.data.conversations import ConversationForm, PlainForm
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.sources import as_records, prompt_of, read_prompts, read_rows
 from rlhf_jax.errors import InputError
 
@@ -22,6 +24,8 @@ __all__ = [
     "mixed_demonstrations",
     "numeric",
     "one_epoch",
+    "padded_prompts",
+    "prompt_rows",
     "prompt_of",
     "read_prompts",
     "read_rows",
@@ -30,7 +34,7 @@ __all__ = [
 
 def fitting(
     prompts: Iterable[Prompt],
-    tokenizer: Any,
+    form: ConversationForm,
     max_prompt: int,
     account: Account | None = None,
 ) -> list[Prompt]:
@@ -39,12 +43,11 @@ def fitting(
     How many are left out is told in the log, and booked in `account`.
     """
     prompts = list(prompts)
-    begin = tokenizer.begin_token is not None
-    rows = tokenizer.encode_batch([prompt.prompt for prompt in prompts])
+    rows = prompt_rows([said_before(prompt) for prompt in prompts], form)
     kept = [
         prompt
         for prompt, row in zip(prompts, rows, strict=True)
-        if begin + len(row) <= max_prompt
+        if len(row) <= max_prompt
     ]
     if account is not None:
         account.drop(
@@ -82,6 +85,8 @@ def mixed_demonstrations(
     train_on_prompt: bool = False,
     layout: str = "padded",
     mix_fraction: float = 0.0,
+    form: ConversationForm | None = None,
+    train_turns: str = "all",
 ) -> Stream:
     """Demonstrations, with a share of pretraining windows where asked.
 
@@ -96,6 +101,8 @@ def mixed_demonstrations(
       train_on_prompt: train the prompt's tokens too.
       layout: "padded", "packed" or "buckets"; see `data.demonstration_stream`.
       mix_fraction: share of the rows that are windows of text.
+      form: in which the model reads conversations; None: the prompt as it stands.
+      train_turns: "all" or "last" of the assistant's turns.
     """
     window = max_prompt + max_response
 
@@ -109,6 +116,8 @@ def mixed_demonstrations(
             max_response=max_response,
             layout=layout,
             train_on_prompt=train_on_prompt,
+            form=form,
+            train_turns=train_turns,
             seed=seed,
         )
 
@@ -160,22 +169,51 @@ class PackedWindows:
         }
 
 
+def prompt_rows(prompts: Sequence[Any], form: ConversationForm) -> list[list[int]]:
+    """The ids of each prompt, a text or messages, in a model's form.
+
+    An empty one is read as the end of an earlier text, as GPT-2 does.
+    """
+    tokenizer = form.tokenizer
+    if form.name != "template" and all(isinstance(said, str) for said in prompts):
+        begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
+        rows = [begin + row for row in tokenizer.encode_batch(list(prompts))]
+    else:
+        rows = [form.prompt_ids(said) for said in prompts]
+    return [row or [tokenizer.end_token] for row in rows]
+
+
 def encode_prompts(
-    prompts: Sequence[str],
+    prompts: Sequence[Any],
     tokenizer: Any,
     max_prompt: int,
     *,
+    form: ConversationForm | None = None,
     account: Account | None = None,
 ) -> dict[str, np.ndarray]:
-    """One batch of given texts in their order: `prompts`, `valid`, `row`.
+    """One batch of given prompts in their order: `prompts`, `valid`, `row`.
 
-    A prompt longer than `max_prompt` keeps its row but loses its beginning; an empty
-    one is read as the end of an earlier text, as GPT-2 does.
+    A prompt longer than `max_prompt` keeps its row but loses its beginning.
+
+    Args:
+      prompts: texts, or messages where the form holds conversations.
+      tokenizer: of the model.
+      max_prompt: tokens, P.
+      form: of the model; None: plain.
+      account: books what is cut.
     """
-    rows = tokenizer.encode_batch(list(prompts))
-    begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
-    rows = [begin + row or [tokenizer.end_token] for row in rows]
-    tokens = np.full((len(rows), max_prompt), tokenizer.pad_token, np.int32)
+    rows = prompt_rows(prompts, form or PlainForm(tokenizer))
+    return padded_prompts(rows, tokenizer.pad_token, max_prompt, account)
+
+
+def padded_prompts(
+    rows: Sequence[Sequence[int]],
+    pad: int,
+    max_prompt: int,
+    account: Account | None = None,
+) -> dict[str, np.ndarray]:
+    """Rows of ids as `encode_prompts` gives them: padded on the left."""
+    tokens = np.full((len(rows), max_prompt), pad, np.int32)
     valid = np.zeros((len(rows), max_prompt), bool)
     for i, row in enumerate(rows):
         kept = row[-max_prompt:]

@@ -62,7 +62,7 @@ class Rendering:
         found = self.attempts(messages, takes, marks)
         for text, problem in found:
             if text is None:
-                raise InputError(f"chat template: {_line(problem)}")
+                raise refusal(problem)
         return [text for text, _ in found]
 
     def attempts(self, messages, takes, marks=("", "")) -> list[tuple]:
@@ -94,9 +94,9 @@ def _as_templates_read(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def _line(problem: str) -> str:
-    """One line that fits an error message."""
-    return " ".join(str(problem).split())[:300]
+def refusal(problem: str) -> InputError:
+    """What a template refused, in one line."""
+    return InputError(f"chat template: {' '.join(str(problem).split())[:300]}")
 
 
 class _Worker:

@@ -144,26 +144,36 @@ def answer(job: dict) -> list:
     return found
 
 
-def limit(seconds: int | None = None) -> None:
-    """Bounds memory, or the processor time from now on; where the system can."""
+def limit_memory() -> None:
+    """Bounds the address space, where the system can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        if seconds is None:
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            return
+        _lower(resource, resource.RLIMIT_AS, MEMORY)
+
+
+def limit_time() -> None:
+    """Ends the process that uses so many seconds more; where the system can."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        soft = math.ceil(usage.ru_utime + usage.ru_stime) + seconds
-        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+        used = math.ceil(usage.ru_utime + usage.ru_stime)
+        _lower(resource, resource.RLIMIT_CPU, used + SECONDS)
+
+
+def _lower(resource, kind, amount: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    soft = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def main() -> None:
     """Answers jobs until there are no more."""
-    limit()
+    limit_memory()
     for line in sys.stdin.buffer:
         job = json.loads(line)
-        limit(SECONDS)
+        limit_time()
         try:
             reply = json.dumps(answer(job))
         except MemoryError:

@@ -16,7 +16,7 @@ from typing import Any
 
 from rlhf_jax.data.control_tokens import Disguise, encoder_of
 from rlhf_jax.data.conversations import Said, checked, trained_turns
-from rlhf_jax.data.rendering import Rendering
+from rlhf_jax.data.rendering import Rendering, refusal
 from rlhf_jax.data.tokenizers import Tokenizer
 from rlhf_jax.errors import InputError
 
@@ -121,7 +121,7 @@ class TemplateForm:
         begin = controls[-1].start() if controls else 0
         pieces = [layout.text[begin:start], layout.text[start:end]]
         ids, places = self._encoder.encode(pieces, layout.disguise.show, [1])
-        return [i for i, (first, _) in zip(ids, places, strict=True) if first == 1]
+        return [i for i, place in zip(ids, places, strict=True) if place == 1]
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: str = "all"
@@ -172,7 +172,7 @@ class TemplateForm:
         pieces.append(layout.text[place:])
         weights.append(0.0)
         ids, places = self._encoder.encode(pieces, layout.disguise.show, cuts)
-        return ids, [weights[first] for first, _ in places]
+        return ids, [weights[place] for place in places]
 
     def _layout(self, messages, opened: bool, spans: bool = True) -> Layout:
         """The conversation rendered, with the places of the assistant's turns."""
@@ -191,9 +191,10 @@ class TemplateForm:
             blocks = blocks if alike else [None] * len(turns)
             places = dict(zip(turns, blocks, strict=True))
             return Layout(text, places, disguise)
-        text = rendering.texts(hidden, [whole])[0]
         takes = [take for i in turns for take in ((i, True), (i + 1, False))]
-        found = rendering.attempts(hidden, takes) if takes else []
+        (text, problem), *found = rendering.attempts(hidden, [whole, *takes])
+        if text is None:
+            raise refusal(problem)
         pairs = zip(found[::2], found[1::2], strict=True)
         places = {
             turn: self._place(text, before, after)

@@ -24,6 +24,10 @@ _AS_IT_IS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # what else changes a tokenizer: transformers then builds it, and we take its
 _CHANGES = ("add_bos_token", "add_eos_token", "extra_special_tokens")
 _CHANGES += ("additional_special_tokens", "model_specific_special_tokens", "auto_map")
+_EXPECTED = (
+    "expected a directory with tokenizer.json, with vocab.json + merges.txt, with "
+    "encoder.json + vocab.bpe or with tokenizer.model, a name on the hub, or 'byte'"
+)
 _CHANGED = ("special_tokens_map.json", "added_tokens.json")
 
 
@@ -47,7 +51,7 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
         return ByteTokenizer()
     path = pathlib.Path(name)
     if not path.is_dir() and looks_local(name):
-        raise InputError(f"{name}: no directory, and not a hub name")
+        raise InputError(f"{name}: no directory, and not a hub name: {_EXPECTED}")
     if not path.is_dir():
         return _from_transformers(str(name))
     config = _config(path)
@@ -193,11 +197,7 @@ def _from_transformers(
         found = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # each kind of file fails in its own way
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"tokenizer: {name!r}: expected a directory with tokenizer.json, with "
-            "vocab.json + merges.txt, with encoder.json + vocab.bpe or with "
-            f"tokenizer.model, a name on the hub, or 'byte' ({why})"
-        ) from error
+        raise InputError(f"tokenizer: {name!r}: {_EXPECTED} ({why})") from error
     backend = getattr(found, "backend_tokenizer", None)
     if backend is None:
         raise InputError(

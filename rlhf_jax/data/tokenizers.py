@@ -252,7 +252,12 @@ class SubwordTokenizer:
         from tokenizers import Tokenizer as Backend
 
         backend = Backend.from_str(self.backend.to_str())
+        known = self.backend.token_to_id(text) is not None
         backend.add_special_tokens([text])
+        if not known and backend.token_to_id(text) != self.vocab_size:
+            raise InputError(
+                f"tokenizer: no id for {text!r} behind the last one: its ids have gaps"
+            )
         config = {**self.config, "pad_token": text}
         return SubwordTokenizer(backend, config, self.end_tokens, self.generation)
 

@@ -179,7 +179,7 @@ def _from_batch(
     slot = _free_slot(connection, who, batch)
     if slot is None:
         return None
-    seed = store.setting(connection, "seed")
+    seed = store.seed(connection)
     count = _met(connection, who, batch)
     drawn = dice(seed, "kind", batch.id, who.id, count)
     if drawn < batch.gold_rate:
@@ -299,7 +299,7 @@ def _assign(
     count = 2 if kind == "chat" else 0
     if kind in JUDGED:
         count = len(distinct(row.record)[0])
-    seed = store.setting(connection, "seed")
+    seed = store.seed(connection)
     now = store.clock()
     values = {
         "items_id": item,

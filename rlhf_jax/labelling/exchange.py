@@ -6,6 +6,7 @@ environment variable `RLHF_JAX_LABEL_TOKEN`.
 """
 
 import json
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -17,13 +18,15 @@ from pydantic import ValidationError
 
 from rlhf_jax.data.records import Prompt, Ranking
 from rlhf_jax.errors import InputError
+from rlhf_jax.feedback import Asked, People
 from rlhf_jax.labelling import schema
-from rlhf_jax.labelling.exports import answers_as_of, records_of
+from rlhf_jax.labelling.exports import answers_as_of, records_of, talks
 from rlhf_jax.labelling.imports import Batch, CandidateSet, add_batch
 from rlhf_jax.labelling.store import Store, digest_of, open_store
 
 __all__ = ["PeopleLabelers", "collect", "open_labelers", "publish", "standing"]
 
+_log = logging.getLogger(__name__)
 TOKEN = "RLHF_JAX_LABEL_TOKEN"
 
 
@@ -82,11 +85,12 @@ def collect(store: Store, name: str) -> list[dict[str, Any]]:
     """Every person's ranking of a batch, late ones too, as `Ranking` rows."""
     with store.read() as connection:
         rows = answers_as_of(connection, store.last_event(connection), batch=name)
+        said = talks(connection)
         found = [
             record
             for row in rows
             if row.purpose in {"work", "adjudication"}
-            for record in records_of(row)
+            for record in records_of(row, said.get(row.assignment, []))
         ]
     return [
         record.model_dump(mode="json", exclude_defaults=True)
@@ -95,37 +99,16 @@ def collect(store: Store, name: str) -> list[dict[str, Any]]:
     ]
 
 
-class PeopleLabelers:
-    """Everybody behind a labelling server, as one side of a `candidates` stage.
+class PeopleLabelers(People):
+    """Everybody behind a labelling server, as one side of a `candidates` stage."""
 
-    Attributes:
-      name: of all of them together.
-      where: database or address, for messages.
-    """
-
-    name = "people"
-
-    def __init__(self, where: str):
-        self.where = where
-        self._remote = where.startswith(("http://", "https://"))
-
-    def ask(
+    def require(
         self,
         prompts: Sequence[Prompt],
         responses: Sequence[Sequence[str]],
-        *,
-        overlap: int = 1,
-        quorum: float = 1.0,
-        deadline_hours: float | None = None,
-    ) -> list[Ranking]:
-        """The rankings of these sets, once there are enough.
-
-        Args:
-          prompts: of the sets.
-          responses: K for each prompt.
-          overlap: persons who rank a set.
-          quorum: share of the sets that must have all their rankings.
-          deadline_hours: after so long what there is must do, if it is anything.
+        asked: Asked,
+    ) -> None:
+        """Publishes the sets, once, and takes their rankings when there are enough.
 
         Raises:
           InputError: people have not ranked enough yet; says how many sets wait, and
@@ -135,27 +118,30 @@ class PeopleLabelers:
             {**prompt.model_dump(exclude_defaults=True), "responses": list(texts)}
             for prompt, texts in zip(prompts, responses, strict=True)
         ]
-        name = f"candidates-{digest_of(rows)[:12]}"
-        found = self._call("publish", name, overlap=overlap, rows=rows)
-        needed = quorum * found["items"]
-        late = deadline_hours is not None and found["age"] > deadline_hours * 3600
-        if found["complete"] < needed and not (late and found["answers"]):
-            waiting = found["items"] - found["complete"]
+        name = f"candidates-{digest_of([rows, asked.overlap])[:12]}"
+        found = self._call("publish", name, overlap=asked.overlap, rows=rows)
+        hours = found["age"] / 3600
+        late = asked.deadline_hours is not None and hours >= asked.deadline_hours
+        waiting = found["items"] - found["complete"]
+        enough = found["complete"] >= asked.quorum * found["items"]
+        if not enough and not (late and found["answers"]):
             raise InputError(
                 f"{waiting} of {found['items']} sets of responses wait for people in "
-                f"{self.where} (batch {name}); start `rlhf-jax label {self.where}` if "
-                "it does not run, and run this again when they have ranked them"
+                f"{self.where} (batch {name}): they rank them there while "
+                "`rlhf-jax label` serves; run this again when they have"
             )
-        return [
-            Ranking.model_validate(row) for row in self._call("collect", name)["rows"]
-        ]
+        if waiting:
+            _log.warning("%d sets have fewer than %d rankings", waiting, asked.overlap)
+        answered = self._call("collect", name)["rows"]
+        self.add(Ranking.model_validate(row) for row in answered)
 
     def _call(self, action: str, name: str, **values: Any) -> dict[str, Any]:
-        if self._remote:
-            return _post(self.where, action, {"name": name, **values})
+        body = {"name": name, **values}
+        if self.where.startswith(("http://", "https://")):
+            return _post(self.where, action, body)
         store = open_store(self.where)
         try:
-            return act(store, action, {"name": name, **values})
+            return act(store, action, body)
         finally:
             store.close()
 

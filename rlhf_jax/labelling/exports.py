@@ -15,13 +15,14 @@ import sqlalchemy as sa
 
 from rlhf_jax.data.expansion import few_shot_demonstrations
 from rlhf_jax.data.records import FLAG_NAMES, Demonstration, Prompt, Ranking, Record
-from rlhf_jax.data.writers import WRITERS, write_json_lines
+from rlhf_jax.data.writers import WRITERS
 from rlhf_jax.errors import InputError
 from rlhf_jax.labelling import schema
 from rlhf_jax.labelling.showing import distinct
 from rlhf_jax.labelling.store import Store
+from rlhf_jax.storage import write_lines
 
-__all__ = ["FORMATS", "Export", "answers_as_of", "export", "records_of"]
+__all__ = ["FORMATS", "Export", "answers_as_of", "export", "records_of", "talks"]
 
 FORMATS = (*WRITERS, "answers")
 _WORK = ("work", "adjudication")
@@ -81,13 +82,13 @@ def export(
         as_of = store.last_event(connection) if as_of is None else as_of
         rows = answers_as_of(connection, as_of, batch=batch)
         chosen = list(_chosen(rows, set(purposes), extras, left_out))
-        talks = _talks(connection)
+        said = talks(connection)
         if form == "answers":
-            written = write_json_lines(path, (_plain(row) for row in chosen))
+            written = write_lines(path, (_plain(row) for row in chosen))
         else:
             records = []
             for row in chosen:
-                made = records_of(row, talks.get(row.assignment, []))
+                made = records_of(row, said.get(row.assignment, []))
                 if not made:
                     left_out["flags have no record: use the format answers"] += 1
                 records += made
@@ -288,7 +289,8 @@ def _chat(row: sa.Row, talk: Sequence[Any]) -> Ranking:
     )
 
 
-def _talks(connection: sa.Connection) -> dict[int, list[sa.Row]]:
+def talks(connection: sa.Connection) -> dict[int, list[sa.Row]]:
+    """Assignment -> its live conversation, turn by turn."""
     table = schema.chat_turns
     found: dict[int, list[sa.Row]] = {}
     query = sa.select(table).order_by(table.c.assignments_id, table.c.number)

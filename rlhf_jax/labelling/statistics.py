@@ -68,7 +68,7 @@ def live_table(store: Store) -> dict[str, Any]:
 
 def rate(found: list[tuple[int, float]]) -> dict[str, Any] | None:
     """The mean of (item, 0 or 1) values with its interval over items."""
-    from rlhf_jax.evaluation.intervals import rate_interval
+    from rlhf_jax.evaluation.statistics.intervals import rate_interval
 
     if not found:
         return None

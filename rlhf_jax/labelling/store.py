@@ -6,7 +6,8 @@ commits, and the numbers of the events are the order in which things became dura
 "as of event n" is one exact state.
 
 SQLite runs with a write-ahead log and synchronous=FULL, since NORMAL may lose an
-acknowledged answer when the machine loses power. It must lie on a local disk.
+acknowledged answer when the machine loses power; drafts, which the browser has too, do
+not wait for the disk. The file must lie on a local disk.
 """
 
 import contextlib
@@ -49,13 +50,19 @@ class Store:
     ):
         self.engine, self.path, self.clock = engine, path, clock
         self._writer = threading.Lock()  # spares SQLite's waiting by sleeping
+        self._seed: str | None = None
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction of the single writer; committed when the block ends well."""
+    def write(self, *, durable: bool = True) -> Iterator[sa.Connection]:
+        """A transaction of the single writer; committed when the block ends well.
+
+        Args:
+          durable: it survives a loss of power. Without, it survives a killed server
+            all the same, and costs no wait for the disk.
+        """
         lock = self._writer if self.path else contextlib.nullcontext()
         with lock, self.engine.connect() as connection:
-            connection = connection.execution_options(writes=True)
+            connection = connection.execution_options(writes=True, durable=durable)
             with connection.begin():
                 yield connection
                 fault("label.before_commit")
@@ -97,6 +104,12 @@ class Store:
     def last_event(self, connection: sa.Connection) -> int:
         """The number of the newest event; 0 where there is none."""
         return connection.scalar(sa.select(sa.func.max(schema.events.c.seq))) or 0
+
+    def seed(self, connection: sa.Connection) -> str:
+        """Of everything that is drawn in this study."""
+        if self._seed is None:
+            self._seed = self.setting(connection, "seed")
+        return self._seed
 
     def setting(self, connection: sa.Connection, key: str) -> str | None:
         """A value of the table `meta`."""
@@ -207,7 +220,6 @@ def _configure(engine: sa.Engine, sqlite: bool) -> None:
         connection.isolation_level = None  # BEGIN is ours, below
         for pragma in (
             "journal_mode=WAL",
-            "synchronous=FULL",
             "foreign_keys=ON",
             "busy_timeout=20000",
         ):
@@ -215,11 +227,18 @@ def _configure(engine: sa.Engine, sqlite: bool) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        if sqlite:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        writes, durable = options.get("writes", False), options.get("durable", True)
+        if sqlite and writes:
+            level = "FULL" if durable else "NORMAL"
+            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        elif sqlite:
+            connection.exec_driver_sql("BEGIN")
         elif writes:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            if not durable:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         else:
             connection.exec_driver_sql(
                 "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"

@@ -133,6 +133,11 @@ def trunk_config(raw: dict, file: str) -> TrunkConfig:
       InputError: unknown family, missing key, or a setting this trunk lacks.
     """
     family = raw.get("model_type")
+    if family == "gemma3":
+        raise InputError(
+            f"{file}: model_type 'gemma3' reads images too: expected a checkpoint of "
+            "its text model, 'gemma3_text'"
+        )
     if family not in KEYS:
         raise InputError(
             f"{file}: model_type {family!r}: known are {', '.join(KEYS)} "
@@ -178,7 +183,14 @@ def _rope(raw, file):
         new, fields = _rope_per_layer(raw, new, file)
     if any(isinstance(value, dict) for value in new.values()):
         raise InputError(f"{file}: rope_parameters per layer type are not supported")
-    rope = {**(raw.get("rope_scaling") or {}), **new}
+    old = raw.get("rope_scaling") or {}
+    kinds = [found.get("rope_type", found.get("type")) for found in (old, new)]
+    if all(kinds) and kinds[0] != kinds[1]:
+        raise InputError(
+            f"{file}: rope_scaling is of type {kinds[0]!r}, rope_parameters of type "
+            f"{kinds[1]!r}: expected one of them, or the same in both"
+        )
+    rope = {**old, **new}
     fraction = rope.get("partial_rotary_factor")
     if fraction is None:
         default = 0.25 if raw["model_type"] == "gpt_neox" else 1.0

@@ -111,7 +111,7 @@ def on_each_device(
         kernel,
         in_specs=(heads, heads, heads, places, places, whole),
         out_specs=heads,
-        axis_names=set(axes),
+        axis_names=set(axes_in_force(lone=True)),  # a kernel wants all of them cut
         check_vma=False,
     )
     return mapped(query, key, value, queries, keys, window)

@@ -9,6 +9,7 @@ What is said often should travel fast: "tensor" in every layer, "fsdp" once per 
 slice of TPUs, a node of GPUs) are spread over "data" first.
 """
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -54,6 +55,15 @@ def make_mesh(
     shape = _filled([data, fsdp, tensor], len(devices))
     kinds = (AxisType.Auto,) * len(AXES)
     return Mesh(arranged(devices, shape), AXES, axis_types=kinds)
+
+
+def in_force(mesh: Mesh) -> contextlib.AbstractContextManager:
+    """The mesh for what is traced inside: `layouts` reads it.
+
+    Nothing for one device of this machine, whose programs are then the plain ones.
+    """
+    alone = mesh.size == 1 and mesh.devices.flat[0].platform == jax.default_backend()
+    return contextlib.nullcontext() if alone else jax.set_mesh(mesh)
 
 
 def island_of(device: jax.Device) -> int:

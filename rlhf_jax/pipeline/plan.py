@@ -186,8 +186,9 @@ def _reward(name: str, kind: str, config: Any, shape: Any, shapes: Any) -> Stage
 
 def _dpo(name: str, kind: str, config: Any, shape: Any, shapes: Any) -> StagePlan:
     plan = _supervised(name, "reward", config, shape, shapes)
+    reference = 4 * plan.params if config.has_reference else 0
     return dataclasses.replace(
-        plan, kind=kind, state_bytes=plan.state_bytes + 4 * plan.params
+        plan, kind=kind, state_bytes=plan.state_bytes + reference
     )
 
 

@@ -6,9 +6,17 @@
 
 As in the paper most candidates come from supervised policies and some from PPO: those
 of round 1 still write, and the last round's policy writes its share beside them.
+
+Online DPO needs neither a reward model of its own nor PPO: the policy answers, whoever
+ranks compares its answers, and it is trained on these pairs before it answers again.
+
+    round n   candidates_n   new responses, all by the policy of round n-1
+              dpo_n          goes on from that policy, on these rankings alone; the
+                             reference stays that of round 1
+
 Rounds are ordinary stages, so one is skipped, cut and continued like any other; whoever
-ranks stands behind `candidates.Config.labelers`, and a round that waits for people
-stops there.
+ranks stands behind `candidates.Config.labelers` or its `reward`, and a round that waits
+for people stops there.
 """
 
 import dataclasses
@@ -17,7 +25,7 @@ from typing import Any
 
 from rlhf_jax.errors import InputError
 
-__all__ = ["rounds"]
+__all__ = ["online_rounds", "rounds"]
 
 
 def rounds(
@@ -48,21 +56,13 @@ def rounds(
     Raises:
       InputError: a name that is no stage, or fewer rounds than one.
     """
-    if count < 1:
-        raise InputError(f"rounds: {count} is not at least 1")
-    if unknown := [n for n in (candidates, reward, *ppo) if n not in stages]:
-        known = ", ".join(stages)
-        raise InputError(f"rounds: no stage {', '.join(unknown)}; there are {known}")
+    _require(stages, count, candidates, reward, *ppo)
     made = dict(stages)
     for number in range(2, count + 1):
         names = {name: f"{name}_{number}" for name in (candidates, reward, *ppo)}
         before = ppo[-1] if number == 2 else f"{ppo[-1]}_{number - 1}"
-        made[names[candidates]] = dataclasses.replace(
-            stages[candidates],
-            policies=(*stages[candidates].policies, f"@{before}/model"),
-            labelers=labelers or stages[candidates].labelers,
-            round=stages[candidates].round + number - 1,
-        )
+        policies = (*stages[candidates].policies, f"@{before}/model")
+        made[names[candidates]] = _asked(stages[candidates], number, policies, labelers)
         made[names[reward]] = dataclasses.replace(
             stages[reward],
             rankings=(
@@ -73,6 +73,69 @@ def rounds(
         for name in ppo:
             made[names[name]] = _renamed(stages[name], names)
     return made
+
+
+def online_rounds(
+    stages: Mapping[str, Any],
+    count: int,
+    *,
+    candidates: str = "candidates",
+    dpo: str = "dpo",
+    labelers: str | None = None,
+) -> dict[str, Any]:
+    """The stages of an experiment with `count` rounds of DPO instead of one.
+
+    Args:
+      stages: stage name -> config, with one round in it.
+      count: rounds of the result; 1 changes nothing.
+      candidates: name of the stage that collects the rankings. With its `reward` a
+        reward model ranks, with its `best_and_worst` as pairs.
+      dpo: name of the stage that trains on them; of any loss.
+      labelers: who ranks from round 2 on; None: who or what ranked in round 1.
+
+    Returns:
+      A new dict: `stages`, then `candidates_2`, `dpo_2`, `candidates_3` and so on.
+
+    Raises:
+      InputError: a name that is no stage, or fewer rounds than one.
+
+    Source: Guo et al. 2024 (Direct language model alignment from online AI feedback):
+      pairs of the current policy, one reference throughout; Dong et al. 2024 (RLHF
+      workflow): in rounds, best against worst of several responses.
+    Differs: Guo et al. sample anew for each update, here for each round, whose
+      optimizer starts afresh; Dong et al. train on the pairs of all rounds.
+    """
+    _require(stages, count, candidates, dpo)
+    made, first = dict(stages), stages[dpo]
+    for number in range(2, count + 1):
+        policy = f"@{dpo if number == 2 else f'{dpo}_{number - 1}'}/model"
+        made[f"{candidates}_{number}"] = _asked(
+            stages[candidates], number, (policy,), labelers
+        )
+        made[f"{dpo}_{number}"] = dataclasses.replace(
+            first,
+            init=policy,
+            reference=(first.reference or first.init) if first.has_reference else "",
+            rankings=(f"@{candidates}_{number}/rankings.jsonl",),
+        )
+    return made
+
+
+def _require(stages: Mapping[str, Any], count: int, *names: str) -> None:
+    if count < 1:
+        raise InputError(f"rounds: {count} is not at least 1")
+    if unknown := [name for name in names if name not in stages]:
+        known = ", ".join(stages)
+        raise InputError(f"rounds: no stage {', '.join(unknown)}; there are {known}")
+
+
+def _asked(
+    config: Any, number: int, policies: tuple[str, ...], labelers: str | None
+) -> Any:
+    """The candidates of a round, by other policies and maybe for other labelers."""
+    who = {"labelers": labelers, "reward": ""} if labelers else {}
+    number += config.round - 1
+    return dataclasses.replace(config, policies=policies, round=number, **who)
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

@@ -26,8 +26,6 @@ from rlhf_jax.models import (
 )
 from rlhf_jax.registry.model_directory import LoadedModel
 
-__all__ = ["EncoderReward", "fresh_encoder", "load_bert", "padded_rows"]
-
 # Texts are padded to a multiple of this: one compiled program per multiple.
 WIDTH = 32
 

@@ -33,17 +33,6 @@ from rlhf_jax.registry.model_directory import (
 )
 from rlhf_jax.storage import write_json
 
-__all__ = [
-    "Combination",
-    "Ensemble",
-    "ensemble_of",
-    "first_member",
-    "members_of",
-    "member_scores",
-    "reward_scores",
-    "save_ensemble",
-]
-
 # how the members' scores become one; see `losses.ensemble_mean` and its neighbours
 Combination = Literal["mean", "min", "uncertainty_weighted"]
 

@@ -29,6 +29,15 @@ def layout_for_rollout(params: dict, mesh: Mesh, dtype=None) -> dict:
       The same tree with shardings over `tensor` alone.
     """
 
+    shardings = rollout_shardings(params, mesh)
+    if dtype is not None:
+        params = cast_matrices(params, dtype)
+    return jax.device_put(params, shardings)
+
+
+def rollout_shardings(params: dict, mesh: Mesh) -> dict:
+    """Where `layout_for_rollout` puts each leaf; shapes with a sharding will do."""
+
     def spec(leaf):
         sharding = getattr(leaf, "sharding", None)
         if not isinstance(sharding, NamedSharding):
@@ -36,10 +45,7 @@ def layout_for_rollout(params: dict, mesh: Mesh, dtype=None) -> dict:
         names = [_TENSOR if _names(axis) else None for axis in sharding.spec]
         return NamedSharding(mesh, PartitionSpec(*names))
 
-    shardings = jax.tree.map(spec, params)
-    if dtype is not None:
-        params = cast_matrices(params, dtype)
-    return jax.device_put(params, shardings)
+    return jax.tree.map(spec, params)
 
 
 def _names(axis) -> bool:

@@ -11,7 +11,7 @@ sft         supervised fine-tuning, and the initialisation of PPO
 candidates  K responses per prompt, ranked by labelers
 reward      the reward model from K-wise rankings
 ppo         PPO and PPO-ptx
-dpo         the ranking baseline without a reward model
+dpo         rankings without a reward model: DPO, IPO, KTO, SimPO, ORPO
 best_of_n   the sampling baseline
 evaluate    the tables and the report of a run
 judge       policies by a classifier that shares nothing with the reward model

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -13,10 +13,16 @@ from jax.sharding import Mesh
 
 from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import Stream
+from rlhf_jax.data.account import Account, row_metrics, told
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import leaves
 from rlhf_jax.parallel import compile_update
-from rlhf_jax.storage import decided, is_first_process, require_no_links
+from rlhf_jax.storage import (
+    decided,
+    is_first_process,
+    require_no_links,
+    write_json,
+)
 from rlhf_jax.tracking import RunDirectory, RunTracker, read_metrics
 from rlhf_jax.training import (
     Guards,
@@ -30,11 +36,20 @@ from rlhf_jax.training import (
     training_rows,
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
-from rlhf_jax.training.identity import code_of, portable
+from rlhf_jax.training.identity import code_of, portable, run_of
 from rlhf_jax.training.rows import Rows, Run
 from rlhf_jax.training.settings import RunSettings
 
-__all__ = ["Rows", "Run", "RunSettings", "Session", "fit", "open_session", "portable"]
+__all__ = [
+    "Rows",
+    "Run",
+    "RunSettings",
+    "Session",
+    "fit",
+    "open_session",
+    "portable",
+    "tell_rows",
+]
 
 logger = logging.getLogger("rlhf_jax.training")
 
@@ -49,6 +64,8 @@ class Session:
     store: CheckpointStore | None
     tracker: RunTracker | None
     guards: Guards
+    # of the rows that are trained on; metrics of the first step
+    numbers: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def loop(
         self,
@@ -88,8 +105,13 @@ class Session:
         if self.workdir is not None:
             self._recall(start)
         hang = self.settings.hang_seconds
+
+        def step(state: Any, index: int) -> tuple[Any, dict]:
+            state, metrics = step_fn(state, index)
+            return state, metrics if index else {**metrics, **self.numbers}
+
         return training_rows(
-            step_fn,
+            step,
             state,
             steps,
             start_step=start,
@@ -133,6 +155,7 @@ def open_session(
     identity: Any = None,
     functions: Mapping[str, Callable] | None = None,
     steps: int | None = None,
+    accounts: Iterable[Account] = (),
 ) -> Iterator[Session]:
     """Opens a stage's directory; checkpoints and metrics are closed on leaving.
 
@@ -145,6 +168,8 @@ def open_session(
       functions: what else decides the result, by name, such as a reward function;
         compared as `identity.code_of` tells.
       steps: of the whole run; shows progress on stderr.
+      accounts: what became of the rows that are trained on; told, and kept in
+        rows.json and in the metrics of the first step.
 
     Raises:
       InputError: the directory belongs to another config, holds links, or cannot be
@@ -158,18 +183,22 @@ def open_session(
         batch_ids=batch_ids,
     )
     if workdir is None:
-        yield Session(None, settings, mesh, None, None, guards)
+        tell_rows(accounts)
+        yield Session(None, settings, mesh, None, None, guards, row_metrics(accounts))
         return
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     require_no_links(workdir)
     codes = {name: code_of(made) for name, made in (functions or {}).items() if made}
-    _write_provenance(workdir, identity, codes)
+    run, by_pipeline = run_of(workdir)
+    if identity is not None and not by_pipeline:
+        _write_provenance(workdir, identity, codes)
+    tell_rows(accounts, workdir)
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
-        identity=portable(identity, workdir.parent) | codes,
+        identity=portable(identity, run) | codes,
     )
     tracker = RunTracker(
         workdir,
@@ -179,16 +208,29 @@ def open_session(
         description=workdir.name,
     )
     with contextlib.closing(store), contextlib.closing(tracker):
-        yield Session(workdir, settings, mesh, store, tracker, guards)
+        numbers = row_metrics(accounts)
+        yield Session(workdir, settings, mesh, store, tracker, guards, numbers)
+
+
+def tell_rows(accounts: Iterable[Account], workdir: pathlib.Path | None = None) -> None:
+    """Says what became of rows; with a directory also in its rows.json."""
+    accounts = list(accounts)
+    if workdir is None:
+        for account in accounts:
+            if warning := account.warning():
+                logger.warning("%s", warning)
+        return
+    if accounts:
+        write_json(workdir / "rows.json", [account.as_dict() for account in accounts])
+    if is_first_process():
+        for line in told(accounts):
+            print(line)
 
 
 def _write_provenance(
     workdir: pathlib.Path, config: Any, codes: Mapping[str, str]
 ) -> None:
-    """config.json and provenance.json, where no pipeline has written them."""
-    by_pipeline = decided(lambda: int((workdir / "stage.json").exists()))
-    if config is None or by_pipeline:
-        return
+    """config.json and provenance.json, which no pipeline has written."""
     free = [leaf.key for leaf in leaves(config) if leaf.role and leaf.role.is_free]
     RunDirectory(workdir).begin(
         portable(config, workdir.parent, free=True) | codes,
@@ -228,8 +270,9 @@ def fit(
     stream: Stream,
     steps: int,
     *,
-    dtype: str = "float32",
     frozen: Any = None,
+    prepare: Callable[[Any, dict, Any], dict] | None = None,
+    dtype: str = "float32",
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
 ) -> Rows:
@@ -243,8 +286,10 @@ def fit(
       params: the first params.
       stream: batches by step.
       steps: updates.
+      frozen: params that the loss reads as `frozen` and no gradient reaches.
+      prepare: `(params, batch, frozen) -> batch`, part of the update: adds what is
+        computed of the whole batch, before it is cut into micro-batches.
       dtype: that the model computes in; float16 has its loss scaled.
-      frozen: params that the loss takes as `frozen`, such as a reference.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
 
@@ -274,19 +319,29 @@ def fit(
         identity=config,
         batch_ids=lambda step: np.asarray(stream.batch(step)["row"]).tolist(),
         steps=steps,
+        accounts=stream.accounts,
     ) as session:
-        update = compile_update(
-            make_update(
-                loss_fn,
-                tx,
-                microbatches=config.microbatches,
-                clip_norm=config.clip_norm,
-            ),
-            session.mesh,
+        update = make_update(
+            loss_fn,
+            tx,
+            microbatches=config.microbatches,
+            clip_norm=config.clip_norm,
         )
-        if frozen is not None:  # laid out once, not in each step
+        if prepare is not None:
+            update = _prepared(update, prepare)
+        update = compile_update(update, session.mesh)
+        if frozen is not None:
             frozen = update.place(frozen)
-        state = yield from session.loop(
+        rows = session.loop(
             step_fn, init, params, jax.random.key(config.seed), steps=steps, **options
         )
+        del params  # the state has its own; these are as large again
+        state = yield from rows
     return state.params
+
+
+def _prepared(update: Callable, prepare: Callable) -> Callable:
+    def step(state: Any, batch: dict, frozen: Any = None) -> tuple[Any, dict]:
+        return update(state, prepare(state.params, batch, frozen), frozen)
+
+    return step

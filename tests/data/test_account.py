@@ -21,6 +21,7 @@ from rlhf_jax.data import (
 )
 from rlhf_jax.data import demonstration_stream as stream_of
 from rlhf_jax.data.account import row_metrics, told
+from rlhf_jax.data.conversations import PlainForm
 from rlhf_jax.data.inputs import (
     as_records,
     encode_prompts,
@@ -164,7 +165,7 @@ def test_what_reading_left_out_is_in_the_account(tmp_path):
 def test_prompts_that_are_left_out_or_cut_are_booked():
     account = Account("prompts", read=3)
     prompts = [Prompt(id=str(n), prompt="p" * n) for n in (2, 5, 9)]
-    assert len(fitting(prompts, TOKENIZER, 5, account)) == 2
+    assert len(fitting(prompts, PlainForm(TOKENIZER), 5, account)) == 2
     encode_prompts(["pp", "p" * 9], TOKENIZER, 5, account=account)
     assert str(account) == (
         "prompts: 3 read, 2 used (1 cut at the beginning to max_prompt 5), "

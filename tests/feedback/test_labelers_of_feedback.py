@@ -6,7 +6,13 @@ import pytest
 
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.errors import InputError
-from rlhf_jax.feedback import FileLabeler, load_labelers, rankings_by
+from rlhf_jax.feedback import (
+    FileLabeler,
+    RewardLabeler,
+    load_labelers,
+    rankings_by,
+)
+from rlhf_jax.registry import as_reward
 from rlhf_jax.simulation import make_prompt, make_user, make_world, utility
 from rlhf_jax.simulation.dice import Dice
 
@@ -110,3 +116,25 @@ def test_training_and_held_out_labelers_are_other_persons():
 def test_an_unknown_labeler_is_refused_with_what_there_is(name):
     with pytest.raises(InputError, match="simulated:held_out"):
         load_labelers(name)
+
+
+def test_a_reward_ranks_many_sets_at_once_and_ties_equal_scores():
+    asked = []
+
+    def length(prompts, responses, records):
+        asked.append([record["id"] for record in records])
+        return [len(text) for text in responses]
+
+    labeler = RewardLabeler(as_reward(length))
+    other = Prompt(id="2", prompt="q")
+    sets = [["a", "ccc", "bb", "d"], ["x", "yy"]]
+    assert labeler.rank_all([PROMPT, other], sets) == [[3, 1, 2, 3], [2, 1]]
+    assert asked == [["1"] * 4 + ["2"] * 2]
+    assert labeler.rank(PROMPT, ["a", "bb"]) == [2, 1]
+    assert labeler.name == "reward:length"
+
+
+def test_a_response_without_a_score_cannot_be_ranked():
+    labeler = RewardLabeler(as_reward(lambda prompts, responses: [1.0, float("nan")]))
+    with pytest.raises(InputError, match=r"no score for 1 of 2 .* the prompt 1: exp"):
+        labeler.rank(PROMPT, ["a", "b"])

@@ -5,31 +5,18 @@ import json
 
 import pytest
 from studies import batch_of, server
+from worlds import world_sets
 
 from rlhf_jax.cli import main
 from rlhf_jax.data import read
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.feedback import pairwise_agreement
 from rlhf_jax.labelling.exchange import collect
-from rlhf_jax.labelling.imports import CandidateSet
 from rlhf_jax.labelling.serving import running
 from rlhf_jax.labelling.simulate import simulate
 from rlhf_jax.labelling.statistics import live_table
 from rlhf_jax.labelling.store import open_store
-from rlhf_jax.simulation import held_out_labelers, make_world, training_labelers
-from rlhf_jax.simulation.candidates import candidates
-from rlhf_jax.simulation.dataset import prompt_set
-from rlhf_jax.simulation.dice import Dice
-
-
-def world_sets(count, name="label"):
-    found = []
-    for prompt in prompt_set(make_world(0), name, count, set()):
-        dice = Dice("labelling", prompt.id)
-        texts = [c.text for c in candidates(prompt, dice, dice.between(4, 9))]
-        fields = prompt.model_dump(exclude_defaults=True)
-        found.append(CandidateSet(**fields, responses=texts))
-    return found
+from rlhf_jax.simulation import held_out_labelers, training_labelers
 
 
 def answered_directly(row, labelers):

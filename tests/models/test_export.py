@@ -156,6 +156,19 @@ def test_files_have_the_mode_that_the_umask_says(tmp_path):
     assert set(modes.values()) == {0o640}, modes
 
 
+def test_a_policy_has_its_logits_in_torch(tmp_path):
+    torch = pytest.importorskip("torch")
+    from transformers import AutoModelForCausalLM
+
+    config, params = exported(tmp_path, tokenizer_with())
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    ids = np.arange(48, dtype=np.int32).reshape(2, 24)
+    with torch.no_grad():
+        expected = theirs(input_ids=torch.from_numpy(ids).long()).logits.numpy()
+    found = jax.jit(LanguageModel(config).apply)({"params": params}, ids)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("scalar", [False, True])
 @pytest.mark.parametrize("dtype", [None, "bfloat16"])
 def test_the_check_compares_what_is_read_again(dtype, scalar, tmp_path):
@@ -166,7 +179,7 @@ def test_the_check_compares_what_is_read_again(dtype, scalar, tmp_path):
     assert told["read again"] == 0.0
     assert (told["rounded"] > 1e-4) == (dtype is not None)
     wrong = jax.tree.map(lambda leaf: 1.01 * leaf, params)
-    with pytest.raises(InputError, match="read again: differs by"):
+    with pytest.raises(InputError, match="read again, its numbers differ by"):
         check_export(tmp_path, config, wrong, dtype=dtype)
 
 

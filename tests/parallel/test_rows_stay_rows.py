@@ -10,7 +10,6 @@ import math
 import jax
 import numpy as np
 import pytest
-from compiled_text import collectives, product_flops
 from tiny_programs import (
     FUNCTIONS,
     LARGEST_WEIGHT,
@@ -26,11 +25,13 @@ from rlhf_jax.losses import chunked
 from rlhf_jax.parallel import (
     compile_function,
     compile_update,
+    in_force,
     make_mesh,
     placed,
     put_batch,
     take_rows,
 )
+from rlhf_jax.parallel.compiled_text import collectives, product_flops
 
 ONE, FSDP, ALL = (1, 1, 1), (1, 8, 1), (2, 2, 2)
 slow = pytest.mark.slow
@@ -131,29 +132,17 @@ def test_without_a_mesh_in_force_rows_would_be_gathered(monkeypatch):
         assert_rows_stay(text, said("perplexity", ONE)[1], ALL)
 
 
-def primitives(jaxpr):
-    """The names of all operations of a jaxpr, in order, those of inner ones too."""
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for value in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
-        ):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from primitives(inner)
-
-
 def test_a_program_of_one_device_is_the_plain_one():
-    update, state, batch = UPDATES["pretrain"]()
+    """Line by line, as it is given to the compiler."""
+    function, params, batch = FUNCTIONS["perplexity"]()
 
-    def traced():
-        return list(primitives(jax.make_jaxpr(update)(state, batch)))
+    def lowered(shape):
+        with in_force(mesh_of(shape)):
+            return jax.jit(function).lower(params, batch).as_text()
 
-    bare = traced()
-    with jax.set_mesh(mesh_of(ONE)):
-        assert traced() == bare
-    with jax.set_mesh(mesh_of(FSDP)):
-        assert "sharding_constraint" in set(traced()) - set(bare)
+    bare = jax.jit(function).lower(params, batch).as_text()
+    assert lowered(ONE) == bare
+    assert lowered(FSDP) != bare
 
 
 def test_chunks_of_logits_are_as_large_on_each_device(monkeypatch):
@@ -169,7 +158,7 @@ def test_chunks_of_logits_are_as_large_on_each_device(monkeypatch):
     monkeypatch.setattr(chunked, "CHUNK_LOGITS", V * 8)  # 8 tokens
     function, params, batch = FUNCTIONS["perplexity"]()
     for shape in (ONE, FSDP, (1, 1, 8)):
-        with jax.set_mesh(mesh_of(shape)):
+        with in_force(mesh_of(shape)):
             jax.eval_shape(function, params, batch)
     assert sizes == [8, 8, 64]
 

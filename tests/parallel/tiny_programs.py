@@ -14,9 +14,9 @@ from rlhf_jax.models import (
     TrunkConfig,
     init_params,
     responses,
-    scoring,
 )
 from rlhf_jax.stages import likelihood, ppo
+from rlhf_jax.stages.reward import ranking_scores
 from rlhf_jax.training import OptimizerConfig, init_state, make_optimizer, make_update
 
 # No other axis is B long, and a device's activations are smaller than the weights: so
@@ -82,9 +82,7 @@ def reward():
     }
 
     def loss(params, batch, rng):
-        names = ("prompts", "prompt_valid", "responses", "response_valid")
-        rows = [batch[name] for name in names]
-        scores = scoring.response_scores(SCALAR, params, *rows)
+        scores = ranking_scores(SCALAR, params, batch)
         losses = ranking_loss(scores, batch["ranks"], batch["present"])
         return weighted_sum(losses, batch["weights"]), {}
 

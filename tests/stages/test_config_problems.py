@@ -56,6 +56,7 @@ WRONG = {
     "dpo": [
         ("epochs", 0), ("batch_size", 0), ("microbatches", 0), ("microbatches", 3),
         ("max_prompt", 0), ("max_response", 0), ("max_k", 1), ("clip_norm", -1.0),
+        ("loss", "rlhf"), ("beta", -0.1), ("label_smoothing", 0.5), ("robust", True),
     ],
     "best_of_n": [
         ("temperature", 0.0), ("batch_size", 0), ("max_prompts", 0),
@@ -121,6 +122,13 @@ def test_labelers_are_known_without_reading_their_file(tmp_path):
     file.write_text("not yet rankings\n")
     for name in (f"file:{file}", "simulated:gold", "simulated:held_out"):
         assert not list(dataclasses.replace(config, labelers=name).problems())
+
+
+def test_labelers_and_a_reward_do_not_rank_together():
+    config = tiny_experiment.stages()["candidates"]
+    both = dataclasses.replace(config, labelers="simulated:gold", reward="r")
+    (line,) = both.problems()
+    assert line.startswith("labelers: simulated:gold do not rank where there is")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import tiny_experiment
 from fake_stage import install
 from test_pipeline import Config, chain, quiet, ran, run
 
+from rlhf_jax.cli.report import make_reports
 from rlhf_jax.errors import InputError, NumericsError, RunError
 from rlhf_jax.pipeline.experiment import Experiment
 from rlhf_jax.pipeline.finished import damage, done_hash, mark_done, require_result
@@ -133,6 +134,23 @@ def test_a_model_is_read_before_its_stage_is_done(tiny, tmp_path):
     marker.write_text((tiny.done("pretrain") / "model/model.json").read_text())
     with pytest.raises(RunError):
         require_result("pretrain", model)
+
+
+@pytest.mark.parametrize("name", ["report/results.json", "ppo/metrics.jsonl"])
+def test_a_report_refuses_results_and_metrics_that_have_changed(tmp_path, name):
+    for stage in ("report", "ppo"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "stage.json").write_text("{}")
+    (tmp_path / "ppo/metrics.jsonl").write_text('{"step": 1, "score": 1}\n')
+    results = {"report": "none", "stages": {}, "runs": {"PPO": "../ppo"}}
+    (tmp_path / "report/results.json").write_text(json.dumps(results))
+    for stage in ("report", "ppo"):
+        mark_done(tmp_path / stage, "hash")
+    with pytest.raises(InputError, match="results of an evaluate"):
+        make_reports(tmp_path)  # read, and of no kind
+    flip(tmp_path / name, 23, 1)
+    with pytest.raises(InputError, match=f"{name}: its bytes have changed"):
+        make_reports(tmp_path)
 
 
 def test_a_loss_that_is_no_number_selects_no_epoch(tmp_path):

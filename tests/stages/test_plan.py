@@ -40,6 +40,13 @@ def test_ppo_holds_two_trained_and_two_frozen_models(planned):
     assert planned["dpo"].state_bytes == 4 * policy * 5
 
 
+def test_a_loss_without_a_reference_is_planned_without_one(planned):
+    stages = tiny_experiment.stages()
+    stages["dpo"] = dataclasses.replace(stages["dpo"], loss="orpo")
+    found = {plan.name: plan for plan in plans(Experiment("orpo", stages))}
+    assert found["dpo"].state_bytes == 4 * found["dpo"].params * 4
+
+
 def test_ppo_holds_every_member_of_an_ensemble(planned):
     stages = tiny_experiment.stages()
     stages["reward"] = dataclasses.replace(stages["reward"], seeds=(0, 1, 2))

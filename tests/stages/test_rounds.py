@@ -1,6 +1,8 @@
 """Going round again: what a second round is made of, killed, and by people."""
 
+import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -19,7 +21,8 @@ from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 from rlhf_jax.faults import injected
 from rlhf_jax.pipeline import run_experiment
-from rlhf_jax.pipeline.rounds import rounds
+from rlhf_jax.pipeline.rounds import online_rounds, rounds
+from rlhf_jax.registry import load_reward
 from rlhf_jax.stages import candidates
 
 FILE = pathlib.Path(tiny_rounds.__file__)
@@ -47,6 +50,35 @@ def test_names_that_are_no_stages_are_refused():
         rounds({"world": None, "candidates": None, "ppo": None}, 2)
     with pytest.raises(InputError, match="0 is not at least 1"):
         rounds(tiny_rounds.one_round(), 0)
+    with pytest.raises(InputError, match="no stage dpo; there are world"):
+        online_rounds(tiny_rounds.one_round(), 2)
+
+
+def test_online_dpo_goes_on_from_its_policy_and_keeps_its_reference():
+    first = tiny_rounds.one_online_round()
+    made = online_rounds(first, 3, candidates="answers")
+    assert list(made)[6:] == ["answers_2", "dpo_2", "answers_3", "dpo_3"]
+    assert [made[f"answers_{n}"].policies for n in (2, 3)] == [
+        ("@dpo/model",),
+        ("@dpo_2/model",),
+    ]
+    assert made["answers_3"].round == 3
+    assert made["answers_3"].reward == "@reward/model"
+    assert made["dpo_3"].init == "@dpo_2/model"
+    assert made["dpo_3"].reference == made["dpo"].init == "@pretrain/model"
+    assert made["dpo_3"].rankings == ("@answers_3/rankings.jsonl",)
+    assert online_rounds(first, 1, candidates="answers") == first
+    for config in made.values():
+        assert not list(config.problems() if hasattr(config, "problems") else ())
+
+
+def test_an_online_round_without_a_reference_and_by_other_labelers():
+    first = tiny_rounds.one_online_round()
+    first["dpo"] = dataclasses.replace(first["dpo"], loss="simpo")
+    made = online_rounds(first, 2, candidates="answers", labelers="file:people.jsonl")
+    assert made["dpo_2"].reference == ""
+    assert made["answers_2"].labelers == "file:people.jsonl"
+    assert not list(made["answers_2"].problems())
 
 
 def test_each_round_goes_on_with_the_next_prompts(monkeypatch):
@@ -90,6 +122,24 @@ def test_the_second_round_asks_anew_and_trains_on_both(done):
     few, many = (len(lines(done / name)) for name in ("reward", "reward_2"))
     assert many == 2 * few
     assert bits(done / "ppo/model") != bits(done / "ppo_2/model")
+
+
+def test_a_reward_model_ranks_the_answers_of_each_online_round(before_round_two):
+    workdir = before_round_two
+    run_experiment(tiny_rounds.online(2), workdir, say=lambda _: None)
+    first, second = (rankings_of(workdir / n) for n in ("answers", "answers_2"))
+    assert {row.labeler for row in first + second} == {"reward:model"}
+    assert {len(row.responses) for row in first + second} == {2}
+    assert {row.id for row in first}.isdisjoint(row.id for row in second)
+    reward = load_reward(workdir / "reward/model", max_prompt=48, max_response=12)
+    for row in second:
+        scores = reward.score([row.prompt] * 2, row.responses)
+        assert (scores[0] > scores[1]) == (row.ranks[0] < row.ranks[1])
+    assert any(row.ranks != [1, 1] for row in second)
+    assert bits(workdir / "dpo/model") != bits(workdir / "dpo_2/model")
+    # the reference is that of round 1: in round 2 the policy has left it
+    assert lines(workdir / "dpo")[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert lines(workdir / "dpo_2")[0]["loss"] != pytest.approx(math.log(2), abs=1e-6)
 
 
 def again(workdir):

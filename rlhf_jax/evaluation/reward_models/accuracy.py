@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.records import Ranking
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.statistics.intervals import Interval, rate_interval
@@ -45,7 +46,7 @@ def score_rankings(
     Raises:
       InputError: a reward that is not finite, with the ranking's id.
     """
-    prompts = [r.prompt for r in rankings for _ in r.responses]
+    prompts = [said_before(r) for r in rankings for _ in r.responses]
     responses = [text for r in rankings for text in r.responses]
     flat = np.asarray(reward(prompts, responses), np.float64)
     ends = np.cumsum([len(r.responses) for r in rankings])

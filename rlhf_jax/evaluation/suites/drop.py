@@ -10,12 +10,10 @@ import os
 from typing import Any
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import Row, kind_of, read_document, read_rows
-from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, drop_query
+from rlhf_jax.evaluation.suites.prompts import drop_query
 from rlhf_jax.evaluation.suites.reading import drop_em_f1, drop_words
-from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
+from rlhf_jax.evaluation.suites.tasks import Item, f1_and_match
 
 
 def read_drop(source: str | os.PathLike) -> list[Item]:
@@ -134,17 +132,4 @@ def _repeated(items: list[str]) -> list[str]:
     return items
 
 
-def drop_scores(
-    policy: Policy, items: list[Item], *, shots: list[str], condition: str
-) -> list[Score]:
-    """F1 and exact match, in percent."""
-    outputs = generate_answers(
-        policy, items, instruction=INSTRUCTIONS["drop"], shots=shots
-    )
-    measures = {
-        "F1": lambda text, references: drop_em_f1(text, references)[1],
-        "exact match": lambda text, references: drop_em_f1(text, references)[0],
-    }
-    return generated_scores(
-        "drop", items, outputs, measures, condition=condition, scale=100.0
-    )
+drop_scores = f1_and_match(drop_em_f1)

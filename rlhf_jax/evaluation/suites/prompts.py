@@ -110,17 +110,20 @@ def squad_query(
       earlier: (question, answer) pairs that come before in the paragraph.
       question: to be answered.
     """
-    turns = [f"Q: {q}\n\nA: {a}" for q, a in earlier]
     head = [f"Title: {title}", f"Background: {background}"]
-    return "\n\n".join([*head, *turns, f"Q: {question}\n\nA:"])
+    return _dialogue(head, earlier, question)
 
 
 def quac_query(
     title: str, paragraph: str, earlier: Sequence[tuple[str, str]], question: str
 ) -> str:
     """QuAC: as SQuADv2, the dialogue so far with its answers, other headings."""
-    turns = [f"Q: {q}\n\nA: {a}" for q, a in earlier]
     head = [f"TITLE: {title}", f"PARAGRAPH: {paragraph}"]
+    return _dialogue(head, earlier, question)
+
+
+def _dialogue(head, earlier, question: str) -> str:
+    turns = [f"Q: {q}\n\nA: {a}" for q, a in earlier]
     return "\n\n".join([*head, *turns, f"Q: {question}\n\nA:"])
 
 

@@ -23,6 +23,7 @@ from rlhf_jax.labelling.refusals import Refusal, Unknown
 from rlhf_jax.labelling.store import Store
 from rlhf_jax.labelling.web import machine, research, research_forms, work
 from rlhf_jax.labelling.web.guards import Guards, Rates
+from rlhf_jax.labelling.web.views import Places
 
 __all__ = ["create_app"]
 
@@ -50,6 +51,7 @@ def create_app(
     app.state.store, app.state.secure = store, secure
     app.state.page = _pages(title)
     app.state.tables = research.Tables(store)
+    app.state.places = Places(store)
     for part in (work, research, research_forms, machine):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=HERE / "static"))

@@ -11,7 +11,7 @@ from rlhf_jax.labelling.assignment import own_assignment
 from rlhf_jax.labelling.showing import JUDGED, shown_item
 from rlhf_jax.labelling.store import Store
 
-__all__ = ["own_answers", "progress", "task_view"]
+__all__ = ["Places", "own_answers", "progress", "task_view"]
 
 
 def task_view(store: Store, person: int, number: int) -> dict[str, Any]:
@@ -75,9 +75,9 @@ def progress(store: Store, person: int) -> dict[str, Any]:
 
     Returns:
       `today`, `total`: answers; `minutes`: active time today; `pace`: answers per
-      active hour, None before the first; `open`: free places for all.
+      active hour, None before the first.
     """
-    table, assignments, slots = schema.answers, schema.assignments, schema.slots
+    table, assignments = schema.answers, schema.assignments
     now = store.clock()
     local = time.localtime(now)
     midnight = now - (local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec)
@@ -92,24 +92,41 @@ def progress(store: Store, person: int) -> dict[str, Any]:
         .join(assignments, assignments.c.id == table.c.assignments_id)
         .where(assignments.c.people_id == person, table.c.withdrawn_event.is_(None))
     )
-    batches = schema.batches
-    free = (
-        sa.select(sa.func.count())
-        .select_from(slots)
-        .join(batches, batches.c.id == slots.c.batches_id)
-        .where(slots.c.assignment.is_(None), batches.c.closed.is_(False))
-    )
     with store.read() as connection:
         total, today, seconds = connection.execute(query).one()
-        waiting = connection.scalar(free)
     seconds = seconds or 0.0
     return {
         "today": int(today or 0),
         "total": total,
         "minutes": round(seconds / 60, 1),
         "pace": round(3600 * today / seconds, 1) if seconds else None,
-        "open": waiting,
     }
+
+
+class Places:
+    """How many free places there are for anybody, counted every few seconds at most."""
+
+    EVERY = 5.0  # seconds
+
+    def __init__(self, store: Store):
+        self.store = store
+        self._found, self._until = 0, 0.0
+
+    def open(self) -> int:
+        """Free places in batches that are open."""
+        now = time.monotonic()
+        if now >= self._until:
+            slots, batches = schema.slots, schema.batches
+            query = (
+                sa.select(sa.func.count())
+                .select_from(slots)
+                .join(batches, batches.c.id == slots.c.batches_id)
+                .where(slots.c.assignment.is_(None), batches.c.closed.is_(False))
+            )
+            self._until = now + self.EVERY
+            with self.store.read() as connection:
+                self._found = connection.scalar(query)
+        return self._found
 
 
 def own_answers(store: Store, person: int, count: int = 30) -> list[dict[str, Any]]:

@@ -138,7 +138,8 @@ def next_task(request: Request) -> dict[str, Any]:
     person, store = labeler(request), store_of(request)
     number = claim(store, person.id)
     task = None if number is None else task_view(store, person.id, number)
-    return {"task": task, "progress": progress(store, person.id)}
+    places = request.app.state.places.open()
+    return {"task": task, "progress": {**progress(store, person.id), "open": places}}
 
 
 @router.get("/api/tasks/{number}")

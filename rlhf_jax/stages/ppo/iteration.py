@@ -53,8 +53,10 @@ class Players:
     @property
     def reward_model(self) -> Any:
         """The reward's model, where it reads the policy's own tokens; else None."""
-        own = isinstance(self.reward, ModelReward)
-        return self.reward.loaded.model if own else None
+        if not isinstance(self.reward, ModelReward):
+            return None
+        loaded = self.reward.loaded
+        return loaded.model if loaded.form.name == self.policy.form.name else None
 
     @property
     def reward_params(self) -> Any:

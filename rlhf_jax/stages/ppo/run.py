@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rlhf_jax import data
 from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.inputs import as_records, fitting, read_rows
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import check_players
@@ -71,6 +72,7 @@ def run(
         settings=settings,
     ).model
     meta = {"stage": "ppo", "result": config.result, "ptx_coef": config.ptx_coef}
+    meta["form"] = trained.form.name
     target = workdir / "model"
     save_model(target, trained.model, trained.params, trained.tokenizer, meta)
     return target
@@ -113,12 +115,19 @@ def train(
     config = config or Config(ptx_coef=0.0)
     limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
     given = as_reward(reward, **limits)
+    given_rows = as_records(prompts, Prompt)
+    rows = list(given_rows)
+    account = Account("prompts", read=len(rows))
+    if (intake := getattr(given_rows, "intake", None)) is not None:
+        account.begin(intake)
+    policy = policy.in_form(rows, where="ppo.init")
     players = make_players(config, policy, given, value)
-    tokenizer = players.policy.tokenizer
-    records = fitting(as_records(prompts, Prompt), tokenizer, config.max_prompt)
+    tokenizer, form = players.policy.tokenizer, players.policy.form
+    records = fitting(rows, form, config.max_prompt, account)
     stream = data.prompt_stream(
         records,
         tokenizer,
+        form=None if form.name == "plain" else form,
         batch_size=config.batch_size // config.samples_per_prompt,
         max_prompt=config.max_prompt,
         seed=config.seed,
@@ -150,6 +159,7 @@ def train(
         identity=config,
         functions=functions,
         steps=config.iterations,
+        accounts=(account, *(windows.accounts if windows else ())),
     )
     rows = _rows(session, config, players, stream, records, windows, terms)
     return Run(rows, lambda state: _result(config, players.policy, state))
@@ -271,7 +281,12 @@ def with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
             policy.model,
             params,
             policy.tokenizer,
-            {"stage": "ppo", "iteration": after, "kl": float(metrics["kl_exact"])},
+            {
+                "stage": "ppo",
+                "iteration": after,
+                "kl": float(metrics["kl_exact"]),
+                "form": policy.form.name,
+            },
         )
 
     def step(state: Any, index: int) -> tuple[Any, dict]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlhf_jax.data import Demonstration, Ranking
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.evaluation.reward_models.accuracy import (
     accuracy_by_rank_gap,
     calibration,
@@ -88,7 +89,7 @@ def centre_on_demonstrations(
     """
     if not demonstrations:
         return model, 0.0
-    prompts = [row.prompt for row in demonstrations]
+    prompts = [said_before(row) for row in demonstrations]
     responses = [row.response for row in demonstrations]
     scores = as_reward(with_lengths(config, model)).score(prompts, responses)
     shift = -float(scores.mean())

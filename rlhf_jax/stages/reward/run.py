@@ -108,7 +108,7 @@ def starting_point(config: Config) -> LoadedModel:
 class Rankings:
     """What a config's files hold: `train`, held-out sets by name, demonstrations."""
 
-    train: list[Ranking]
+    train: Iterable[Ranking]
     held_out: dict[str, list[Ranking]]
     demonstrations: list[Demonstration]
 
@@ -117,7 +117,7 @@ class Rankings:
         """The records of a config's files."""
         files = {"valid": config.valid_rankings, "held_out": config.held_out_rankings}
         return cls(
-            list(read_rows(config.rankings, Ranking)),
+            read_rows(config.rankings, Ranking),
             {name: list(read_rows(f, Ranking)) for name, f in files.items() if f},
             list(read_rows(config.demonstrations, Demonstration)),
         )
@@ -153,8 +153,9 @@ def train(
     """
     config, held_out = config or Config(), dict(held_out or {})
     _require_possible(config, start)
-    base = _reward_model(config, start)
-    stream = _stream(config, base, rankings)
+    records = as_records(rankings, Ranking)
+    base = _reward_model(config, start).in_form(records, where="reward.init")
+    stream = _stream(config, base, records)
     trained = {"head": base.params["head"]} if config.frozen else base.params
     frozen = {name: base.params[name] for name in base.params.keys() - trained.keys()}
     measure = make_measure(config, base, held_out)
@@ -182,7 +183,7 @@ def train(
         if workdir is not None:
             report = measure(model.params) | {"bias": bias}
             write_json(pathlib.Path(workdir) / "report.json", report)
-        meta = {"stage": "reward", "bias": bias}
+        meta = {"stage": "reward", "bias": bias, "form": base.form.name}
         model = dataclasses.replace(require_reward_model(model, "reward"), meta=meta)
         return with_lengths(config, model)
 
@@ -221,7 +222,7 @@ def _require_room(config: Config, start: LoadedModel) -> None:
 
 def _stream(config: Config, model: LoadedModel, rankings: Iterable[Ranking]) -> Any:
     return data.ranking_stream(
-        as_records(rankings, Ranking),
+        rankings,
         model.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
@@ -229,6 +230,7 @@ def _stream(config: Config, model: LoadedModel, rankings: Iterable[Ranking]) -> 
         k_buckets=config.k_buckets,
         packed=config.packed,
         apart=isinstance(model.model, EncoderRewardModel),
+        form=None if model.form.name == "plain" else model.form,
         batch_size=config.batch_size,
         seed=config.seed,
     )

@@ -1,4 +1,7 @@
-"""What a compiled program says about itself: products and collectives, loops told."""
+"""What a compiled program says about itself: products and collectives, loops told.
+
+Read from the compiler's text (HLO); for tests, plans and benchmarks.
+"""
 
 import math
 import re
@@ -18,14 +21,29 @@ _CALLED = re.compile(
 )
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _SHAPE = re.compile(r"\w+\[([\d,]*)\]")
+_TYPED = re.compile(r"(\w+)\[([\d,]*)\]")
+
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
 
 
 class Collective(NamedTuple):
-    """One collective: what it is, the shapes that come out, how many loops deep."""
+    """One collective of a program.
+
+    Attributes:
+      kind: such as "all-gather".
+      shapes: of what comes out.
+      depth: of loops around it.
+      times: it runs, loops multiplied out.
+      bytes: of what comes out, once.
+      line: as it stands in the program.
+    """
 
     kind: str
     shapes: tuple[tuple[int, ...], ...]
     depth: int
+    times: int
+    bytes: int
     line: str
 
     @property
@@ -35,11 +53,21 @@ class Collective(NamedTuple):
 
 
 def collectives(text: str) -> list[Collective]:
-    """The collectives of a compiled program's text, each with its depth of loops."""
+    """The collectives of a compiled program.
+
+    Args:
+      text: `compiled.as_text()`.
+    """
     found = []
-    for line, kind, result, depth, _ in _instructions(text):
+    for line, kind, result, depth, times in _instructions(text):
         if kind in KINDS:
-            found.append(Collective(kind, _shapes(result), depth, line))
+            if "-start(" in line and kind != "all-reduce":  # (operand, result)
+                result = result[result.index("[") + 1 :]
+            size = sum(
+                _BYTES.get(dtype, 4) * math.prod(_dims(dims))
+                for dtype, dims in _TYPED.findall(result)
+            )
+            found.append(Collective(kind, _shapes(result), depth, times, size, line))
     return found
 
 
@@ -63,9 +91,11 @@ def product_flops(text: str) -> int:
 
 
 def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
-    return tuple(
-        tuple(int(n) for n in dims.split(",") if n) for dims in _SHAPE.findall(text)
-    )
+    return tuple(map(_dims, _SHAPE.findall(text)))
+
+
+def _dims(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.split(",") if n)
 
 
 def _instructions(text: str):
@@ -83,12 +113,20 @@ def _instructions(text: str):
             if kind in KINDS or kind.startswith("reduce"):
                 continue
             loops = kind == "while"
-            trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
-            turns = int(trips.group(1)) if trips else 1
+            turns = _turns(line, bodies) if loops else 1
             called = _CALLED.findall(line)
             for names in _BRANCHES.findall(line):
                 called += [n.strip().lstrip("%") for n in names.split(",")]
             waiting += [(inner, depth + loops, times * turns) for inner in called]
+
+
+def _turns(line: str, bodies: dict[str, list[str]]) -> int:
+    """How often a loop runs: told on a CPU, the bound of its condition on a TPU."""
+    if told := re.search(r'known_trip_count":\s*\{"n":\s*"(\d+)"', line):
+        return int(told.group(1))
+    name = re.search(r"condition=%?([\w.\-]+)", line).group(1)
+    bounds = re.findall(r"s32\[\]\S* constant\((\d+)\)", "\n".join(bodies[name]))
+    return max(map(int, bounds), default=1)
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:

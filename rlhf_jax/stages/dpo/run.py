@@ -1,0 +1,120 @@
+"""DPO and its kin: `train` on objects, `run` as a stage."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from rlhf_jax import data
+from rlhf_jax.data import Ranking
+from rlhf_jax.data.inputs import as_records, read_rows
+from rlhf_jax.errors import InputError
+from rlhf_jax.registry import (
+    LoadedModel,
+    load_model,
+    require_language_model,
+    require_one_tokenizer,
+    save_model,
+)
+from rlhf_jax.stages.dpo.config import Config
+from rlhf_jax.stages.dpo.objective import kl_baseline, make_loss
+from rlhf_jax.training.session import Run, RunSettings, fit
+
+__all__ = ["run", "train"]
+
+
+def run(
+    config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
+) -> pathlib.Path:
+    """Trains and returns the directory of the model."""
+    workdir = pathlib.Path(workdir)
+    trained = train(
+        load_model(config.init),
+        read_rows(config.rankings, Ranking),
+        reference=load_model(config.reference) if config.reference else None,
+        config=config,
+        workdir=workdir,
+        settings=settings,
+    ).result()
+    target = workdir / "model"
+    save_model(target, trained.model, trained.params, trained.tokenizer, trained.meta)
+    return target
+
+
+def train(
+    start: LoadedModel,
+    rankings: Iterable[Ranking],
+    *,
+    reference: LoadedModel | None = None,
+    config: Config | None = None,
+    workdir: str | pathlib.Path | None = None,
+    settings: RunSettings | None = None,
+) -> Run:
+    """DPO or another of its kin on objects: iterate for the metrics, ask for the model.
+
+    Args:
+      start: a language model.
+      rankings: records.
+      reference: the frozen model that the policy is compared with; None: `start`. A
+        loss without a reference keeps none in memory.
+      config: the settings; its names of models and files are not looked at.
+      workdir: where checkpoints and metrics go; None: nowhere.
+      settings: how to run.
+
+    Returns:
+      A `Run`: yields the metrics of each update; its `model` is the policy.
+
+    Raises:
+      InputError: no language model, a reference of another shape or tokenizer, or one
+        that the loss does not have.
+    """
+    config = config or Config()
+    start = require_language_model(start, "dpo.init")
+    start = start.with_config(residual_dropout=0.0)
+    records = as_records(rankings, Ranking)
+    start = start.in_form(records, where="dpo.init")
+    frozen = _frozen(config, start, reference)
+    stream = data.ranking_stream(
+        records,
+        start.tokenizer,
+        max_prompt=config.max_prompt,
+        max_response=config.max_response,
+        max_k=config.max_k,
+        form=None if start.form.name == "plain" else start.form,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    rows = fit(
+        config,
+        workdir,
+        settings,
+        make_loss(start.model, config),
+        start.params,
+        stream,
+        config.epochs * stream.steps_per_epoch,
+        frozen=frozen,
+        prepare=kl_baseline(start.model) if config.loss == "kto" else None,
+        dtype=start.model.config.dtype,
+    )
+    meta = {"stage": "dpo", "loss": config.loss, "form": start.form.name}
+    meta |= config.hyperparameters()
+    # without the first params, which would stay in memory as long as the run
+    shell = dataclasses.replace(start, params=None, meta=meta)
+    return Run(rows, lambda params: dataclasses.replace(shell, params=params))
+
+
+def _frozen(config: Config, start: LoadedModel, reference: LoadedModel | None) -> Any:
+    """The params of the reference; None where the loss has none."""
+    if not config.has_reference:
+        if reference is not None:
+            raise InputError(f"dpo.reference: loss {config.loss!r} has none")
+        return None
+    if reference is None:
+        return start.params
+    reference = require_language_model(reference, "dpo.reference")
+    require_one_tokenizer(start, reference, "dpo.reference: the policy and it")
+    dtype = start.model.config.dtype
+    same = reference.with_config(residual_dropout=0.0, dtype=dtype).model.config
+    if same != start.model.config:
+        raise InputError("dpo.reference: is of another shape than the policy")
+    return reference.params
