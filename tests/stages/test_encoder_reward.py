@@ -267,9 +267,7 @@ def test_ppo_raises_the_score_of_an_encoder_with_a_tokenizer_of_its_own():
         inner_epochs=2,
         warmup_iterations=0,
         kl=ppo.KLControl(kl_coef=0.0),
-        optimizer=OptimizerConfig(
-            name="adam", learning_rate=1e-2, schedule="constant"
-        ),
+        optimizer=OptimizerConfig(name="adam", learning_rate=1e-2, schedule="constant"),
         max_prompt=8,
         max_response=8,
     )
