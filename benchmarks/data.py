@@ -14,7 +14,6 @@ import argparse
 import json
 import pathlib
 import statistics
-import tempfile
 import time
 
 import numpy as np
@@ -31,10 +30,8 @@ from rlhf_jax.data import (
     text_stream,
     train_bpe,
 )
-from rlhf_jax.data.index import JsonlIndex
 from rlhf_jax.data.readers import read
 from rlhf_jax.data.rows import Intake
-from rlhf_jax.data.writers import write_jsonl
 
 CONTEXT, BATCH = 1024, 32
 TOKEN_KEYS = ("tokens", "prompts", "responses")
@@ -59,7 +56,6 @@ def main() -> None:
     trained = None if args.tokenizer else train_bpe(texts[:200], 8192)
     encoding(texts, tokenizer, args)
     assembly(texts, tokenizer(), args)
-    indexing(texts, args)
 
 
 def real_texts(folder: pathlib.Path) -> list[str]:
@@ -149,20 +145,6 @@ def drawn(stream, steps: int) -> int:
         batch = stream.batch(step)
         places += sum(v.size for k, v in batch.items() if k in TOKEN_KEYS)
     return places
-
-
-def indexing(texts: list[str], args) -> None:
-    """Bytes per second of finding the rows of a JSONL file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "rows.jsonl"
-        write_jsonl(path, (Text(id=str(i), text=t) for i, t in enumerate(texts * 10)))
-        size = path.stat().st_size
-
-        def scan() -> int:
-            JsonlIndex(path)
-            return size
-
-        figure("index JSONL", [timed(scan) for _ in range(args.runs)], unit="bytes/s")
 
 
 def timed(work) -> tuple[float, float]:

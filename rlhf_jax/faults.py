@@ -42,6 +42,7 @@ POINTS = {
     "candidates.before_rename": "candidates are written, their file has no final name",
     "pipeline.before_stage": "before a stage runs",
     "pipeline.before_done": "a stage has run, it is not yet marked as done",
+    "label.before_commit": "in a write to the database of labels, before its commit",
     "ppo.generate": "before the responses of an iteration are sampled",
     "ppo.score": "before the responses are scored",
     "ppo.advantages": "before rewards become advantages",

@@ -17,22 +17,6 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
-__all__ = [
-    "Answers",
-    "DataFile",
-    "Folder",
-    "Leaf",
-    "Length",
-    "ModelName",
-    "RewardName",
-    "Role",
-    "Stop",
-    "TokenizerName",
-    "Watch",
-    "leaves",
-    "mapped",
-]
-
 
 class Role(enum.Enum):
     """What a value stands for."""
@@ -42,7 +26,7 @@ class Role(enum.Enum):
     REWARD = "a model that scores, or python:FILE.py:NAME"
     TOKENIZER = "a directory, byte, or a name on the hub"
     FOLDER = "any other file or directory"
-    ANSWERS = "labelers by name, or file:PATH of people's answers"
+    ANSWERS = "labelers by name, file:PATH of people's answers, label:STUDY"
     LENGTH = "how long a run is"
     STOP = "what stops a run early"
     WATCH = "how often a run is looked at"

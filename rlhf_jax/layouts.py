@@ -2,9 +2,10 @@
 
 Over devices: a compiler that sees only where weights and batches lie is free to gather
 the rows of a batch and keep the weights cut, so that every device computes every row.
-Here rows are told to stay where they are, by the mesh in force (`jax.set_mesh`, which
-`parallel.compile_update` and `compile_function` use). Without a mesh, on one device and
-where a size does not divide, nothing is told and the program is the plain one.
+Here rows are told to stay where they are, by the mesh in force (`parallel.in_force`,
+which `compile_update`, `compile_function` and `init_sharded` use). Without a mesh, on
+one device and where a size does not divide, nothing is told: the program is the plain
+one.
 
 In memory: XLA's CPU compiler multiplies bfloat16 natively only where both operands lie
 row by row when it first sees the product; it decides on a transposed operand before it
@@ -20,35 +21,22 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float, Shaped
 
-__all__ = [
-    "BATCH_AXES",
-    "TENSOR_AXIS",
-    "apart",
-    "axes_in_force",
-    "columns_product",
-    "gathered",
-    "kept_heads",
-    "kept_rows",
-    "logits_cut",
-    "platform",
-    "row_groups",
-    "row_ways",
-    "transposed",
-]
-
 BATCH_AXES = ("data", "fsdp")  # of a mesh: rows are cut over both
 TENSOR_AXIS = "tensor"  # and heads, columns and words over this
 
 
-def axes_in_force() -> dict[str, int]:
+def axes_in_force(*, lone: bool = False) -> dict[str, int]:
     """Axes of the mesh in force that the compiler may cut arrays over, with sizes.
 
-    Empty without a mesh; axes of one device and axes that a `shard_map` or `pmap` has
-    cut already are left out.
+    Empty without a mesh; axes that a `shard_map` or `pmap` has cut already are left
+    out, and axes of one device too unless `lone`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     kinds = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
-    return {n: size for n, size, kind in kinds if kind == AxisType.Auto and size > 1}
+    least = 1 if lone else 2
+    return {
+        n: size for n, size, kind in kinds if kind == AxisType.Auto and size >= least
+    }
 
 
 def platform() -> str:

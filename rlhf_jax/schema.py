@@ -24,6 +24,7 @@ from rlhf_jax.errors import InputError
 __all__ = [
     "as_config_dict",
     "at_least",
+    "distinct",
     "divides",
     "from_config_dict",
     "one_of",
@@ -63,6 +64,13 @@ def one_of(config: Any, name: str, options: Iterable[str | None]) -> Iterator[st
         *others, last = [repr(option) for option in options if option is not None]
         told = f"{', '.join(others)} or {last}" if others else last
         yield f"{name}: {value!r} is not {told}"
+
+
+def distinct(config: Any, name: str) -> Iterator[str]:
+    """A line for what stands twice in a field; its items name results."""
+    values = list(getattr(config, name))
+    for value in sorted({v for v in values if values.count(v) > 1}):
+        yield f"{name}: {value!r} stands there twice"
 
 
 def divides(config: Any, part: str, whole: str) -> Iterator[str]:

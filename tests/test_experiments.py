@@ -61,8 +61,12 @@ def test_the_dry_run_is_a_command_that_allocates_nothing():
         text=True,
         cwd=FOLDER.parent,
     )
-    assert done.returncode == 0, done.stderr
     assert "ppo_ptx" in done.stdout
+    # the paper's data were never published: the plan is told, and what is missing
+    assert done.returncode == 2
+    first, *lines = done.stderr.strip().splitlines()
+    assert first.startswith("rlhf-jax run: the experiment has ")
+    assert lines and all("data/" in line and "no such" in line for line in lines)
 
 
 def test_a_wrong_override_is_one_message_and_exit_code_2():

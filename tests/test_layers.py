@@ -24,6 +24,7 @@ ROOMS = [
     "stages",
     "pipeline",
     "reports",
+    "labelling",
     "cli",
 ]
 ROOT_MODULES = {"errors", "faults", "schema"}  # importable by every room but losses
@@ -110,6 +111,9 @@ HEAVY = (
     "sklearn",
     "pandas",
     "wandb",
+    "fastapi",
+    "sqlalchemy",
+    "uvicorn",
 )
 
 

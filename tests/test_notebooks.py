@@ -11,9 +11,14 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ALL = [pytest.param(path, id=path.stem) for path in NOTEBOOKS]
 
 
-def test_there_are_three_notebooks():
+def test_there_are_four_notebooks():
     names = [path.stem for path in NOTEBOOKS]
-    assert names == ["1_losses", "2_three_stages", "3_rollouts"]
+    assert names == [
+        "1_losses",
+        "2_three_stages",
+        "3_rollouts",
+        "4_your_own_algorithm",
+    ]
 
 
 @pytest.mark.parametrize("path", ALL)

@@ -212,21 +212,6 @@ class CheckpointStore:
         structure = jax.tree.structure(template_state)
         return jax.tree.unflatten(structure, leaves.values()), manifest.meta
 
-    def verify(self, template_state: Any) -> int:
-        """Checks all that `restore` would, every byte of the files, and reads no array.
-
-        Returns:
-          The step that it would give.
-
-        Raises:
-          InputError, CheckpointError: as `restore`.
-        """
-
-        def check(path: pathlib.Path, manifest: Manifest) -> None:
-            check_leaves(path, manifest.leaves, leaf_specs(template_state))
-
-        return self._usable(None, check)[1].step
-
     def restore_params(
         self,
         template: Any = None,

@@ -90,14 +90,20 @@ class Chat:
     """A model, how it is sampled, and what was said so far."""
 
     def __init__(self, args: argparse.Namespace):
+        from rlhf_jax.data.conversations import default_form
         from rlhf_jax.sampling import SamplingSpec, decoding_params
 
         loaded = _policy(args.model, args.dtype)
+        if loaded.meta.get("form") is None:  # a model of which nobody said how it talks
+            talks = bool(loaded.tokenizer.chat_template)
+            name = default_form(loaded.tokenizer, conversations=talks)
+            loaded = loaded.in_form((), name, args.model)
+        self.form = loaded.form
         self.args, self.tokenizer, self.model = args, loaded.tokenizer, loaded.model
         self.spec = SamplingSpec(
             args.max_new_tokens,
             args.temperature,
-            tuple(loaded.tokenizer.end_tokens),
+            tuple(self.form.end_tokens),
             loaded.tokenizer.pad_token,
             args.top_k,
             args.top_p,
@@ -112,7 +118,7 @@ class Chat:
         import jax
 
         said = [*self.history, {"role": "user", "content": prompt}]
-        tokens, shown = self._encoded(said)
+        said, tokens = self._fitting(said)
         key = jax.random.fold_in(jax.random.key(self.args.seed), number)
         if self.args.samples == 1:
             texts = [self._streamed(tokens, key)]
@@ -120,22 +126,34 @@ class Chat:
             texts = self._several(tokens, key)
         scores = None
         if self.reward is not None:
-            scores = self.reward([shown] * len(texts), texts)
+            asked = prompt if self.form.name == "plain" else said
+            scores = self.reward([asked] * len(texts), texts)
         _show(texts, scores, streamed=self.args.samples == 1)
-        if self.tokenizer.chat_template:
+        if self.form.name != "plain":
             self.history = [*said, {"role": "assistant", "content": texts[0]}]
 
-    def _encoded(self, said: list[dict[str, str]]) -> tuple[list[int], str]:
-        """Token ids of what was said, and the text that a reward model reads."""
-        from rlhf_jax.data.chat import chat_text, chat_tokens
+    def _fitting(
+        self, said: list[dict[str, str]]
+    ) -> tuple[list[dict[str, str]], list[int]]:
+        """What was said and its ids, without the oldest turns that have no room."""
+        from rlhf_jax.data.inputs import prompt_rows
 
-        tokenizer = self.tokenizer
-        if tokenizer.chat_template:
-            return chat_tokens(tokenizer, said), chat_text(tokenizer, said)
-        text = said[-1]["content"]
-        begin = tokenizer.begin_token
-        tokens = ([] if begin is None else [begin]) + tokenizer.encode(text)
-        return tokens or [tokenizer.end_token], text
+        plain = self.form.name == "plain"
+        room = self.model.config.context_length - 1
+        dropped = 0
+        while True:
+            asked = said[-1]["content"] if plain else said
+            (tokens,) = prompt_rows([asked], self.form)
+            if len(tokens) <= room or len(said) == 1:
+                break
+            said, dropped = said[2:], dropped + 2
+        if dropped:
+            print(
+                f"[the {dropped} oldest turns have no room in the context of "
+                f"{room + 1} tokens and are left out]",
+                file=sys.stderr,
+            )
+        return said, tokens
 
     def _streamed(self, tokens: list[int], key) -> str:
         from rlhf_jax.sampling import stream

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from rlhf_jax.errors import InputError
 
 HELP = "check, convert and show data files"
+FILE = "a path or hf: name, with a format or a column map behind a # (docs/formats.md)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """check FILE..., convert FILE OUT, show FILE N."""
     commands = parser.add_subparsers(dest="action", required=True)
     check = commands.add_parser("check", help="read files, report what is in them")
-    check.add_argument("files", nargs="+", metavar="FILE")
+    check.add_argument("files", nargs="+", metavar="FILE", help=FILE)
     check.add_argument("--json", action="store_true", help="the report as JSON")
     convert = commands.add_parser("convert", help="write a file in another format")
-    convert.add_argument("files", nargs=1, metavar="FILE")
+    convert.add_argument("files", nargs=1, metavar="FILE", help=FILE)
     convert.add_argument("out", metavar="OUT")
     convert.add_argument(
         "--to", choices=["jsonl", "trl", "trl-messages", "csv"], default="jsonl"
@@ -31,16 +32,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = commands.add_parser(
         "show", help="one record as tokens, the trained in green"
     )
-    show.add_argument("files", nargs=1, metavar="FILE")
+    show.add_argument("files", nargs=1, metavar="FILE", help=FILE)
     show.add_argument("number", type=int, metavar="N", help="record, counted from 0")
     show.add_argument("--train-on-prompt", action="store_true")
-    show.add_argument("--chat", action="store_true", help="use the chat template")
+    show.add_argument(
+        "--form",
+        choices=("template", "transcript", "plain"),
+        help="of conversations; absent: the prompt as it stands",
+    )
+    show.add_argument(
+        "--train-turns",
+        choices=("all", "last"),
+        default="all",
+        help="of the assistant, with --form",
+    )
     for command in (check, convert, show):
         _add_reading(command)
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", default="auto", help="of the files that are read")
+    parser.add_argument(
+        "--format", default="auto", help="of the files, or map:prompt=..., for all"
+    )
     parser.add_argument(
         "--tokenizer", default="byte", help="directory, hub name, or 'byte'"
     )
@@ -60,16 +73,17 @@ def run(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Reads every row, and prints the report."""
-    from rlhf_jax.data.report import survey
+    from rlhf_jax.data.report import survey_files
     from rlhf_jax.data.tokenizer_files import load_tokenizer
 
     with _intake(args) as intake:
-        found = survey(_records(args, intake), load_tokenizer(args.tokenizer))
+        found = survey_files(_files(args, intake), load_tokenizer(args.tokenizer))
     if args.json:
         report = {
             **found.as_dict(),
             "rows": intake.rows,
             "rejected": intake.rejected,
+            "left_out": dict(intake.left),
             "warnings": dict(intake.warnings),
         }
         print(json.dumps(report, indent=2, ensure_ascii=False))
@@ -90,6 +104,8 @@ def convert(args: argparse.Namespace) -> int:
         ),
         "csv": writers.write_csv,
     }[args.to]
+    if args.out.endswith(".zst"):
+        raise InputError(f"{args.out}: expected a plain name, or one with .gz")
     with _intake(args) as intake:
         written = write(args.out, _wanted(args, intake))
     print("\n".join([*_reading(intake), f"{args.out}: {written} rows"]))
@@ -100,7 +116,8 @@ def _wanted(args: argparse.Namespace, intake) -> Iterator:
     """The records to write; a set without any is an error."""
     records = _records(args, intake)
     if args.clean:
-        from rlhf_jax.data.hygiene import clean
+        from rlhf_jax.data.account import told
+        from rlhf_jax.data.hygiene import account_of, clean
         from rlhf_jax.data.tokenizer_files import load_tokenizer
 
         tokenizer = load_tokenizer(args.tokenizer)
@@ -108,6 +125,7 @@ def _wanted(args: argparse.Namespace, intake) -> Iterator:
         for report in reports:
             counts = ", ".join(f"{k} {n}" for k, n in report.counts.items())
             print(f"{report.rule}: {report.read} -> {report.kept} ({counts})")
+        print("\n".join(told([account_of(reports)])))
         records = iter(cleaned)
     first = next(records, None)
     if first is None:
@@ -117,6 +135,7 @@ def _wanted(args: argparse.Namespace, intake) -> Iterator:
 
 def show(args: argparse.Namespace) -> int:
     """Prints the tokens of one record, coloured by what becomes of them."""
+    from rlhf_jax.data.conversations import conversation_form
     from rlhf_jax.data.display import shown_tokens
     from rlhf_jax.data.tokenizer_files import load_tokenizer
 
@@ -131,11 +150,13 @@ def show(args: argparse.Namespace) -> int:
         )
     from rich.console import Console
 
+    tokenizer = load_tokenizer(args.tokenizer)
     text = shown_tokens(
         record,
-        load_tokenizer(args.tokenizer),
+        tokenizer,
         train_on_prompt=args.train_on_prompt,
-        chat=args.chat,
+        form=conversation_form(args.form, tokenizer) if args.form else None,
+        train_turns=args.train_turns,
     )
     Console(highlight=False, soft_wrap=True).print(text)
     return 0
@@ -148,10 +169,15 @@ def _intake(args: argparse.Namespace):
 
 
 def _records(args: argparse.Namespace, intake) -> Iterator:
+    return itertools.chain.from_iterable(_files(args, intake))
+
+
+def _files(args: argparse.Namespace, intake) -> Iterator[Iterator]:
+    """The records of each file."""
     from rlhf_jax.data.readers import read
 
     for path in args.files:
-        yield from read(path, args.format, intake=intake, max_k=args.max_k)
+        yield read(path, args.format, intake=intake, max_k=args.max_k)
     if intake.records == 0:
         raise InputError(
             f"{', '.join(args.files)}: no record is left of {intake.rows} rows "
@@ -160,6 +186,8 @@ def _records(args: argparse.Namespace, intake) -> Iterator:
 
 
 def _reading(intake) -> list[str]:
+    from rlhf_jax.data.account import Account
+
     lines = [
         f"rows: {intake.rows} read, {intake.rejected} rejected; "
         f"records: {intake.records}"
@@ -167,6 +195,9 @@ def _reading(intake) -> list[str]:
     lines += [f"rejected: {message}" for message in intake.messages]
     more = intake.rejected - len(intake.messages)
     lines += [f"rejected: ... and {more} more"] if more else []
+    for why, number in intake.left.most_common():
+        lines.append(f"left out: {why}: {number} (first: {intake.first[why]})")
     for what, number in intake.warnings.most_common():
         lines.append(f"warning: {what}: {number} (first: {intake.first[what]})")
-    return lines
+    warning = Account(read=intake.records).begin(intake).warning()
+    return lines + ([f"warning: {warning}"] if warning else [])

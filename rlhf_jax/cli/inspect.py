@@ -57,16 +57,28 @@ def run(args: argparse.Namespace) -> int | None:
 
 def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, int]:
     """(what it is, shapes of the parameters, how many models of these shapes)."""
+    import jax
+
     from rlhf_jax.models import (
         abstract_params,
+        encoder_shapes,
+        is_encoder,
+        load_encoder,
         load_pretrained,
         pretrained_shapes,
     )
     from rlhf_jax.registry import ensemble, load_reward_model
-    from rlhf_jax.registry import model_directory as hand_over
+    from rlhf_jax.registry.model_directory import (
+        ENSEMBLE,
+        fresh_params,
+        kind_of_model,
+        load_model,
+        model_directory,
+        read_description,
+    )
 
-    path = pathlib.Path(hand_over.model_directory(name))
-    if (path / hand_over.ENSEMBLE).is_file():
+    path = pathlib.Path(model_directory(name))
+    if (path / ENSEMBLE).is_file():
         if dtype is not None:
             raise InputError(f"{name}: --dtype is not for an ensemble")
         loaded = load_reward_model(path)
@@ -75,17 +87,25 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
         told = f"ensemble of {members}, scalar, {first.model.config}"
         return told, first.params, members
     if (path / "model.json").is_file():
-        model, meta = hand_over.read_description(path)
+        model, meta = read_description(path)
         if dtype is not None:
             config = dataclasses.replace(model.config, dtype=dtype)
             model = type(model)(config)
         if read:
-            hand_over.load_model(path, dtype=dtype)
-        kind = hand_over.kind_of_model(model)
+            load_model(path, dtype=dtype)
+        kind = kind_of_model(model)
         told = f"{meta.get('stage', 'model.json')}, {kind}, {model.config}"
-        return told, abstract_params(model, dtype or "float32"), 1
+        shapes = abstract_params(model, dtype or "float32", fresh_params)
+        return told, shapes, 1
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{name}: neither model.json nor config.json is there")
+    if is_encoder(name):
+        if dtype is not None:
+            raise InputError(f"{name}: --dtype is not for a BERT, which is float32")
+        if read:
+            load_encoder(name, jax.random.key(0))
+        found = encoder_shapes(name)
+        return f"bert, encoder, {found.config}", found.params, 1
     if read:
         load_pretrained(name, dtype=dtype)
     found = pretrained_shapes(name, dtype=dtype)

@@ -1,7 +1,6 @@
 """`rlhf-jax report RUNDIR`: report.html of a finished run, made again."""
 
 import argparse
-import json
 import pathlib
 from typing import Any
 
@@ -36,7 +35,9 @@ def make_reports(workdir: pathlib.Path) -> int:
         are written first.
     """
     from rlhf_jax.reports.tables import print_table
+    from rlhf_jax.storage import require_no_links
 
+    require_no_links(workdir)
     found = sorted(workdir.glob("*/results.json"))
     found = [
         path
@@ -47,6 +48,7 @@ def make_reports(workdir: pathlib.Path) -> int:
     for path in found:
         target = workdir / f"{path.parent.name}.html"
         try:
+            _require_intact(path.parent)
             table = _write(path, target, f"{workdir.name}: {path.parent.name}")
         except InputError as error:
             wrong.append(str(error))
@@ -58,23 +60,41 @@ def make_reports(workdir: pathlib.Path) -> int:
     return len(found)
 
 
+def _require_intact(folder: pathlib.Path) -> None:
+    """Refuses results that have changed since their stage was done, or the metrics of
+    the stages beside it that they show.
+
+    Raises:
+      InputError: names the file.
+    """
+    from rlhf_jax.pipeline.finished import DONE, require_intact
+    from rlhf_jax.reports.reading import read_results
+
+    if not (folder / DONE).exists():
+        return
+    require_intact(folder)
+    results = read_results(folder)
+    for kind in ("stages", "runs"):
+        for other in map(pathlib.Path, results.get(kind, {}).values()):
+            if (other / DONE).exists():
+                require_intact(other, lambda name: name.endswith("metrics.jsonl"))
+
+
 def _write(path: pathlib.Path, target: pathlib.Path, title: str):
     """Writes the page of a results.json; its main table.
 
     Raises:
       InputError: it is damaged, or holds something else.
     """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON: {error}") from error
+    from rlhf_jax.reports import write_report
+    from rlhf_jax.reports.reading import read_results
+
+    results = read_results(path.parent)
     kind = results.get("report", "evaluate") if isinstance(results, dict) else None
-    write, table = _writer(kind, path)
+    sections, table = _page(kind, path)
     try:
         main = table(results)
-        write(path.parent, target, title=title)
+        write_report(target, title, list(sections(results, path.parent)))
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -86,20 +106,17 @@ def _write(path: pathlib.Path, target: pathlib.Path, title: str):
     return main
 
 
-def _writer(kind: Any, path: pathlib.Path):
-    """(writer of the page, main table) of a kind of results."""
-    if kind == "judge":
-        from rlhf_jax.reports.judge_report import judge_table, write_judge_report
+def _page(kind: Any, path: pathlib.Path):
+    """(sections of the page, main table) of a kind of results."""
+    from rlhf_jax.reports import baselines_report, judge_report, run_report
 
-        return write_judge_report, judge_table
-    if kind == "baselines":
-        from rlhf_jax.reports import baselines_report as baselines
-
-        return baselines.write_baselines_report, baselines.accuracy_table
-    if kind != "evaluate":
+    pages = {
+        "evaluate": (run_report.sections, run_report.headline_table),
+        "judge": (judge_report.sections, judge_report.judge_table),
+        "baselines": (baselines_report.sections, baselines_report.accuracy_table),
+    }
+    if kind not in pages:
         raise InputError(
             f"{path}: expected the results of an evaluate, judge or baselines stage"
         )
-    from rlhf_jax.reports.run_report import headline_table, write_run_report
-
-    return write_run_report, headline_table
+    return pages[kind]

@@ -2,10 +2,12 @@
 
 records         Demonstration, Ranking, Prompt, Text: strict pydantic rows
 rows            lines -> values; `file:line: field: why` for every bad one
+account         what became of rows: read, used, dropped, cut, in one line
+unpacked        gzip and Zstandard
+strict_json     lines of JSON, without the standard library's liberties
 json_arrays     the same for files that are one JSON array
 readers/        everybody's formats -> records (`read`, `detect_format`)
 writers         own JSONL, TRL's types, CSV; whole files or none
-index           rows of a large JSONL file by number
 hygiene         the paper's rules, each with a count report
 pii, language   personal data by pattern; the language of a prompt
 expansion       the three kinds of prompt; few-shot rows -> demonstrations
@@ -15,18 +17,29 @@ report          what is in a set of records
 tokenizers      text <-> ids: bytes, subwords, training a BPE
 tokenizer_files tokenizers from directories and the hub
 pieces          byte-level BPE, each word encoded once
-chat            chat templates, safely
+conversations   the form in which a model reads conversations
+templates       the form "template": a tokenizer's chat template
+rendering       chat templates rendered, in a process with limits
+control_tokens  the template's control tokens apart from what people type
 encoding        record -> ids, and from where on they are trained
+apart           prompt and response each by itself, for an encoder
 packing         which rows share a sequence or a length
 ragged          rows of unequal length in flat arrays, in memory or on disk
 sequences       demonstrations and text as batches: padded, packed, in windows
 batches         prompts and rankings as batches
 streams         batch i as a function of (seed, i): shuffled, sharded, mixed
 pipelines       records -> stream, one function per kind of training data
+sources         files or objects -> records of the kind that a stage wants
 display         one record in colours: what is trained
 """
 
-from rlhf_jax.data.chat import chat_tokens
+from rlhf_jax.data.account import Account, row_metrics
+from rlhf_jax.data.conversations import (
+    ConversationForm,
+    conversation_form,
+    default_form,
+    require_form,
+)
 from rlhf_jax.data.encoding import (
     Limits,
     encode_demonstrations,
@@ -34,7 +47,6 @@ from rlhf_jax.data.encoding import (
     encode_rankings,
     encode_texts,
 )
-from rlhf_jax.data.index import JsonlIndex
 from rlhf_jax.data.pipelines import (
     demonstration_stream,
     mixed_stream,
@@ -43,7 +55,14 @@ from rlhf_jax.data.pipelines import (
     text_stream,
 )
 from rlhf_jax.data.readers import detect_format, read
-from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
+from rlhf_jax.data.records import (
+    Demonstration,
+    Message,
+    Prompt,
+    Ranking,
+    Record,
+    Text,
+)
 from rlhf_jax.data.rows import Intake
 from rlhf_jax.data.streams import Stream, epoch_order
 from rlhf_jax.data.tokenizer_files import load_tokenizer
@@ -56,11 +75,13 @@ from rlhf_jax.data.tokenizers import (
 from rlhf_jax.data.writers import trl_pairs, write_csv, write_jsonl, write_trl
 
 __all__ = [
+    "Account",
     "ByteTokenizer",
+    "ConversationForm",
     "Demonstration",
     "Intake",
-    "JsonlIndex",
     "Limits",
+    "Message",
     "Prompt",
     "Ranking",
     "Record",
@@ -68,7 +89,8 @@ __all__ = [
     "SubwordTokenizer",
     "Text",
     "Tokenizer",
-    "chat_tokens",
+    "conversation_form",
+    "default_form",
     "demonstration_stream",
     "detect_format",
     "encode_demonstrations",
@@ -80,7 +102,9 @@ __all__ = [
     "mixed_stream",
     "prompt_stream",
     "ranking_stream",
+    "row_metrics",
     "read",
+    "require_form",
     "text_stream",
     "train_bpe",
     "trl_pairs",

@@ -9,15 +9,23 @@ The functions take many records and encode them in blocks, since tokenizers are 
 only on blocks; they yield in order and count what they drop or cut.
 """
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from rlhf_jax.data.chat import chat_tokens
-from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
+from rlhf_jax.data.conversations import ConversationForm
+from rlhf_jax.data.records import (
+    Demonstration,
+    Message,
+    Prompt,
+    Ranking,
+    Record,
+    Text,
+)
 from rlhf_jax.data.tokenizers import Tokenizer
 from rlhf_jax.errors import InputError
 
@@ -60,12 +68,15 @@ class SequenceTokens:
       start: index of the first token that is trained; the first token of a sequence
         has nothing before it to be predicted from, so start ≥ 1.
       truncated: the response was cut, and the end token is missing.
+      weights: how much each token counts, 0 where it is not trained; None: 1 from
+        `start` on.
     """
 
     index: int
     tokens: list[int]
     start: int
     truncated: bool = False
+    weights: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,8 @@ def encode_demonstrations(
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     *,
     train_on_prompt: bool = False,
-    chat: bool = False,
+    form: ConversationForm | None = None,
+    train_turns: Literal["all", "last"] = "all",
     counts: Counter | None = None,
 ) -> Iterator[SequenceTokens]:
     """Demonstrations as ids, trained on the response and its end token.
@@ -102,19 +114,32 @@ def encode_demonstrations(
     >>> row = Demonstration(id="1", prompt="2+2=", response="4")
     >>> next(encode_demonstrations([row], ByteTokenizer()))
     SequenceTokens(index=0, tokens=[50, 43, 50, 61, 52, 256], start=4,
-                   truncated=False)
+                   truncated=False, weights=None)
 
     Args:
       records: the rows.
       tokenizer: gives the ids.
       limits: rows with a longer prompt are dropped, longer responses are cut.
       train_on_prompt: train on the prompt's tokens too (all but the first).
-      chat: write the prompt through the tokenizer's chat template.
-      counts: gains "prompt_too_long" and "response_truncated".
+      form: in which the model reads conversations; None: the prompt as it stands.
+      train_turns: which turns of the assistant a form trains. Where there are several,
+        the prompt is what stands before the first, and the limits hold together.
+      counts: gains "prompt_too_long", "response_truncated" and "untrained", which are
+        rows of weight 0.
+
+    Raises:
+      InputError: the form has none for a row; the row is named.
     """
     counts = Counter() if counts is None else counts
+    if form is not None:
+        spoken = (
+            (index, *_formed(row, form, train_turns))
+            for index, row in enumerate(records)
+        )
+        yield from _limited(spoken, limits, train_on_prompt, counts)
+        return
     for index, _row, prompt, (response,) in _encoded(
-        records, tokenizer, chat, lambda row: [row.response]
+        records, tokenizer, lambda row: [row.response]
     ):
         room = _room(prompt, limits)
         if room < 1:
@@ -126,12 +151,41 @@ def encode_demonstrations(
         yield SequenceTokens(index, prompt + response, start, truncated)
 
 
+def _formed(row: Demonstration, form: ConversationForm, train_turns: str):
+    """Ids and weights of a row in a form."""
+    answer = Message(role="assistant", content=row.response)
+    messages = row.messages or [Message(role="user", content=row.prompt), answer]
+    with _named(row):
+        return form.training_ids(messages, train_turns)
+
+
+def _limited(spoken, limits: Limits, train_on_prompt: bool, counts: Counter):
+    """Rows in a form within the limits, cut behind the last token that is trained."""
+    for index, ids, weights in spoken:
+        trained = [i for i, weight in enumerate(weights) if weight > 0 and i > 0]
+        if not trained:
+            counts["untrained"] += 1
+            continue
+        start, end = trained[0], trained[-1] + 1
+        room = _room(ids[:start], limits)
+        if room < 1:
+            counts["prompt_too_long"] += 1
+            continue
+        if len(trained) < end - start and limits.total is not None:  # several turns
+            room = limits.total - start
+        cut = min(end, start + room)
+        counts["response_truncated"] += cut < end
+        if train_on_prompt:
+            start, weights = 1, [0.0, *(weight or 1.0 for weight in weights[1:])]
+        yield SequenceTokens(index, ids[:cut], start, cut < end, weights[:cut])
+
+
 def encode_rankings(
     records: Iterable[Ranking],
     tokenizer: Tokenizer,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     *,
-    chat: bool = False,
+    form: ConversationForm | None = None,
     counts: Counter | None = None,
 ) -> Iterator[RankedTokens]:
     """Rankings as ids: one prompt, K responses, so that the prompt is computed once.
@@ -141,23 +195,37 @@ def encode_rankings(
     >>> next(encode_rankings([row], ByteTokenizer())).responses
     [[97, 256], [256]]
 
-    Args and counts: as `encode_demonstrations`.
+    Args and counts: as `encode_demonstrations`; in a form, a response is closed as the
+    form closes a turn.
     """
     counts = Counter() if counts is None else counts
-    for index, row, prompt, responses in _encoded(
-        records, tokenizer, chat, lambda row: row.responses
-    ):
+    if form is None:
+        found = (
+            (index, row, prompt, [[*ids, tokenizer.end_token] for ids in responses])
+            for index, row, prompt, responses in _encoded(
+                records, tokenizer, lambda row: row.responses
+            )
+        )
+    else:
+        found = ((index, row, *_scored(row, form)) for index, row in enumerate(records))
+    for index, row, prompt, responses in found:
         room = _room(prompt, limits)
         if room < 1:
             counts["prompt_too_long"] += 1
             continue
-        ended = [_ended(response, room, tokenizer) for response in responses]
-        cut = [truncated for _, truncated in ended]
+        cut = [len(ids) > room for ids in responses]
         counts["response_truncated"] += sum(cut)
         counts["all_tied"] += len(set(row.ranks)) == 1
-        yield RankedTokens(
-            index, prompt, [ids for ids, _ in ended], list(row.ranks), cut
-        )
+        kept = [ids[:room] for ids in responses]
+        yield RankedTokens(index, prompt, kept, list(row.ranks), cut)
+
+
+def _scored(row: Ranking, form: ConversationForm):
+    """(prompt ids, ids of each response) of a row in a form."""
+    said = row.messages or row.prompt
+    with _named(row):
+        responses = [form.response_ids(said, response) for response in row.responses]
+        return form.prompt_ids(said), responses
 
 
 def encode_prompts(
@@ -165,7 +233,7 @@ def encode_prompts(
     tokenizer: Tokenizer,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     *,
-    chat: bool = False,
+    form: ConversationForm | None = None,
     counts: Counter | None = None,
 ) -> Iterator[PromptTokens]:
     """Prompts as ids, for rollouts; the begin token first where the model has one.
@@ -175,11 +243,39 @@ def encode_prompts(
     PromptTokens(index=0, tokens=[72, 105])
     """
     counts = Counter() if counts is None else counts
-    for index, _, prompt, _ in _encoded(records, tokenizer, chat, lambda row: []):
+    if form is None:
+        found = (
+            (index, prompt)
+            for index, _, prompt, _ in _encoded(records, tokenizer, lambda row: [])
+        )
+    else:
+        found = ((index, _asked(row, form)) for index, row in enumerate(records))
+    for index, prompt in found:
         if len(prompt) > limits.prompt:
             counts["prompt_too_long"] += 1
             continue
         yield PromptTokens(index, prompt)
+
+
+def _asked(row: Prompt | Demonstration | Ranking, form: ConversationForm) -> list[int]:
+    with _named(row):
+        return form.prompt_ids(said_before(row))
+
+
+def said_before(row: Prompt | Demonstration | Ranking) -> str | list[Message]:
+    """What a form reads before the response: the turns, or the prompt."""
+    if row.messages is None:
+        return row.prompt
+    last = isinstance(row, Demonstration)  # whose last turn is the response
+    return row.messages[:-1] if last else row.messages
+
+
+@contextlib.contextmanager
+def _named(row: Record) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"record {row.id!r}: {error}") from None
 
 
 def encode_texts(
@@ -192,7 +288,8 @@ def encode_texts(
 
     >>> from rlhf_jax.data import ByteTokenizer, Text
     >>> next(encode_texts([Text(id="1", text="Hi")], ByteTokenizer()))
-    SequenceTokens(index=0, tokens=[72, 105, 256], start=1, truncated=False)
+    SequenceTokens(index=0, tokens=[72, 105, 256], start=1, truncated=False,
+                   weights=None)
     """
     begin, index = _begin(tokenizer), itertools.count()
     delimited = bool(begin) and begin[0] in tokenizer.end_tokens
@@ -216,41 +313,18 @@ def blocks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def _encoded(
     records: Iterable[Record],
     tokenizer: Tokenizer,
-    chat: bool,
     answers: Callable[[Record], list[str]],
 ) -> Iterator[tuple[int, Record, list[int], list[list[int]]]]:
     """(index, row, prompt ids, ids of each answer), encoded a block at a time."""
     index = itertools.count()
+    begin = _begin(tokenizer)
     for block in blocks(records, BLOCK):
-        if chat:
-            prompts = [chat_tokens(tokenizer, conversation(row)) for row in block]
-        else:
-            begin = _begin(tokenizer)
-            plain = tokenizer.encode_batch([row.prompt for row in block])
-            prompts = [begin + ids for ids in plain] if begin else plain
+        plain = tokenizer.encode_batch([row.prompt for row in block])
+        prompts = [begin + ids for ids in plain] if begin else plain
         texts = [text for row in block for text in answers(row)]
         ids = iter(tokenizer.encode_batch(texts) if texts else [])
         for row, prompt in zip(block, prompts, strict=True):
             yield next(index), row, prompt, list(islice(ids, len(answers(row))))
-
-
-def conversation(record: Record) -> list[dict[str, str]]:
-    """The messages before the response: those read from the file, or the prompt.
-
-    Raises:
-      InputError: `meta["messages"]` is not a list of {"role", "content"} texts.
-    """
-    messages = record.meta.get("messages") or [
-        {"role": "user", "content": record.prompt}
-    ]
-    for message in messages if isinstance(messages, list) else [messages]:
-        given = message if isinstance(message, dict) else {}
-        if not all(isinstance(given.get(key), str) for key in ("role", "content")):
-            raise InputError(
-                f"record {record.id!r}: meta.messages: expected role and content as "
-                f"text in each, got {str(message)[:60]!r}"
-            )
-    return messages
 
 
 def _begin(tokenizer: Tokenizer) -> list[int]:

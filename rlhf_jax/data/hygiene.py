@@ -14,24 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.language import language
 from rlhf_jax.data.pii import find_pii
 from rlhf_jax.data.records import Demonstration, Ranking, Record, Text
 from rlhf_jax.data.tokenizers import Tokenizer
 from rlhf_jax.errors import InputError
-
-__all__ = [
-    "Cleaned",
-    "Report",
-    "cap_per_user",
-    "clean",
-    "drop_long_prompts",
-    "drop_near_duplicates",
-    "drop_pii",
-    "split_by_user",
-    "split_leaks",
-    "tag_language",
-]
 
 
 @dataclass(frozen=True)
@@ -256,6 +244,14 @@ def clean(
         records = cleaned.records
         reports.append(cleaned.report)
     return list(records), reports
+
+
+def account_of(reports: Sequence[Report]) -> Account:
+    """What became of the rows that went through several rules."""
+    account = Account(read=reports[0].read if reports else 0)
+    for report in reports:
+        account.drop(f"by the rule of {report.rule}", report.read - report.kept)
+    return account
 
 
 def _kept(rule: str, records: Sequence[Record], keep: Sequence[bool]) -> Cleaned:

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax import data
-from rlhf_jax.data import Demonstration, Intake, Prompt, Ranking, Stream, Text
-from rlhf_jax.data.readers import read
+from rlhf_jax.data import Demonstration, Prompt, Stream, Text
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.conversations import ConversationForm, PlainForm
+from rlhf_jax.data.encoding import said_before
+from rlhf_jax.data.sources import as_records, prompt_of, read_prompts, read_rows
 from rlhf_jax.errors import InputError
 
 logger = logging.getLogger("rlhf_jax.data")
@@ -21,88 +24,35 @@ __all__ = [
     "mixed_demonstrations",
     "numeric",
     "one_epoch",
+    "padded_prompts",
+    "prompt_rows",
     "prompt_of",
     "read_prompts",
     "read_rows",
 ]
 
 
-def read_rows(
-    files: Sequence[str], kind: type, *, intake: Intake | None = None
-) -> Iterator[Any]:
-    """The records of several files, one after the other.
-
-    Args:
-      files: paths or `hf:` names in any format of `data.readers`; a format that the
-        file's first row does not tell is named behind a #, as in
-        `trees.jsonl.gz#oasst-demonstrations`.
-      kind: `Demonstration`, `Ranking`, `Prompt` or `Text`; a `Prompt` is also taken
-        from a demonstration or a ranking, without its responses.
-      intake: what becomes of bad rows, and the counts; refuses them when None.
-
-    Raises:
-      InputError: bad rows, with file and line, or rows of another kind.
-    """
-    for file in files:
-        path, _, named = file.partition("#")
-        for record in read(path, named or "auto", intake=intake):
-            if kind is Prompt and isinstance(record, Demonstration | Ranking):
-                yield prompt_of(record)
-            elif isinstance(record, kind):
-                yield record
-            else:
-                raise InputError(
-                    f"{file}: {record.id} is a {type(record).__name__}, expected a "
-                    f"{kind.__name__}; name another format behind a #?"
-                )
-
-
-def prompt_of(record: Demonstration | Ranking) -> Prompt:
-    """The prompt of a record, with what is known of it."""
-    shared = Prompt.model_fields.keys()
-    return Prompt(**{name: getattr(record, name) for name in shared})
-
-
-def as_records(rows: Iterable[Any], kind: type) -> Iterator[Any]:
-    """Records of one kind, from records or from plain texts.
-
-    Args:
-      rows: records, or texts where the kind is `Prompt` or `Text`; a `Prompt` is also
-        taken from a demonstration or a ranking, without its responses.
-      kind: `Demonstration`, `Ranking`, `Prompt` or `Text`.
-
-    Raises:
-      InputError: a row of another kind, or an empty text.
-    """
-    field = {Prompt: "prompt", Text: "text"}.get(kind)
-    for number, row in enumerate(rows):
-        if isinstance(row, str) and field is not None:
-            if not row.strip():
-                raise InputError(f"row {number}: expected text, got only white space")
-            yield kind(**{"id": str(number), field: row})
-        elif kind is Prompt and isinstance(row, Demonstration | Ranking):
-            yield prompt_of(row)
-        elif isinstance(row, kind):
-            yield row
-        else:
-            raise InputError(
-                f"row {number}: a {type(row).__name__}, expected a {kind.__name__}"
-            )
-
-
-def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[Prompt]:
+def fitting(
+    prompts: Iterable[Prompt],
+    form: ConversationForm,
+    max_prompt: int,
+    account: Account | None = None,
+) -> list[Prompt]:
     """The prompts of at most `max_prompt` tokens, the begin token among them.
 
-    How many are left out is told in the log.
+    How many are left out is told in the log, and booked in `account`.
     """
     prompts = list(prompts)
-    begin = tokenizer.begin_token is not None
-    rows = tokenizer.encode_batch([prompt.prompt for prompt in prompts])
+    rows = prompt_rows([said_before(prompt) for prompt in prompts], form)
     kept = [
         prompt
         for prompt, row in zip(prompts, rows, strict=True)
-        if begin + len(row) <= max_prompt
+        if len(row) <= max_prompt
     ]
+    if account is not None:
+        account.drop(
+            f"as too long for max_prompt {max_prompt}", len(prompts) - len(kept)
+        )
     if left := len(prompts) - len(kept):
         logger.warning(
             "prompts: %d of %d have more than max_prompt = %d tokens and are left out",
@@ -111,11 +61,6 @@ def fitting(prompts: Iterable[Prompt], tokenizer: Any, max_prompt: int) -> list[
             max_prompt,
         )
     return kept
-
-
-def read_prompts(files: Sequence[str]) -> list[Prompt]:
-    """All prompts of the files."""
-    return list(read_rows(files, Prompt))
 
 
 def one_epoch(stream: Stream) -> Iterator[dict]:
@@ -140,6 +85,8 @@ def mixed_demonstrations(
     train_on_prompt: bool = False,
     layout: str = "padded",
     mix_fraction: float = 0.0,
+    form: ConversationForm | None = None,
+    train_turns: str = "all",
 ) -> Stream:
     """Demonstrations, with a share of pretraining windows where asked.
 
@@ -154,6 +101,8 @@ def mixed_demonstrations(
       train_on_prompt: train the prompt's tokens too.
       layout: "padded", "packed" or "buckets"; see `data.demonstration_stream`.
       mix_fraction: share of the rows that are windows of text.
+      form: in which the model reads conversations; None: the prompt as it stands.
+      train_turns: "all" or "last" of the assistant's turns.
     """
     window = max_prompt + max_response
 
@@ -167,6 +116,8 @@ def mixed_demonstrations(
             max_response=max_response,
             layout=layout,
             train_on_prompt=train_on_prompt,
+            form=form,
+            train_turns=train_turns,
             seed=seed,
         )
 
@@ -203,9 +154,9 @@ class PackedWindows:
         return self.stream.steps_per_epoch
 
     @property
-    def counts(self) -> dict[str, int]:
-        """What encoding dropped or cut."""
-        return self.stream.counts
+    def accounts(self) -> tuple[Account, ...]:
+        """What became of the documents."""
+        return self.stream.accounts
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """The batch of a step, with "segments" and "positions" [B, T]."""
@@ -218,21 +169,56 @@ class PackedWindows:
         }
 
 
-def encode_prompts(
-    prompts: Sequence[str], tokenizer: Any, max_prompt: int
-) -> dict[str, np.ndarray]:
-    """One batch of given texts in their order: `prompts`, `valid`, `row`.
+def prompt_rows(prompts: Sequence[Any], form: ConversationForm) -> list[list[int]]:
+    """The ids of each prompt, a text or messages, in a model's form.
 
-    A prompt longer than `max_prompt` keeps its row but loses its beginning; an empty
-    one is read as the end of an earlier text, as GPT-2 does.
+    An empty one is read as the end of an earlier text, as GPT-2 does.
     """
-    rows = tokenizer.encode_batch(list(prompts))
-    begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
-    rows = [begin + row or [tokenizer.end_token] for row in rows]
-    tokens = np.full((len(rows), max_prompt), tokenizer.pad_token, np.int32)
+    tokenizer = form.tokenizer
+    if form.name != "template" and all(isinstance(said, str) for said in prompts):
+        begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
+        rows = [begin + row for row in tokenizer.encode_batch(list(prompts))]
+    else:
+        rows = [form.prompt_ids(said) for said in prompts]
+    return [row or [tokenizer.end_token] for row in rows]
+
+
+def encode_prompts(
+    prompts: Sequence[Any],
+    tokenizer: Any,
+    max_prompt: int,
+    *,
+    form: ConversationForm | None = None,
+    account: Account | None = None,
+) -> dict[str, np.ndarray]:
+    """One batch of given prompts in their order: `prompts`, `valid`, `row`.
+
+    A prompt longer than `max_prompt` keeps its row but loses its beginning.
+
+    Args:
+      prompts: texts, or messages where the form holds conversations.
+      tokenizer: of the model.
+      max_prompt: tokens, P.
+      form: of the model; None: plain.
+      account: books what is cut.
+    """
+    rows = prompt_rows(prompts, form or PlainForm(tokenizer))
+    return padded_prompts(rows, tokenizer.pad_token, max_prompt, account)
+
+
+def padded_prompts(
+    rows: Sequence[Sequence[int]],
+    pad: int,
+    max_prompt: int,
+    account: Account | None = None,
+) -> dict[str, np.ndarray]:
+    """Rows of ids as `encode_prompts` gives them: padded on the left."""
+    tokens = np.full((len(rows), max_prompt), pad, np.int32)
     valid = np.zeros((len(rows), max_prompt), bool)
     for i, row in enumerate(rows):
         kept = row[-max_prompt:]
+        if account is not None and len(kept) < len(row):
+            account.cut[f"at the beginning to max_prompt {max_prompt}"] += 1
         if kept:
             tokens[i, -len(kept) :] = kept
             valid[i, -len(kept) :] = True

@@ -5,16 +5,9 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from rlhf_jax.data.rows import (
-    STRICT,
-    Intake,
-    Row,
-    RowError,
-    json_rows,
-    no_lone_surrogate,
-    opened,
-    readable,
-)
+from rlhf_jax.data.rows import Intake, Row, RowError
+from rlhf_jax.data.strict_json import STRICT, json_rows, no_lone_surrogate
+from rlhf_jax.data.unpacked import opened, readable
 from rlhf_jax.errors import InputError
 
 __all__ = ["array_rows", "json_file_rows"]

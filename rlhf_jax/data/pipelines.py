@@ -4,12 +4,15 @@ Each reads its records once, encodes them into flat arrays (in memory, or under
 `cache` on disk, when the corpus is larger than memory) and returns a `Stream`.
 """
 
+import functools
 import pathlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from rlhf_jax.data.account import Booking
+from rlhf_jax.data.apart import encode_rankings_apart
 from rlhf_jax.data.batches import PromptRows, RankingRows
+from rlhf_jax.data.conversations import ConversationForm
 from rlhf_jax.data.encoding import (
     Limits,
     encode_demonstrations,
@@ -56,7 +59,8 @@ def demonstration_stream(
     layout: Literal["packed", "padded", "buckets"] = "packed",
     buckets: Sequence[int] | None = None,
     train_on_prompt: bool = False,
-    chat: bool = False,
+    form: ConversationForm | None = None,
+    train_turns: Literal["all", "last"] = "all",
     seed: int = 0,
     shard: Shard = (0, 1),
     cache: Folder = None,
@@ -75,30 +79,34 @@ def demonstration_stream(
         batch as wide as its bucket.
       buckets: rising lengths for that layout; T/8, T/4, T/2, T when None.
       train_on_prompt: train on the prompt's tokens too.
-      chat: write prompts through the chat template.
+      form: in which the model reads conversations; None: prompts as they stand.
+      train_turns: which turns of the assistant a form trains.
       seed: decides the order.
       shard: (host, hosts).
       cache: a folder for the ids; in memory when None.
 
     Returns:
-      A stream of {"tokens", "valid", "mask"} [B, T] and "row" [B].
+      A stream of {"tokens", "valid", "mask"} [B, T] and "row" [B]; the mask is of
+      numbers where turns have weights other than 0 and 1.
     """
-    counts: Counter = Counter()
     limits = Limits(
         max_prompt or context_length, max_response or context_length, context_length
     )
+    book = Booking("demonstrations", *_told(limits, max_prompt, max_response))
     encoded = encode_demonstrations(
-        records,
+        book.read(records),
         tokenizer,
         limits,
         train_on_prompt=train_on_prompt,
-        chat=chat,
-        counts=counts,
+        form=form,
+        train_turns=train_turns,
+        counts=book.counts,
     )
+    path = _file(cache, "demonstrations")
     rows = SequenceRows.collect(
-        encoded, context_length, tokenizer.pad_token, _file(cache, "demonstrations")
+        book.encoded(encoded), context_length, tokenizer.pad_token, path
     )
-    settings = {"seed": seed, "shard": shard, "counts": counts}
+    settings = {"seed": seed, "shard": shard, "account": book.closed()}
     name = "demonstrations"
     if layout == "buckets":
         edges = tuple(buckets or [context_length // d for d in (8, 4, 2, 1)])
@@ -120,7 +128,8 @@ def ranking_stream(
     max_k: int | None = None,
     k_buckets: Sequence[int] = (),
     packed: Sequence[int] | None = None,
-    chat: bool = False,
+    apart: bool = False,
+    form: ConversationForm | None = None,
     seed: int = 0,
     shard: Shard = (0, 1),
     cache: Folder = None,
@@ -139,7 +148,9 @@ def ranking_stream(
       packed: a ranking is one row, its prompt and then its responses; rising lengths
         T for the batches of rankings that fit them, and as wide as the data for the
         others. None: every response has its own row.
-      chat, seed, shard, cache: as in `demonstration_stream`.
+      apart: prompt and response are texts of their own, each with begin and end token,
+        for an encoder; see `data.apart`. Neither with `packed` nor in a form.
+      form, seed, shard, cache: as in `demonstration_stream`.
 
     Returns:
       A stream of "prompts", "prompt_valid" [B, P]; "responses", "response_valid"
@@ -149,14 +160,19 @@ def ranking_stream(
       is; "segments" [B, T], which response a token is of; "ends" [B, K], the slot of
       a response's last token.
     """
-    counts: Counter = Counter()
-    encoded = encode_rankings(
-        records, tokenizer, Limits(max_prompt, max_response), chat=chat, counts=counts
+    book = Booking(
+        "rankings", f"max_prompt {max_prompt}", f"max_response {max_response}"
     )
+    limits = Limits(max_prompt, max_response)
+    encode = functools.partial(encode_rankings, form=form)
+    if apart:
+        encode = encode_rankings_apart
+    encoded = encode(book.read(records), tokenizer, limits, counts=book.counts)
     shape = (max_prompt, max_k, max_response)
     path = _file(cache, "rankings")
-    rows = RankingRows.collect(encoded, shape, tokenizer.pad_token, path)
-    settings = {"seed": seed, "name": "rankings", "shard": shard, "counts": counts}
+    rows = RankingRows.collect(book.encoded(encoded), shape, tokenizer.pad_token, path)
+    settings = {"seed": seed, "name": "rankings", "shard": shard}
+    settings["account"] = book.closed()
     if packed is not None:
         lengths = PackedRankingRows(rows, 0).lengths
         edges = _edges(packed, int(lengths.max(initial=1)))
@@ -177,7 +193,7 @@ def prompt_stream(
     *,
     batch_size: int,
     max_prompt: int = 1024,
-    chat: bool = False,
+    form: ConversationForm | None = None,
     seed: int = 0,
     shard: Shard = (0, 1),
     last: Literal["pad", "drop"] = "pad",
@@ -193,18 +209,20 @@ def prompt_stream(
     Returns:
       A stream of "prompts", "valid" [B, P] and "row" [B].
     """
-    counts: Counter = Counter()
+    book = Booking("prompts", f"max_prompt {max_prompt}")
     encoded = encode_prompts(
-        records, tokenizer, Limits(max_prompt), chat=chat, counts=counts
+        book.read(records), tokenizer, Limits(max_prompt), form=form, counts=book.counts
     )
     path = _file(cache, "prompts")
-    rows = PromptRows.collect(encoded, max_prompt, tokenizer.pad_token, path)
+    rows = PromptRows.collect(
+        book.encoded(encoded), max_prompt, tokenizer.pad_token, path
+    )
     settings = {
         "seed": seed,
         "name": "prompts",
         "last": last,
         "shard": shard,
-        "counts": counts,
+        "account": book.closed(len(rows) % batch_size if last == "drop" else 0),
     }
     if not buckets:
         return RowStream(rows, batch_size, **settings)
@@ -231,9 +249,11 @@ def text_stream(
       full but for the last one of the corpus.
     """
     path = _file(cache, "texts")
-    encoded = encode_texts(records, tokenizer)
+    book = Booking("texts")
+    encoded = book.encoded(encode_texts(book.read(records), tokenizer))
     rows = WindowRows.collect(encoded, context_length, tokenizer.pad_token, path)
-    return RowStream(rows, batch_size, seed=seed, name="texts", shard=shard)
+    settings = {"seed": seed, "name": "texts", "shard": shard}
+    return RowStream(rows, batch_size, account=book.closed(), **settings)
 
 
 def mixed_stream(
@@ -266,6 +286,20 @@ def _edges(lengths: Sequence[int], widest: int) -> list[int]:
 def _length_buckets(rows, edges, lengths, batch_size, settings) -> ShapeBuckets:
     shapes = [(edge,) for edge in edges]
     return ShapeBuckets(rows, shapes, bucket_of(lengths, edges), batch_size, **settings)
+
+
+def _told(
+    limits: Limits, max_prompt: int | None, max_response: int | None
+) -> tuple[str, str]:
+    """The limits by which a prompt is dropped and a response cut, in words."""
+    context = f"the context of {limits.total}"
+    prompt = f"max_prompt {max_prompt}" if limits.prompt < limits.total else context
+    if max_response is None:
+        return prompt, context
+    response = f"max_response {max_response}"
+    if limits.prompt + limits.response > limits.total:
+        response += f" or {context}"
+    return prompt, response
 
 
 def _file(cache: Folder, name: str) -> pathlib.Path | None:

@@ -7,16 +7,25 @@ business of `rows` and `readers`.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 __all__ = [
     "FLAG_NAMES",
     "KINDS",
     "MAX_K",
     "Demonstration",
+    "Message",
     "Prompt",
     "Ranking",
     "Record",
@@ -24,6 +33,7 @@ __all__ = [
     "competition_ranks",
     "dense_ranks",
     "stable_id",
+    "untied_count",
     "untied_pairs",
 ]
 
@@ -62,7 +72,20 @@ def competition_ranks(ranks: Iterable[float]) -> list[int]:
     [1, 2, 2, 4]
     """
     ranks = list(ranks)
-    return [1 + sum(other < rank for other in ranks) for rank in ranks]
+    place: dict[float, int] = {}
+    for at, rank in enumerate(sorted(ranks), 1):
+        place.setdefault(rank, at)
+    return [place[rank] for rank in ranks]
+
+
+def untied_count(ranks: Sequence[float]) -> int:
+    """How many pairs are not tied, without making them.
+
+    >>> untied_count([2, 1, 2])
+    2
+    """
+    tied = sum(n * (n - 1) // 2 for n in Counter(ranks).values())
+    return len(ranks) * (len(ranks) - 1) // 2 - tied
 
 
 def untied_pairs(ranks: list[int]) -> list[tuple[int, int]]:
@@ -104,6 +127,51 @@ Filled = Annotated[Clean, AfterValidator(_not_blank)]
 KINDS = ("plain", "few-shot", "user-based")
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("expected text, got a NUL character")
+    return text
+
+
+Said = Annotated[Clean, AfterValidator(_without_nul)]
+
+
+class Message(BaseModel):
+    """One turn of a conversation.
+
+    Args:
+      role: who speaks.
+      content: what is said; empty where a turn is a call of tools alone.
+      weight: how much a turn of the assistant counts in training; 1 when None, 0 is
+        not trained.
+      name: of the speaker or the tool, where the source has one.
+      tool_calls: the calls of the turn, as the JSON text of the source's list.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Said
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    name: Said | None = None
+    tool_calls: Said | None = None
+
+    @property
+    def text(self) -> str:
+        """The turn as text: what is said, then the calls of tools."""
+        return "\n".join(part for part in (self.content, self.tool_calls) if part)
+
+
+def _waits(messages: list[Message] | None) -> list[Message] | None:
+    """Refuses a conversation in which the assistant is not the next to speak."""
+    if messages is not None and (not messages or messages[-1].role == "assistant"):
+        raise ValueError("expected turns that wait for the assistant's")
+    return messages
+
+
+Waiting = Annotated[list[Message] | None, AfterValidator(_waits)]
+
+
 class Record(BaseModel):
     """What all four kinds share: where a row comes from and where it belongs.
 
@@ -130,16 +198,39 @@ class Record(BaseModel):
 
 
 class Demonstration(Record):
-    """A prompt and the response that a person wrote for it: one row of SFT data."""
+    """A prompt and the response that a person wrote for it: one row of SFT data.
+
+    Args:
+      prompt: all before the last response, as one text.
+      response: the last response.
+      messages: where the source is a conversation, all its turns; the last one is the
+        assistant's, and its text is `response`.
+    """
 
     prompt: Filled
     response: Filled
+    messages: list[Message] | None = None
+
+    @field_validator("messages")
+    @classmethod
+    def _answered(cls, messages: list[Message] | None, known) -> list[Message] | None:
+        if messages is None:
+            return None
+        if len(messages) < 2 or messages[-1].role != "assistant":
+            raise ValueError("expected turns of which the assistant's is the last")
+        if messages[-1].text != known.data.get("response", messages[-1].text):
+            raise ValueError("expected the last turn to be the response")
+        return messages
 
 
 class Prompt(Record):
-    """A prompt without a response: one row of PPO data."""
+    """A prompt without a response: one row of PPO data.
+
+    `messages` are the turns before the response, where the source is a conversation.
+    """
 
     prompt: Filled
+    messages: Waiting = None
 
 
 class Text(Record):
@@ -164,6 +255,7 @@ class Ranking(Record):
       shown_order: `shown_order[slot]` is the index of the response displayed there.
       seconds: time on task.
       guideline: the version of the instructions in force.
+      messages: the turns before the responses, where the source is a conversation.
     """
 
     prompt: Filled
@@ -175,6 +267,7 @@ class Ranking(Record):
     shown_order: list[int] | None = None
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     guideline: str | None = None
+    messages: Waiting = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 from rlhf_jax.data.hygiene import prompt_of, split_leaks, texts_of
 from rlhf_jax.data.language import language
 from rlhf_jax.data.pii import find_pii
-from rlhf_jax.data.records import Demonstration, Ranking, Record
+from rlhf_jax.data.records import Demonstration, Ranking, Record, untied_count
 from rlhf_jax.data.tokenizers import Tokenizer
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Survey", "survey", "survey_files"]
 
 
 @dataclass
@@ -92,14 +92,22 @@ def quantiles(numbers: list[int]) -> dict[str, float]:
 
 def survey(records: Iterable[Record], tokenizer: Tokenizer) -> Survey:
     """Counts a set of records; memory is some 100 bytes per record."""
+    return survey_files([records], tokenizer)
+
+
+def survey_files(files: Iterable[Iterable[Record]], tokenizer: Tokenizer) -> Survey:
+    """Counts the records of several files; an id is unique within its file."""
     found = Survey()
     seen: dict[str, set[bytes]] = {"id": set(), "prompt": set(), "user": set()}
 
-    def counted(record: Record) -> Record:
-        _count(found, record, tokenizer, seen)
-        return record
+    def counted() -> Iterator[Record]:
+        for records in files:
+            seen["id"].clear()
+            for record in records:
+                _count(found, record, tokenizer, seen)
+                yield record
 
-    found.errors += split_leaks(map(counted, records))
+    found.errors += split_leaks(counted())
     found.count("users", "different", len(seen["user"]))
     return found
 
@@ -118,7 +126,7 @@ def _count(found: Survey, record: Record, tokenizer: Tokenizer, seen: dict) -> N
         k = len(record.responses)
         found.k[k] += 1
         found.count("pairs", "all", k * (k - 1) // 2)
-        found.count("pairs", "tied", k * (k - 1) // 2 - len(record.pairs))
+        found.count("pairs", "tied", k * (k - 1) // 2 - untied_count(record.ranks))
     name = "response" if isinstance(record, Demonstration | Ranking) else None
     texts = tokenizer.encode_batch(texts_of(record))
     found.lengths.setdefault("prompt", []).append(len(texts[0]))

@@ -5,21 +5,18 @@ or half a surrogate pair; a line may be gigabytes long. A bad row becomes a `Row
 what happens then is the decision of an `Intake`.
 """
 
-import contextlib
-import gzip
-import io
 import json
 import math
 import pathlib
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
+from rlhf_jax.data.unpacked import opened, readable
 from rlhf_jax.errors import InputError
 
-__all__ = ["Intake", "Row", "RowError", "json_rows", "numbered_lines", "opened"]
+__all__ = ["Intake", "Row", "RowError", "numbered_lines"]
 
 MAX_LINE = 64 << 20  # bytes; a longer line is no row but an accident or an attack
 SHOWN = 20  # rejected rows that a message spells out
@@ -36,13 +33,17 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One value of a file and where it stood."""
+    """One value of a file and where it stood.
+
+    What a reader leaves out of a row without refusing it, it writes into `notes`.
+    """
 
     file: str
     line: int
     value: Any
     raw: bytes = b""
     nth: int = 1  # of the rows that begin on this line, which one
+    notes: list[str] = field(default_factory=list, compare=False)
 
     @property
     def name(self) -> str:
@@ -67,12 +68,27 @@ class Row:
             return None if value is None else str(value)
         return as_text(value, key)
 
+    def has(self, key: str) -> bool:
+        """Whether there is anything under a key."""
+        return self.value.get(key) not in (None, "", [], {})
+
 
 def as_text(value: Any, field: str) -> str:
     """`value`, which must be text."""
     if not isinstance(value, str):
         raise RowError(field, f"expected text, got {type(value).__name__}")
     return value
+
+
+def as_number(value: Any, field: str) -> float:
+    """`value`, which must be a finite number or the text of one."""
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise RowError(field, f"expected a number, got {str(value)[:40]!r}")
+    return number
 
 
 def as_list(value: Any, field: str) -> list:
@@ -106,6 +122,7 @@ class Intake:
       rejected: bad rows.
       messages: `file:line: field: why` of the first bad rows.
       warnings: what was odd but accepted, counted; `first` has a place for each.
+      left: why rows gave no record, counted; `first` has a place for each.
     """
 
     on_bad_row: Literal["error", "skip", "quarantine"] = "error"
@@ -115,6 +132,7 @@ class Intake:
     rejected: int = 0
     messages: list[str] = field(default_factory=list)
     warnings: Counter = field(default_factory=Counter)
+    left: Counter = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     _quarantine: IO[str] | None = None
 
@@ -122,6 +140,16 @@ class Intake:
         """Counts something odd."""
         self.warnings[what] += 1
         self.first.setdefault(what, f"{file}:{line}")
+
+    def noted(self, row: Row, records: int) -> None:
+        """Books a row's notes; without a record, the first is why it is left out."""
+        notes = list(row.notes)
+        if records == 0:
+            why = notes.pop(0) if notes else "without a record"
+            self.left[why] += 1
+            self.first.setdefault(why, f"{row.file}:{row.line}")
+        for note in notes:
+            self.warn(note, row.file, row.line)
 
     def reject(self, row: Row, error: RowError) -> None:
         """Books a bad row; raises when "error" has seen enough of them."""
@@ -180,31 +208,6 @@ class Intake:
         self.close()
 
 
-def opened(path: str | pathlib.Path) -> io.BufferedIOBase:
-    """A file for reading bytes, unpacked where it is gzip (told by its content).
-
-    Raises:
-      InputError: no such file, or not readable.
-    """
-    try:
-        file = open(path, "rb")
-        if file.peek(2)[:2] != b"\x1f\x8b":
-            return file
-        file.close()
-        return gzip.open(path, "rb")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def readable(name: str, line: int) -> Iterator[None]:
-    """Turns what a damaged file does to a reader into an `InputError`."""
-    try:
-        yield
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{name}:{line}: damaged or unreadable: {error}") from error
-
-
 def numbered_lines(
     path: str | pathlib.Path, intake: Intake, *, keep_ends: bool = False
 ) -> Iterator[tuple[int, bytes]]:
@@ -237,82 +240,3 @@ def numbered_lines(
             if line.endswith(b"\r\n"):
                 intake.warn("CRLF line end", name, number)
             yield number, line.rstrip(b"\r\n")
-
-
-def json_rows(path: str | pathlib.Path, intake: Intake) -> Iterator[Row]:
-    """One row per line of JSON; lines that are not JSON go to the intake."""
-    name = str(path)
-    for number, line in numbered_lines(path, intake):
-        if not line.strip():
-            intake.warn("blank line", name, number)
-            continue
-        intake.rows += 1
-        try:
-            yield Row(name, number, parsed(line), line)
-        except RowError as error:
-            intake.reject(Row(name, number, None, line), error)
-
-
-def parsed(line: bytes) -> Any:
-    """Strict JSON: UTF-8, no NaN, no key twice, no half surrogate pair.
-
-    Raises:
-      RowError: says which, and where in the line.
-    """
-    try:
-        text = line.decode("utf-8")
-        value = json.loads(text, **STRICT)
-        if "\\u" in text:
-            no_lone_surrogate(value)
-    except RowError:
-        raise
-    except UnicodeDecodeError as error:
-        why = f"expected UTF-8, byte {error.start + 1} is 0x{line[error.start]:02x}"
-        raise RowError("", why) from error
-    except json.JSONDecodeError as error:
-        why = f"expected JSON: {error.msg} at character {error.pos + 1}"
-        raise RowError("", why) from error
-    except RecursionError as error:
-        raise RowError("", "expected JSON: nested too deeply") from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise RowError("", f"expected JSON: {error}") from error
-    return value
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        twice = [key for key, n in Counter(key for key, _ in pairs).items() if n > 1]
-        raise RowError(twice[0], "key occurs more than once")
-    return value
-
-
-def _no_constant(name: str):
-    raise RowError("", f"expected JSON: {name} is no JSON number")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise RowError("", f"expected a finite number, got {digits[:20]}")
-    return number
-
-
-# what strict JSON adds to the standard library's
-STRICT = {
-    "object_pairs_hook": _unique_keys,
-    "parse_constant": _no_constant,
-    "parse_float": _finite,
-}
-
-
-def no_lone_surrogate(value: Any) -> None:
-    """Refuses text that cannot be written as UTF-8.
-
-    Raises:
-      RowError: there is some.
-    """
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RowError("", "half of a surrogate pair in a \\u escape") from error

@@ -4,11 +4,12 @@
 """
 
 import array
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, Shaped
 
 from rlhf_jax.data.batches import Batch
 from rlhf_jax.data.encoding import SequenceTokens
@@ -27,6 +28,8 @@ class SequenceRows:
       index: place of each row among the records that were read.
       length: T.
       pad: the filler's id.
+      weights: of each token, as `tokens`, the bits of its float32; None: 1 from the
+        first trained token on.
     """
 
     tokens: Ragged
@@ -34,28 +37,51 @@ class SequenceRows:
     index: Int64[np.ndarray, " n"]
     length: int
     pad: int
+    weights: Ragged | None = None
 
     @classmethod
     def collect(
         cls, encoded: Iterable[SequenceTokens], length: int, pad: int, path=None
     ) -> "SequenceRows":
-        """Encoded rows, held in memory or, with `path`, on disk."""
-        writer = RaggedWriter(path)
+        """Encoded rows, held in memory or, with `path`, on disk.
+
+        Either all rows have weights or none has.
+        """
+        writer, beside = RaggedWriter(path), None
         starts, index = array.array("q"), array.array("q")
         for row in encoded:
             writer.append(row.tokens)
             starts.append(row.start)
             index.append(row.index)
-        tokens = writer.finish()
+            if row.weights is not None:
+                beside = beside or RaggedWriter(path and f"{path}.weights")
+                beside.append(np.asarray(row.weights, np.float32).view(np.int32))
+        tokens, weights = writer.finish(), beside and beside.finish()
         columns = (np.array(column, np.int64) for column in (starts, index))
-        return cls(tokens, *columns, length, pad)
+        return cls(tokens, *columns, length, pad, weights)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @functools.cached_property
+    def graded(self) -> bool:
+        """Whether some tokens count more than others that are trained."""
+        if self.weights is None:
+            return False
+        found = self.weights.values.view(np.float32)
+        return not np.isin(found, (0.0, 1.0)).all()
+
+    def masked(self, trained: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
+        """The bits of weights as a mask: boolean, or float32 where `graded`."""
+        weights = trained.view(np.float32)
+        return weights if self.graded else weights != 0
+
     def batch(self, rows: Int64[np.ndarray, " B"]) -> Batch:
         """tokens, valid, mask [B, T] and row [B]."""
         tokens, valid = self.tokens.padded(rows, self.length, self.pad)
+        if self.weights is not None:
+            mask = self.masked(self.weights.padded(rows, self.length, 0)[0])
+            return {"tokens": tokens, "valid": valid, "mask": mask, "row": rows}
         starts = np.where(rows >= 0, self.starts[rows], 0) if len(self) else rows
         mask = valid & (np.arange(self.length)[None, :] >= starts[:, None])
         return {"tokens": tokens, "valid": valid, "mask": mask, "row": rows}
@@ -96,12 +122,15 @@ class PackedRows:
             np.cumsum(lengths) - lengths, lengths
         )
         source = within + np.repeat(ragged.offsets[chosen], lengths)
-        trained = within >= np.repeat(self.sequences.starts[chosen], lengths)
+        if self.sequences.weights is None:
+            trained = within >= np.repeat(self.sequences.starts[chosen], lengths)
+        else:
+            trained = self.sequences.masked(self.sequences.weights.values[source])
         pad = self.sequences.pad
         return {
             "tokens": _placed(valid, ragged.values[source], pad, np.int32),
             "valid": valid,
-            "mask": _placed(valid, trained, False, bool),
+            "mask": _placed(valid, trained, 0, trained.dtype),
             "segments": _placed(valid, np.repeat(number, lengths), 0, np.int32),
             "positions": _placed(valid, within, 0, np.int32),
             "row": rows,

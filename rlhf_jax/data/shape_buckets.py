@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.batches import Batch, PromptRows, RankingRows
 from rlhf_jax.data.packed_rankings import PackedRankingRows
 from rlhf_jax.data.streams import check_shard, epoch_order, filled, sharded
@@ -35,7 +36,7 @@ class ShapeBuckets:
       rows: rankings or prompts.
       shapes: of the buckets' batches; each holds whatever fits the one before it.
       assigned: the bucket of each row.
-      batch_size, seed, name, last, shard, counts: as in `RowStream`.
+      batch_size, seed, name, last, shard, account: as in `RowStream`.
 
     Raises:
       InputError: not enough rows for a batch.
@@ -49,14 +50,14 @@ class ShapeBuckets:
     name: str = "rows"
     last: Literal["pad", "drop"] = "pad"
     shard: tuple[int, int] = (0, 1)
-    counts: dict[str, int] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
 
     def __post_init__(self):
         check_shard(self.batch_size, self.shard)
         if not self._slots:
             raise InputError(
                 f"{self.name}: expected enough rows for a batch of {self.batch_size}, "
-                f"got {len(self.rows)} (dropped or cut: {dict(self.counts)})"
+                f"got {len(self.rows)} ({self.account})"
             )
 
     def _rest(self, carried: int) -> bool:
@@ -65,6 +66,11 @@ class ShapeBuckets:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The one account."""
+        return (self.account,)
 
     @property
     def steps_per_epoch(self) -> int:

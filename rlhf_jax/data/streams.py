@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 from jaxtyping import Int64
 
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.batches import Batch, Rows
 from rlhf_jax.data.sequences import SequenceRows
 from rlhf_jax.errors import InputError
@@ -33,11 +34,11 @@ class Stream(Protocol):
 
     Attributes:
       steps_per_epoch: batches that hold each row once.
-      counts: what encoding dropped or cut ("prompt_too_long", ...).
+      accounts: what became of the rows, one account for each kind of them.
     """
 
     steps_per_epoch: int
-    counts: dict[str, int]
+    accounts: tuple[Account, ...]
 
     def __len__(self) -> int:
         """Rows per epoch."""
@@ -76,7 +77,7 @@ class RowStream:
       last: "pad" fills the last batch of an epoch with absent rows (`row` = -1, masks
         False); "drop" leaves its rows out of this epoch.
       shard: (host, hosts); this host's share of each batch.
-      counts: what encoding dropped or cut.
+      account: what became of the rows that were read.
     """
 
     rows: Rows
@@ -85,18 +86,23 @@ class RowStream:
     name: str = "rows"
     last: Literal["pad", "drop"] = "pad"
     shard: tuple[int, int] = (0, 1)
-    counts: dict[str, int] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
 
     def __post_init__(self):
         check_shard(self.batch_size, self.shard)
         if self.steps_per_epoch == 0:
             raise InputError(
                 f"{self.name}: expected enough rows for a batch of {self.batch_size}, "
-                f"got {len(self.rows)} (dropped or cut: {dict(self.counts)})"
+                f"got {len(self.rows)} ({self.account})"
             )
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The one account."""
+        return (self.account,)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,7 +133,7 @@ class BucketStream:
       rows: the demonstrations.
       assigned: the bucket of each row (`packing.bucket_of`).
       buckets: rising lengths T.
-      batch_size, seed, name, shard, counts: as in `RowStream`.
+      batch_size, seed, name, shard, account: as in `RowStream`.
     """
 
     rows: SequenceRows
@@ -137,15 +143,20 @@ class BucketStream:
     seed: int = 0
     name: str = "rows"
     shard: tuple[int, int] = (0, 1)
-    counts: dict[str, int] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
 
     def __post_init__(self):
         check_shard(self.batch_size, self.shard)
         if len(self.rows) == 0:
-            raise InputError(f"{self.name}: expected rows, got none")
+            raise InputError(f"{self.name}: expected rows, got none ({self.account})")
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The one account."""
+        return (self.account,)
 
     @functools.cached_property
     def _members(self) -> list[Int64[np.ndarray, " m"]]:
@@ -196,10 +207,9 @@ class MixedStream:
     shard: tuple[int, int] = (0, 1)
 
     @property
-    def counts(self) -> dict[str, int]:
-        """What encoding dropped or cut, in all parts together."""
-        names = {name for part in self.parts for name in part.counts}
-        return {n: sum(part.counts.get(n, 0) for part in self.parts) for n in names}
+    def accounts(self) -> tuple[Account, ...]:
+        """Those of all parts."""
+        return tuple(account for part in self.parts for account in part.accounts)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -31,6 +31,8 @@ class Tokenizer(Protocol):
       begin_token: the id that the model expects before a text, or None.
       end_tokens: every id at which generation stops, `end_token` first.
       special_tokens: text of each control token -> id.
+      named_tokens: what the configuration calls them: "eos_token" -> text.
+      generation: what else `generation_config.json` holds.
       chat_template: a Jinja template over `messages`, or None.
     """
 
@@ -40,6 +42,8 @@ class Tokenizer(Protocol):
     begin_token: int | None
     end_tokens: tuple[int, ...]
     special_tokens: dict[str, int]
+    named_tokens: dict[str, str]
+    generation: dict
     chat_template: str | None
 
     def encode(self, text: str) -> list[int]:
@@ -75,6 +79,8 @@ class ByteTokenizer:
 
     def __init__(self):
         self.special_tokens = {END_TEXT: self.end_token, PAD_TEXT: self.pad_token}
+        self.named_tokens = {"eos_token": END_TEXT, "pad_token": PAD_TEXT}
+        self.generation: dict = {}
 
     def encode(self, text: str) -> list[int]:
         """The bytes of the text in UTF-8."""
@@ -106,7 +112,7 @@ class ByteTokenizer:
         )
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens(list(self.special_tokens))
-        config = {"eos_token": END_TEXT, "pad_token": PAD_TEXT, "byte_tokenizer": True}
+        config = {**self.named_tokens, "byte_tokenizer": True}
         SubwordTokenizer(backend, config).save(directory)
 
 
@@ -118,15 +124,25 @@ class SubwordTokenizer:
 
     Args:
       backend: a `tokenizers.Tokenizer`.
-      config: the keys of `tokenizer_config.json`; `eos_token` is needed.
+      config: the keys of `tokenizer_config.json`; `eos_token` is needed, or BERT's
+        `sep_token`.
       end_tokens: further ids at which generation stops.
+      generation: the keys of `generation_config.json` (temperature, top_p), which are
+        kept for whoever reads the tokenizer's directory next.
 
     Raises:
       InputError: no end token, or one that the vocabulary does not hold.
     """
 
-    def __init__(self, backend, config: dict, end_tokens: Iterable[int] = ()):
+    def __init__(
+        self,
+        backend,
+        config: dict,
+        end_tokens: Iterable[int] = (),
+        generation: dict | None = None,
+    ):
         self.backend, self.config = backend, config
+        self.generation = dict(generation or {})
         backend.encode_special_tokens = True  # special text in a prompt is plain text
         backend.no_truncation()
         backend.no_padding()
@@ -134,6 +150,8 @@ class SubwordTokenizer:
         self.special_tokens = {t.content: i for i, t in added.items() if t.special}
         self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
         end = self._id("eos_token")
+        if end is None:  # a BERT's text stands between [CLS] and [SEP]
+            end = self._id("sep_token")
         if end is None:
             raise InputError(
                 "tokenizer_config.json: eos_token: expected a token of the vocabulary, "
@@ -143,12 +161,18 @@ class SubwordTokenizer:
         self.end_tokens = tuple(dict.fromkeys([end, *end_tokens]))
         self.pad_token = self._pad()
         self.begin_token = self._begin()
-        self.chat_template = config.get("chat_template")
+        templates = _templates(config.get("chat_template"))
+        self.chat_template = templates.get("default")
+        self.tool_template = templates.get("tool_use", self.chat_template)
         self._memo = PieceMemo(backend) if cuts_at_spaces(backend) else None
 
+    @property
+    def named_tokens(self) -> dict[str, str]:
+        """Every special token that the configuration names: "bos_token" -> text."""
+        return named_tokens(self.config)
+
     def _id(self, key: str) -> int | None:
-        text = self.config.get(key)
-        text = text.get("content") if isinstance(text, dict) else text
+        text = self.named_tokens.get(key)
         return None if text is None else self.backend.token_to_id(text)
 
     def _pad(self) -> int:
@@ -158,6 +182,8 @@ class SubwordTokenizer:
     def _begin(self) -> int | None:
         """The begin token, when the tokenizer's own recipe puts it before a text."""
         begin = self._id("bos_token")
+        if begin is None:
+            begin = self._id("cls_token")
         ids = self.backend.encode("a", add_special_tokens=True).ids
         return begin if begin is not None and ids[:1] == [begin] else None
 
@@ -203,13 +229,70 @@ class SubwordTokenizer:
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.backend.save(str(directory / "tokenizer.json"))
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", **self.config}
+        kept = {k: v for k, v in self.config.items() if k != "tokenizer_class"}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", **kept}
         (directory / "tokenizer_config.json").write_text(
             json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        if len(self.end_tokens) > 1:  # transformers keeps further ends in this file
-            ends = {"eos_token_id": list(self.end_tokens)}
-            (directory / "generation_config.json").write_text(json.dumps(ends) + "\n")
+        generation = generation_settings(self)
+        if self.generation or len(self.end_tokens) > 1:
+            text = json.dumps(generation, indent=2) + "\n"
+            (directory / "generation_config.json").write_text(text)
+
+    def with_end_tokens(self, ids: Iterable[int]) -> "SubwordTokenizer":
+        """The same tokenizer, whose generation stops at these ids too."""
+        ends = [*self.end_tokens, *ids]
+        return SubwordTokenizer(self.backend, self.config, ends, self.generation)
+
+    def with_pad(self, text: str) -> "SubwordTokenizer":
+        """The same tokenizer, which declares this control token as its pad token.
+
+        It is added behind the last id where the vocabulary lacks it.
+        """
+        from tokenizers import Tokenizer as Backend
+
+        backend = Backend.from_str(self.backend.to_str())
+        known = self.backend.token_to_id(text) is not None
+        backend.add_special_tokens([text])
+        if not known and backend.token_to_id(text) != self.vocab_size:
+            raise InputError(
+                f"tokenizer: no id for {text!r} behind the last one: its ids have gaps"
+            )
+        config = {**self.config, "pad_token": text}
+        return SubwordTokenizer(backend, config, self.end_tokens, self.generation)
+
+
+def generation_settings(tokenizer: Tokenizer) -> dict:
+    """`generation_config.json`: what was read, with the ids that are declared now."""
+    ends = list(tokenizer.end_tokens)
+    names, ids = tokenizer.named_tokens, tokenizer.special_tokens
+    return {
+        **tokenizer.generation,
+        "bos_token_id": ids.get(names.get("bos_token")),
+        "eos_token_id": ends if len(ends) > 1 else ends[0],
+        "pad_token_id": ids.get(names.get("pad_token")),
+    }
+
+
+def named_tokens(config: dict) -> dict[str, str]:
+    """The special tokens that a `tokenizer_config.json` names, by their keys.
+
+    >>> named_tokens({"bos_token": {"content": "<s>"}, "add_bos_token": True})
+    {'bos_token': '<s>'}
+    """
+    texts = {
+        key: value.get("content") if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key.endswith("_token")
+    }
+    return {key: text for key, text in texts.items() if isinstance(text, str)}
+
+
+def _templates(value) -> dict[str, str]:
+    """Chat templates by name: one text is "default", a list names several."""
+    if isinstance(value, list):
+        value = {item["name"]: item["template"] for item in value}
+    return value if isinstance(value, dict) else {} if not value else {"default": value}
 
 
 def byte_characters() -> list[str]:

@@ -6,7 +6,14 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
+from rlhf_jax.data.records import (
+    Demonstration,
+    Message,
+    Prompt,
+    Ranking,
+    Record,
+    Text,
+)
 from rlhf_jax.storage import replacing, write_lines
 
 __all__ = [
@@ -38,8 +45,9 @@ def write_trl(
 ) -> int:
     """TRL's dataset types, as JSONL; returns the rows.
 
-    A `Prompt` becomes prompt-only, a `Demonstration` prompt-completion, a `Text`
-    language modelling, a `Ranking` one preference row per untied pair.
+    A `Prompt` becomes prompt-only, a `Demonstration` prompt-completion, or messages
+    where it is a conversation and conversational; a `Text` language modelling, a
+    `Ranking` one preference row per untied pair.
     """
     rows = (
         row
@@ -59,6 +67,8 @@ def trl_row(
     """A record that is no ranking as one row of TRL's."""
     if isinstance(record, Text):
         row: dict[str, Any] = {"text": record.text}
+    elif conversational and isinstance(record, Demonstration) and record.messages:
+        row = {"messages": turns(record.messages)}
     else:
         row = {"prompt": _prompt(record, conversational)}
         if isinstance(record, Demonstration):
@@ -80,6 +90,7 @@ def trl_pairs(
     [('b', 'a'), ('b', 'c')]
     """
     content = {"id", "prompt", "responses", "ranks"}
+    content |= {"messages"} if conversational else set()
     rest = {k: v for k, v in as_json(record).items() if k not in content}
     for winner, loser in record.pairs:
         yield {
@@ -99,7 +110,14 @@ def trl_pairs(
 def _prompt(record: Record, conversational: bool) -> Any:
     if not conversational:
         return record.prompt
-    return record.meta.get("messages") or [{"role": "user", "content": record.prompt}]
+    if record.messages is None:
+        return [{"role": "user", "content": record.prompt}]
+    return turns(record.messages)
+
+
+def turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Messages as TRL writes them."""
+    return [message.model_dump(mode="json", exclude_none=True) for message in messages]
 
 
 def _answer(text: str, conversational: bool) -> Any:
@@ -126,7 +144,7 @@ def write_csv(path: str | pathlib.Path, records: Iterable[Record]) -> int:
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict):
+        if isinstance(item, dict) or key == "messages":
             flat[key] = json.dumps(item, ensure_ascii=False)
         elif isinstance(item, list):
             for place, part in enumerate(item, 1):

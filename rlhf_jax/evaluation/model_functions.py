@@ -8,6 +8,7 @@ logits only where a completion stands.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +16,48 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.errors import InputError
-
-__all__ = ["ModelFunctions", "padded", "score_program"]
+from rlhf_jax.registry import LoadedModel
 
 _SHORTEST = 16  # the smallest padded length [tokens]; longer ones double
 
 
 @dataclasses.dataclass
-class ModelFunctions:
-    """Text in, text and log-probabilities out; lengths are padded to powers of two."""
+class ModelPolicy:
+    """A language model as a `Policy`; lengths are padded to powers of two.
 
-    model: object
-    params: dict
-    tokenizer: object
+    Attributes:
+      name: the column of a table.
+      loaded: a language model; its tokenizer's `begin_token`, if it has one, stands
+        before every prompt, and before an empty prompt its `end_token` otherwise, as
+        GPT-2 does. Its form says how it reads a prompt.
+      max_new_tokens: response budget [tokens].
+      batch_size: rows at once.
+      stop_at_newline: end generation at a newline token, for suites that cut there
+        anyway.
+      truncated: how many prompts were cut to fit the context so far.
+    """
+
+    name: str
+    loaded: LoadedModel
     max_new_tokens: int = 64
     batch_size: int = 16
     stop_at_newline: bool = False
     truncated: int = 0
+
+    @property
+    def model(self) -> Any:
+        """The model without dropout: one program for all policies of one shape."""
+        return self.loaded.model
+
+    @property
+    def params(self) -> Any:
+        """Its params."""
+        return self.loaded.params
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self.loaded.tokenizer
 
     def logprobs(
         self, prompts: Sequence[str], completions: Sequence[str]
@@ -57,7 +83,10 @@ class ModelFunctions:
     def _prompt_ids(self, prompt: str, room: int) -> list[int]:
         begin = getattr(self.tokenizer, "begin_token", None)
         head = [] if begin is None else [begin]
-        ids = self.tokenizer.encode(prompt)
+        if self.loaded.form.name == "template":
+            head, ids = [], self.loaded.form.prompt_ids(prompt)
+        else:
+            ids = self.tokenizer.encode(prompt)
         if not head and not ids:
             head = [self.tokenizer.end_token]
         if room < 1 + len(head):
@@ -75,6 +104,8 @@ class ModelFunctions:
         in front of it. Where the prompt's tokens change with what follows, the two are
         encoded apart, as in training.
         """
+        if self.loaded.form.name == "template":
+            return self.tokenizer.encode(completion)
         head = self.tokenizer.encode(prompt)
         whole = self.tokenizer.encode(prompt + completion)
         if whole[: len(head)] == head:
@@ -140,10 +171,9 @@ class ModelFunctions:
         self, prompts: Sequence[str], *, temperature: float, seed: int
     ) -> list[str]:
         from rlhf_jax.experience import Writer
-        from rlhf_jax.registry import LoadedModel
 
         writer = Writer(
-            LoadedModel(self.model, self.params, self.tokenizer, {}),
+            self.loaded,
             self.max_new_tokens,
             temperature=temperature,
             end_tokens=self._end_tokens(),
@@ -153,7 +183,7 @@ class ModelFunctions:
         return writer.write(prompts, jax.random.key(seed))
 
     def _end_tokens(self) -> tuple[int, ...]:
-        ends = list(self.tokenizer.end_tokens)
+        ends = list(self.loaded.form.end_tokens)
         if self.stop_at_newline:
             word = self.tokenizer.encode("a")
             for newline in ("\n", "\n\n"):

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rlhf_jax.losses import kl_estimate, masked_mean
+from rlhf_jax.sampling import repeated_pairs
 
 __all__ = ["rollout_metrics"]
 
@@ -47,7 +48,7 @@ def rollout_metrics(rollout: dict) -> dict[str, Float[Array, ""]]:
         "entropy": masked_mean(rollout["entropy"], mask),
         "length": masked_mean(lengths, scored),
         "truncated": masked_mean((~rollout["finished"]).astype(jnp.float32), scored),
-        "repetition": masked_mean(_repeats(rollout["tokens"], mask), mask),
+        "repetition": masked_mean(repeated_pairs(rollout["tokens"], mask), mask),
         "sampler_gap": masked_mean(gap, mask),
         "sampler_gap_max": jnp.where(mask, gap, 0.0).max(),
         "bad_scores": (~scored).sum().astype(jnp.float32),
@@ -56,14 +57,3 @@ def rollout_metrics(rollout: dict) -> dict[str, Float[Array, ""]]:
 
 def _variance(values: Array, mask: Array) -> Array:
     return masked_mean(jnp.square(values - masked_mean(values, mask)), mask)
-
-
-def _repeats(tokens: Array, mask: Array) -> Float[Array, "B R"]:
-    """1 where a token pair already stood earlier in the response, else 0."""
-    previous = jnp.pad(tokens, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
-    same = (tokens[:, :, None] == tokens[:, None, :]) & (
-        previous[:, :, None] == previous[:, None, :]
-    )
-    earlier = jnp.tril(jnp.ones(same.shape[1:], bool), k=-1)[None]
-    seen = (same & earlier & mask[:, None, :]).any(axis=-1)
-    return (seen & mask).astype(jnp.float32)

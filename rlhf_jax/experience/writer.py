@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from rlhf_jax.data.inputs import encode_prompts
+from rlhf_jax.data.inputs import padded_prompts, prompt_rows
 from rlhf_jax.errors import InputError
 from rlhf_jax.parallel import to_host
 from rlhf_jax.registry import LoadedModel
@@ -65,7 +65,7 @@ class Writer:
       max_prompt: tokens; a longer prompt loses its beginning. None: the context less
         the budget.
       temperature: of sampling; 0: the likeliest token each time.
-      end_tokens: ids that end a response; empty: the tokenizer's.
+      end_tokens: ids that end a response; empty: those of the policy's form.
       batch_size: responses sampled together.
       mesh: where; None: one device.
       engine: "static" (rows start together), "continuous" (a row that ends gives its
@@ -112,7 +112,7 @@ class Writer:
         """Responses in batches; prompts of like length come together.
 
         Args:
-          prompts: N texts.
+          prompts: N texts, or messages where the policy's form holds them.
           key: typed key.
           copies: K, responses to each prompt; its tokens are read once for all.
           skip: batches that were made before.
@@ -120,13 +120,13 @@ class Writer:
         Raises:
           InputError: a prompt without a token, or no room for a response.
         """
-        sizes = self._sizes(prompts)
-        order = np.argsort(sizes, kind="stable")
+        rows = prompt_rows(prompts, self.policy.form)
+        order = np.argsort([len(row) for row in rows], kind="stable")
         count = self._prompts_at_once(copies)
         for start in range(skip * count, len(order), count):
             some = order[start : start + count]
-            width = min(bucket(int(sizes[some[-1]])), self.most_prompt)
-            yield self._batch([prompts[i] for i in some], some, width, copies, key)
+            width = min(bucket(len(rows[some[-1]])), self.most_prompt)
+            yield self._batch([rows[i] for i in some], some, width, copies, key)
 
     def resumed(
         self,
@@ -180,14 +180,8 @@ class Writer:
 
     def count_too_long(self, prompts: Sequence[str]) -> int:
         """How many prompts lose their beginning."""
-        return int((self._sizes(prompts) > self.most_prompt).sum())
-
-    def _sizes(self, prompts: Sequence[str]) -> np.ndarray:
-        tokenizer = self.policy.tokenizer
-        begin = tokenizer.begin_token is not None
-        return np.array(
-            [begin + len(ids) for ids in tokenizer.encode_batch(list(prompts))], int
-        )
+        rows = prompt_rows(prompts, self.policy.form)
+        return sum(len(row) > self.most_prompt for row in rows)
 
     def _prompts_at_once(self, copies: int) -> int:
         count = max(1, self.batch_size // copies)
@@ -200,12 +194,18 @@ class Writer:
         return "continuous" if self.max_response >= _LONG else "static"
 
     def _batch(
-        self, texts: list[str], numbers: np.ndarray, width: int, copies: int, key: Any
+        self,
+        prompts: list[list[int]],
+        numbers: np.ndarray,
+        width: int,
+        copies: int,
+        key: Any,
     ) -> Written:
         count = self._prompts_at_once(copies)
-        filled = texts + texts[:1] * (count - len(texts))
-        batch = encode_prompts(filled, self.policy.tokenizer, width)
-        places = np.concatenate([numbers, np.full(count - len(texts), numbers[0])])
+        missing = count - len(prompts)
+        filled = prompts + prompts[:1] * missing
+        batch = padded_prompts(filled, self.policy.tokenizer.pad_token, width)
+        places = np.concatenate([numbers, np.full(missing, numbers[0])])
         batch["row"] = (places[:, None] * copies + np.arange(copies)[None]).reshape(-1)
         samples = sample_batch(
             self.model,
@@ -218,7 +218,7 @@ class Writer:
             engine=self._engine,
             slots=max(copies, self.batch_size) if self._engine != "static" else None,
         )
-        real = len(texts) * copies
+        real = len(prompts) * copies
         tokens, mask, finished = to_host(
             [samples[name] for name in ("tokens", "mask", "finished")]
         )
@@ -276,11 +276,11 @@ def sampling_spec(
     temperature: float = 1.0,
     end_tokens: Sequence[int] = (),
 ) -> SamplingSpec:
-    """The `SamplingSpec` with the tokenizer's pad and (unless given) end tokens."""
+    """The `SamplingSpec` with the pad token and, unless given, the form's ends."""
     return SamplingSpec(
         max_new_tokens=max_response,
         temperature=temperature,
-        end_tokens=tuple(end_tokens) or tuple(model.tokenizer.end_tokens),
+        end_tokens=tuple(end_tokens) or tuple(model.form.end_tokens),
         pad_token=model.tokenizer.pad_token,
     )
 

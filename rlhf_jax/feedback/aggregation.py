@@ -8,8 +8,6 @@ from rlhf_jax.data import Ranking
 from rlhf_jax.data.records import dense_ranks
 from rlhf_jax.errors import InputError
 
-__all__ = ["aggregate"]
-
 
 def aggregate(rankings: Sequence[Ranking]) -> Ranking:
     """One ranking by Copeland's rule: the pairwise majority of the labelers.

@@ -7,8 +7,6 @@ import numpy as np
 
 from rlhf_jax.data import Ranking
 
-__all__ = ["krippendorff_alpha", "pairwise_agreement"]
-
 
 def _by_responses(rankings: Iterable[Ranking]) -> list[list[dict[str, int]]]:
     """For each set of responses, the ranks that each labeler gave, by text."""

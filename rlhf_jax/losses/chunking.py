@@ -27,8 +27,6 @@ from jaxtyping import Array, Float
 from rlhf_jax.layouts import columns_product, gathered, kept_rows, row_groups
 from rlhf_jax.losses.arguments import spread_as
 
-__all__ = ["Projection", "Weights", "over_chunks"]
-
 
 class Projection(NamedTuple):
     """The settings of hidden -> logits; hashable, so that they can be static."""
@@ -115,14 +113,14 @@ def _columns_sum(array: Array) -> Array:
     return jnp.sum(array, axis=tuple(range(array.ndim - 1)))
 
 
-def _groups(array: Array) -> int:
+def _groups(shape: tuple[int, ...]) -> int:
     """Groups of devices that hold the rows of [B, .., c, *]; 1 for a single axis."""
-    return row_groups(array.shape[0]) if array.ndim > 2 else 1
+    return row_groups(shape[0]) if len(shape) > 2 else 1
 
 
 def _by_group(total: Callable, *arrays: Array) -> Array:
     """`total` of each group's rows, [G, ...]; with one group, of all, [...]."""
-    count = _groups(arrays[0])
+    count = _groups(arrays[0].shape)
     if count == 1:
         return total(*arrays)
     split = (kept_rows(x.reshape(count, -1, *x.shape[1:]), free=True) for x in arrays)
@@ -220,17 +218,20 @@ def _backward(how: tuple, kept: tuple, cotangents: tuple) -> tuple:
         return jax.tree.map(jnp.add, total, by_weights), by_hidden
 
     # bfloat16 would lose small chunks in a large sum.
-    count = _groups(hiddens[0][0])
-    axes = () if count == 1 else (count,)
-    zeros = jax.tree.map(
-        lambda w: kept_rows(
-            spread_as(jnp.zeros((*axes, *w.shape), jnp.float32), hiddens[0]), free=True
-        ),
-        weights,
-    )
+    count = _groups(hiddens[0].shape[1:])
+
+    def zeros_of(weight: Array) -> Array:
+        zeros = spread_as(jnp.zeros(weight.shape, jnp.float32), hiddens[0])
+        if count == 1:
+            return zeros
+        return kept_rows(jnp.broadcast_to(zeros, (count, *zeros.shape)), free=True)
+
+    zeros = jax.tree.map(zeros_of, weights)
     total, by_hidden = jax.lax.scan(one, zeros, (hiddens, tokens, cotangents))
     by_weights = jax.tree.map(
-        lambda g, w: (g.sum(axis=0) if axes else g).astype(w.dtype), total, weights
+        lambda g, w: (g if count == 1 else g.sum(axis=0)).astype(w.dtype),
+        total,
+        weights,
     )
     return by_hidden, by_weights, None
 

@@ -14,7 +14,6 @@ pretrained, export   checkpoints in transformers' layout
 families, dialects, weights   their tensors, their config.json, their files
 prefix      K responses against one prompt, computed once
 encoder, pretrained_encoder   the BERT reward model, a baseline
-scoring     one call for every reward model
 """
 
 from rlhf_jax.models.cache import KVCache, grow_cache, init_cache
@@ -23,7 +22,6 @@ from rlhf_jax.models.encoder import (
     Encoder,
     EncoderConfig,
     EncoderRewardModel,
-    fitted_head,
     init_encoder_params,
 )
 from rlhf_jax.models.export import save_pretrained
@@ -45,10 +43,14 @@ from rlhf_jax.models.pretrained import (
     model_of,
     pretrained_shapes,
 )
-from rlhf_jax.models.pretrained_encoder import PretrainedEncoder, load_encoder
-from rlhf_jax.models.scoring import response_scores
+from rlhf_jax.models.pretrained_encoder import (
+    PretrainedEncoder,
+    encoder_shapes,
+    is_encoder,
+    load_encoder,
+)
 from rlhf_jax.models.sizes import GPT3_SIZES, gpt3_config
-from rlhf_jax.models.trunk import Trunk, stack_layers, unstack_layers
+from rlhf_jax.models.trunk import Trunk, cast_matrices, stack_layers, unstack_layers
 
 __all__ = [
     "Encoder",
@@ -64,19 +66,20 @@ __all__ = [
     "Trunk",
     "TrunkConfig",
     "abstract_params",
-    "fitted_head",
+    "cast_matrices",
+    "encoder_shapes",
     "gpt3_config",
     "grow_cache",
     "init_cache",
     "init_encoder_params",
     "init_params",
+    "is_encoder",
     "last_values",
     "leaf_paths",
     "load_encoder",
     "load_pretrained",
     "model_of",
     "pretrained_shapes",
-    "response_scores",
     "save_pretrained",
     "shared_prefix_hidden",
     "shared_prefix_values",

@@ -1,6 +1,8 @@
 """The keys and values of tokens already read: an argument and a result, no state."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +17,8 @@ class KVCache:
     """S slots per row. A slot counts only where it is valid.
 
     Layers are stacked on a leading axis, or a tuple of L arrays: the form must be
-    that of the parameters (`unstack_layers`). In the tuple form a decode loop updates
-    each array in place; a loop over stacked layers copies one layer at a time.
+    that of the parameters (`unstack_layers`). One token is written in place in either;
+    a loop over stacked layers copies the layer that it reads.
 
     Attributes:
       keys: [L, B, Nkv, S, H], or L of [B, Nkv, S, H]; rotated already.
@@ -36,6 +38,23 @@ class KVCache:
     def length(self) -> int:
         """S, slots per row."""
         return self.valid.shape[1]
+
+    @property
+    def unstacked(self) -> bool:
+        """Whether layers are a tuple."""
+        return isinstance(self.keys, tuple | list)
+
+    def each(self, change: Callable[[Array, int], Array]) -> "KVCache":
+        """A cache of `change(array, axis of the rows)` for every array."""
+        inner = functools.partial(change, axis=0 if self.unstacked else 1)
+        outer = functools.partial(change, axis=0)
+        return KVCache(
+            keys=jax.tree.map(inner, self.keys),
+            values=jax.tree.map(inner, self.values),
+            positions=outer(self.positions),
+            valid=outer(self.valid),
+            segments=outer(self.segments),
+        )
 
 
 def init_cache(
@@ -112,3 +131,17 @@ def written(
         return jax.lax.dynamic_update_slice_in_dim(old, new, index, axis)
     put = jax.lax.dynamic_update_slice_in_dim
     return jax.vmap(lambda o, n, i: put(o, n, i, axis - 1))(old, new, index)
+
+
+def written_in_layer(
+    old: Float[Array, "L B Nkv S H"],
+    new: Float[Array, "B Nkv T H"],
+    layer: Int[Array, ""],
+    index: Int[Array, ""] | Int[Array, "B"] | int,
+) -> Float[Array, "L B Nkv S H"]:
+    """`old` with `new` written in one layer, from slot `index` on; the rest stays."""
+    if jnp.ndim(index) == 0:
+        start = (layer, 0, 0, index, 0)
+        return jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), start)
+    one = written(old[layer], new, index, 2)
+    return jax.lax.dynamic_update_index_in_dim(old, one, layer, 0)

@@ -7,7 +7,9 @@ from rlhf_jax.errors import InputError
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
 ATTENTIONS = ("xla", "cudnn", "splash")
+ROPE_KINDS = ("linear", "llama3", "yarn")
 DTYPES = ("float32", "bfloat16", "float16")
+REMATS = ("none", "products", "full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +18,16 @@ class RopeScaling:
 
     Attributes:
       kind: "linear" divides every frequency by `factor`; "llama3" divides the low
-        ones, leaves the high ones and blends between (Llama 3.1).
+        ones, leaves the high ones and blends between by wavelength (Llama 3.1); "yarn"
+        blends by place among the pairs, and scales cos and sin (Peng et al. 2023).
       factor: of the stretch.
-      low_frequency_factor: wavelengths above original_context / this are divided.
-      high_frequency_factor: wavelengths below original_context / this are kept.
+      low_frequency_factor: "llama3": wavelengths above original_context / this are
+        divided. "yarn": pairs that turn less often than this are (beta_slow).
+      high_frequency_factor: "llama3": wavelengths below original_context / this are
+        kept. "yarn": pairs that turn more often than this are (beta_fast).
       original_context: of pretraining [tokens].
+      attention_factor: of cos and sin.
+      whole_pairs: "yarn": the blend begins and ends at whole pairs (truncate).
     """
 
     kind: str = "llama3"
@@ -28,10 +35,13 @@ class RopeScaling:
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 4.0
     original_context: int = 8192
+    attention_factor: float = 1.0
+    whole_pairs: bool = True
 
     def __post_init__(self):
-        if self.kind not in ("linear", "llama3"):
-            raise InputError(f"rope scaling {self.kind!r}: expected linear or llama3")
+        if self.kind not in ROPE_KINDS:
+            expected = ", ".join(ROPE_KINDS)
+            raise InputError(f"rope scaling {self.kind!r}: expected one of {expected}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +61,8 @@ class TrunkConfig:
       rope_theta: base of the rotary frequencies.
       rope_fraction: part of each head that rotates (GPT-NeoX: 0.25).
       rope_scaling: of the rotary frequencies; None: none.
+      local_rope_theta: base in the layers that have a window, unscaled (Gemma 3);
+        None: as in the others.
       norm: "layer" or "rms".
       norm_eps: added to the variance.
       norm_offset: scales are stored as 1 + w (Gemma).
@@ -74,7 +86,9 @@ class TrunkConfig:
       init_std: standard deviation of fresh matrices (GPT-2: 0.02).
       dtype: of activations and products; norms, softmax and losses are float32.
       attention: "xla" (everywhere), "cudnn" (NVIDIA) or "splash" (TPU).
-      remat: recompute what is not a matrix product in the backward pass.
+      remat: what the backward pass computes again: "none", what is not a matrix
+        product ("products"), or each layer from its input ("full", in the least
+        memory). True and False, of older files, are "products" and "none".
 
     Raises:
       InputError: fields that contradict each other.
@@ -92,6 +106,7 @@ class TrunkConfig:
     rope_theta: float = 10_000.0
     rope_fraction: float = 1.0
     rope_scaling: RopeScaling | None = None
+    local_rope_theta: float | None = None
     norm: str = "layer"
     norm_eps: float = 1e-5
     norm_offset: bool = False
@@ -113,7 +128,7 @@ class TrunkConfig:
     init_std: float = 0.02
     dtype: str = "float32"
     attention: str = "xla"
-    remat: bool = True
+    remat: str = "products"
 
     def __post_init__(self):
         derived = {
@@ -128,6 +143,8 @@ class TrunkConfig:
         if self.query_scale is None and self.head_dim > 0:
             object.__setattr__(self, "query_scale", 1 / math.sqrt(self.head_dim))
         object.__setattr__(self, "windows", tuple(self.windows))
+        if isinstance(self.remat, bool):
+            object.__setattr__(self, "remat", "products" if self.remat else "none")
         problems = list(_problems(self))
         if problems:
             raise InputError("model config: " + "; ".join(problems))
@@ -152,6 +169,7 @@ def _problems(config: TrunkConfig):
         "activation": ACTIVATIONS,
         "attention": ATTENTIONS,
         "dtype": DTYPES,
+        "remat": REMATS,
     }
     for name, allowed in choices.items():
         if getattr(c, name) not in allowed:

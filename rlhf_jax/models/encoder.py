@@ -3,7 +3,9 @@
     score = w · (BERT(instruction) ⊕ BERT(response)) + b
 
 Instruction and response are read apart, by the same encoder, so neither attends to the
-other: what the comparison with a decoder over the pair shows.
+other, and w's half for the instruction gives all responses to it the same number: it
+cancels wherever they are compared. The comparison with a decoder over the pair shows
+what that costs.
 
 Source: Devlin et al. 2019 for the encoder; the form of the score as commonly described
 in expositions of reward modelling, InstructGPT itself uses a decoder.
@@ -39,7 +41,6 @@ class EncoderConfig:
       norm_eps: added to the variance.
       pooling: what BERT(x) is: "cls" the first real token's state, "mean" over real
         tokens, or "pooler", tanh(W cls + b) as pretrained.
-      frozen: no gradient into the encoder: a linear model on fixed features.
       init_std: of fresh matrices.
       dtype: compute dtype.
     """
@@ -53,7 +54,6 @@ class EncoderConfig:
     num_types: int = 2
     norm_eps: float = 1e-12
     pooling: str = "cls"
-    frozen: bool = False
     init_std: float = 0.02
     dtype: str = "float32"
 
@@ -199,31 +199,7 @@ class EncoderRewardModel(nn.Module):
         )
         two = two.reshape(batch, count, -1)
         one = jnp.broadcast_to(one[:, None], two.shape)
-        found = jnp.concatenate([one, two], axis=-1).astype(jnp.float32)
-        return jax.lax.stop_gradient(found) if self.config.frozen else found
-
-
-def fitted_head(
-    features: Float[Array, "M F"], targets: Float[Array, "M"], *, ridge: float = 1.0
-) -> dict:
-    """The linear regression of scores on frozen features: params of the head.
-
-    Minimises sum_m (w · f_m + b - y_m)² + ridge |w|²; b is not shrunk.
-
-    Args:
-      features: of `EncoderRewardModel.features`, one row per response.
-      targets: a number per response, such as a Likert grade.
-      ridge: strength of the penalty; positive.
-
-    Returns:
-      {"kernel": [F, 1], "bias": [1]}, float32.
-    """
-    features, targets = features.astype(jnp.float32), targets.astype(jnp.float32)
-    center, middle = features.mean(axis=0), targets.mean()
-    f = features - center[None]
-    gram = f.T @ f + ridge * jnp.eye(f.shape[1], dtype=jnp.float32)
-    kernel = jnp.linalg.solve(gram, f.T @ (targets - middle))
-    return {"kernel": kernel[:, None], "bias": (middle - center @ kernel)[None]}
+        return jnp.concatenate([one, two], axis=-1).astype(jnp.float32)
 
 
 def init_encoder_params(config: EncoderConfig, key) -> dict:

@@ -1,5 +1,6 @@
 """Writing checkpoints in transformers' layout: `save_pretrained`, their config.json."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -10,6 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from rlhf_jax.data.tokenizer_files import load_tokenizer
+from rlhf_jax.data.tokenizers import PAD_TEXT, SubwordTokenizer, generation_settings
+from rlhf_jax.data.vocabulary import check_vocabulary
 from rlhf_jax.errors import InputError
 from rlhf_jax.models.config import TrunkConfig
 from rlhf_jax.models.dialects import (
@@ -24,6 +28,7 @@ from rlhf_jax.models.trunk import stack_layers
 from rlhf_jax.models.weights import numpy_dtype, save_weights
 
 SHARD_BYTES = 5 * 10**9
+_IDS = ("bos", "eos", "pad")
 _TOKENIZER_FILES = (
     "tokenizer*",
     "*.jinja",
@@ -49,7 +54,12 @@ def save_pretrained(
 
     A `ScalarModel` becomes `<Family>ForSequenceClassification` with one label. Its
     bias, which transformers' heads lack, is written as `score.bias` when it is not 0;
-    transformers then reports an unused tensor and its scores lack that constant.
+    transformers then reports an unused tensor and its scores lack that constant. There
+    the score is read at the last token that is no pad token, so its tokenizer declares
+    one that ends nothing; where it has none, one is added, and a row to the embedding.
+
+    The ids of the begin, end and pad token are the same in tokenizer_config.json,
+    config.json and generation_config.json, which keeps what it held besides.
 
     Args:
       directory: made when absent; weights in it are replaced.
@@ -69,6 +79,10 @@ def save_pretrained(
     """
     directory = pathlib.Path(directory)
     kind = "scalar" if "head" in params else "lm"
+    if hasattr(tokenizer, "save"):
+        check_vocabulary(tokenizer, config.vocab_size, "save_pretrained")
+        tokenizer = declared_pad(tokenizer, config.vocab_size, added=kind == "scalar")
+        config, params = _with_rows(config, params, tokenizer.vocab_size)
     raw = hf_config(config, family, kind)
     family = FAMILIES[raw["model_type"]]
     directory.mkdir(parents=True, exist_ok=True)
@@ -80,7 +94,7 @@ def save_pretrained(
     scalar = f"{family.architecture}ForSequenceClassification"
     raw["architectures"] = [scalar if kind == "scalar" else family.causal]
     raw |= {"torch_dtype": stored, "dtype": stored, "use_cache": kind == "lm"}
-    raw |= _save_tokenizer(directory, config, tokenizer)
+    raw |= _save_tokenizer(directory, tokenizer)
     _write_json(directory / "config.json", raw)
     return directory
 
@@ -108,7 +122,48 @@ def _on_host(leaf) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def _save_tokenizer(directory, config, tokenizer) -> dict:
+def _with_rows(config, params, rows: int):
+    """The model with at least so many rows in its embedding; new ones are 0."""
+    missing = rows - config.vocab_size
+    if missing <= 0:
+        return config, params
+    table = params["trunk"]["token_embed"]["embedding"]
+    wider = np.pad(_on_host(table), ((0, missing), (0, 0)))
+    trunk = {**params["trunk"], "token_embed": {"embedding": wider}}
+    return dataclasses.replace(config, vocab_size=rows), {**params, "trunk": trunk}
+
+
+def declared_pad(tokenizer: Any, rows: int, *, added: bool) -> Any:
+    """The tokenizer, declaring a pad token where one can be had.
+
+    What it declares stays. Else it is a control token with "pad" in its name, the
+    unknown token, or a new one where the embedding has a row to spare.
+
+    Args:
+      tokenizer: of the model.
+      rows: of its embedding.
+      added: for a model that tells padding by its id: the pad token ends nothing, and
+        a new one is added even where the embedding has no row for it.
+    """
+    if not isinstance(tokenizer, SubwordTokenizer):
+        return tokenizer  # bytes have a pad token
+    ids, named = tokenizer.special_tokens, tokenizer.named_tokens
+    declared = ids.get(named.get("pad_token"))
+    if declared is not None and not (added and declared in tokenizer.end_tokens):
+        return tokenizer
+    padding = [text for text in ids if "pad" in text.lower()]
+    for text in (*padding, named.get("unk_token")):
+        if text in ids and ids[text] not in (
+            *tokenizer.end_tokens,
+            tokenizer.begin_token,
+        ):
+            return tokenizer.with_pad(text)
+    if added or tokenizer.vocab_size < rows:
+        return tokenizer.with_pad(PAD_TEXT)
+    return tokenizer
+
+
+def _save_tokenizer(directory, tokenizer) -> dict:
     """Tokenizer files and generation_config.json; the ids config.json repeats."""
     if tokenizer is None:
         return {}
@@ -116,12 +171,12 @@ def _save_tokenizer(directory, config, tokenizer) -> dict:
         for pattern in _TOKENIZER_FILES:
             for file in pathlib.Path(tokenizer).glob(pattern):
                 shutil.copyfile(file, directory / file.name)
-        return {}
-    tokenizer.save(directory)
-    ids = {"eos_token_id": tokenizer.end_token, "pad_token_id": tokenizer.pad_token}
-    ids = {name: id for name, id in ids.items() if id < config.vocab_size}
-    _write_json(directory / "generation_config.json", ids)
-    return ids
+        tokenizer = load_tokenizer(tokenizer)
+    else:
+        tokenizer.save(directory)
+    settings = generation_settings(tokenizer)
+    _write_json(directory / "generation_config.json", settings)
+    return {f"{name}_token_id": settings[f"{name}_token_id"] for name in _IDS}
 
 
 def _write_json(path: pathlib.Path, value: dict) -> None:
@@ -179,40 +234,58 @@ def _written(config, family):
     if family.startswith("gemma"):
         raw["hidden_act"] = raw[key]
     if config.positions == "rotary":
-        raw |= _written_rope(config)
+        raw |= _written_rope(config, family)
     if family == "gpt_neox":
         raw |= {
             "rotary_pct": config.rope_fraction,
             "rotary_emb_base": config.rope_theta,
         }
-    if family == "gemma2":
+    if family in ("gemma2", "gemma3_text"):
         raw["query_pre_attn_scalar"] = _tidy(config.query_scale**-2)
     return raw | _written_windows(config, family)
 
 
-def _written_rope(config):
-    new = {"rope_type": "default", "rope_theta": config.rope_theta}
+def _written_rope(config, family):
+    theta = {"rope_theta": config.rope_theta}
+    new = {"rope_type": "default", **theta}
     if config.rope_fraction != 1.0:
         new["partial_rotary_factor"] = config.rope_fraction
-    scaling = config.rope_scaling
-    if scaling is None:
-        return {"rope_theta": config.rope_theta, "rope_parameters": new}
+    if config.rope_scaling is not None:
+        old = _written_scaling(config.rope_scaling)
+        new |= old
+        theta["rope_scaling"] = old
+    if family != "gemma3_text":
+        return {**theta, "rope_parameters": new}
+    local = {"rope_type": "default", "rope_theta": config.local_rope_theta or 1e4}
+    both = {"sliding_attention": local, "full_attention": new}
+    return {
+        **theta,
+        "rope_local_base_freq": local["rope_theta"],
+        "rope_parameters": both,
+    }
+
+
+def _written_scaling(scaling):
     old = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind != "linear":
+        old["original_max_position_embeddings"] = scaling.original_context
     if scaling.kind == "llama3":
         old |= {
             "low_freq_factor": scaling.low_frequency_factor,
             "high_freq_factor": scaling.high_frequency_factor,
-            "original_max_position_embeddings": scaling.original_context,
         }
-    return {
-        "rope_theta": config.rope_theta,
-        "rope_scaling": old,
-        "rope_parameters": {**new, **old},
-    }
+    if scaling.kind == "yarn":
+        old |= {
+            "beta_slow": scaling.low_frequency_factor,
+            "beta_fast": scaling.high_frequency_factor,
+            "attention_factor": scaling.attention_factor,
+            "truncate": scaling.whole_pairs,
+        }
+    return old
 
 
 def _written_windows(config, family):
-    if family not in ("mistral", "qwen2", "qwen3", "gemma2"):
+    if family not in ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"):
         return {}
     window = max(config.windows, default=0)
     kinds = [f"{'sliding' if w else 'full'}_attention" for w in config.windows]

@@ -50,9 +50,8 @@ class Family:
     @property
     def causal(self) -> str:
         """Name of the language model's class."""
-        return {"gpt2": "GPT2LMHeadModel"}.get(
-            self.name, f"{self.architecture}ForCausalLM"
-        )
+        named = {"gpt2": "GPT2LMHeadModel", "gemma3_text": "Gemma3ForCausalLM"}
+        return named.get(self.name, f"{self.architecture}ForCausalLM")
 
     def tensors(self, names: set[str], config: TrunkConfig) -> dict[str, Row]:
         """Full name of theirs -> row, for the leaves that a model has.
@@ -186,6 +185,7 @@ FAMILIES = {
         _llama("qwen3", "Qwen3"),
         _llama("gemma", "Gemma"),
         _llama("gemma2", "Gemma2", post_norms=True),
+        _llama("gemma3_text", "Gemma3Text", post_norms=True),
     )
 }
 

@@ -10,15 +10,28 @@ The kernels serve the full forward, training and scoring, whose positions are co
 Decoding, prefixes, common tokens and explicit positions go through "xla" on every
 device. There is no silent fallback: a kernel that the device or the config cannot have
 is an error.
+
+On a mesh a kernel runs on each device's rows and heads (the compiler cannot cut it).
+Key heads that the tensor axis does not divide are copied until it does.
 """
 
 import functools
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.layouts import (
+    BATCH_AXES,
+    TENSOR_AXIS,
+    axes_in_force,
+    platform,
+    row_groups,
+)
 from rlhf_jax.models.attention import Places, visible
 from rlhf_jax.models.config import TrunkConfig
 
@@ -47,14 +60,61 @@ def kernel_attention(
       window: of this layer [tokens]; None: all.
 
     Raises:
-      InputError: the kernel cannot run on this device or with this config.
+      InputError: the kernel cannot run on these devices or with this config.
     """
     if config.attention == "xla":
         return None
-    check_kernel(config, jax.default_backend())
-    if config.attention == "cudnn":
-        return _cudnn(query, key, value, visible(queries, keys, window))
-    return splash(config, query, key, value, queries, keys, window)
+    check_kernel(config, platform())
+    kernel = (
+        _cudnn if config.attention == "cudnn" else functools.partial(splash, config)
+    )
+    return on_each_device(kernel, query, key, value, queries, keys, window)
+
+
+def on_each_device(
+    kernel: Callable[..., Array],
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B T Nkv H"],
+    value: Float[Array, "B T Nkv H"],
+    queries: Places,
+    keys: Places,
+    window: Int[Array, ""] | None,
+) -> Float[Array, "B T N H"]:
+    """`kernel` on the rows and heads of each device of the mesh in force.
+
+    Args:
+      kernel: `(query, key, value, queries, keys, window)` of whatever sizes.
+      Others: as for `kernel_attention`.
+
+    Raises:
+      InputError: the tensor axis does not divide the query heads.
+    """
+    axes = axes_in_force()
+    if not axes:
+        return kernel(query, key, value, queries, keys, window)
+    ways = axes.get(TENSOR_AXIS, 1)
+    if query.shape[2] % ways:
+        raise InputError(
+            f"attention: {query.shape[2]} heads cannot be cut over a tensor axis of "
+            f"{ways}; use a divisor, or attention='xla'"
+        )
+    copies = ways // math.gcd(key.shape[2], ways)
+    key, value = (
+        jnp.repeat(x, copies, axis=2) if copies > 1 else x for x in (key, value)
+    )
+    rows = None
+    if row_groups(query.shape[0]) > 1:
+        rows = tuple(axis for axis in BATCH_AXES if axis in axes)
+    heads = PartitionSpec(rows, None, TENSOR_AXIS if ways > 1 else None, None)
+    places, whole = PartitionSpec(rows), PartitionSpec()
+    mapped = jax.shard_map(
+        kernel,
+        in_specs=(heads, heads, heads, places, places, whole),
+        out_specs=heads,
+        axis_names=set(axes_in_force(lone=True)),  # a kernel wants all of them cut
+        check_vma=False,
+    )
+    return mapped(query, key, value, queries, keys, window)
 
 
 def check_kernel(config: TrunkConfig, platform: str) -> None:
@@ -80,8 +140,9 @@ def check_kernel(config: TrunkConfig, platform: str) -> None:
         raise InputError("attention='cudnn' has no soft cap; use attention='xla'")
 
 
-def _cudnn(query, key, value, mask):
+def _cudnn(query, key, value, queries, keys, window):
     """The mask becomes a bias; lengths are made even, as its backward pass asks."""
+    mask = visible(queries, keys, window)
     odd = query.shape[1] % 2
     if odd:
         pad = ((0, 0), (0, 1), (0, 0), (0, 0))

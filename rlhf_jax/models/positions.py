@@ -39,22 +39,30 @@ def token_positions(
     return jnp.maximum(count - 1, 0)
 
 
-def rotary_frequencies(config: TrunkConfig) -> Float[Array, "F"]:
+def rotary_frequencies(config: TrunkConfig, local: bool = False) -> Float[Array, "F"]:
     """Angle per position of each rotating pair: theta^(-2 i / rotary_dim) [radians].
 
-    Source: Su et al. 2021; with `RopeScaling` as Llama 3.1 stretches them.
+    Source: Su et al. 2021; with `RopeScaling` as Llama 3.1 or YaRN stretches them.
+
+    Args:
+      config: of the trunk.
+      local: in the layers that have a window, where those have their own base.
     """
     width = config.rotary_dim
     powers = jnp.arange(0, width, 2, dtype=jnp.float32) / width
-    frequencies = 1.0 / (config.rope_theta**powers)
-    if config.rope_scaling is None:
+    theta = config.local_rope_theta if local else config.rope_theta
+    frequencies = 1.0 / (theta**powers)
+    if config.rope_scaling is None or local:
         return frequencies
-    return _stretched(frequencies, config.rope_scaling)
+    return _stretched(frequencies, config.rope_scaling, theta)
 
 
-def _stretched(frequencies: Float[Array, "F"], scaling: RopeScaling):
+def _stretched(frequencies: Float[Array, "F"], scaling: RopeScaling, theta: float):
     if scaling.kind == "linear":
         return frequencies / scaling.factor
+    if scaling.kind == "yarn":
+        keep = _kept_by_yarn(len(frequencies), scaling, theta)
+        return keep * frequencies + (1 - keep) * frequencies / scaling.factor
     wavelengths = 2 * math.pi / frequencies
     turns = scaling.original_context / wavelengths
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
@@ -62,13 +70,38 @@ def _stretched(frequencies: Float[Array, "F"], scaling: RopeScaling):
     return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
 
+def _kept_by_yarn(pairs: int, scaling: RopeScaling, theta: float) -> Float[Array, "F"]:
+    """How much of each frequency is kept: 1 for pairs that turn often, 0 for rare ones.
+
+    Source: Peng et al. 2023, section 3.2, as transformers computes it.
+    """
+
+    def place(turns: float) -> float:
+        """The pair that turns so often within the original context."""
+        ratio = scaling.original_context / (turns * 2 * math.pi)
+        return pairs * math.log(ratio) / math.log(theta)
+
+    low, high = (
+        place(scaling.high_frequency_factor),
+        place(scaling.low_frequency_factor),
+    )
+    if scaling.whole_pairs:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, 2 * pairs - 1)
+    width = high - low or 0.001
+    return 1 - jnp.clip((jnp.arange(pairs, dtype=jnp.float32) - low) / width, 0.0, 1.0)
+
+
 def rotary_angles(
-    positions: Int[Array, "B T"], config: TrunkConfig
+    positions: Int[Array, "B T"], config: TrunkConfig, local: bool = False
 ) -> tuple[Float[Array, "B T F"], Float[Array, "B T F"]]:
-    """(cos, sin) of the angles of each token, once for all layers."""
-    frequencies = rotary_frequencies(config)
+    """(cos, sin) of the angles of each token, once for all layers (or `local` ones)."""
+    frequencies = rotary_frequencies(config, local)
     angles = positions[..., None].astype(jnp.float32) * frequencies[None, None]
-    return jnp.cos(angles), jnp.sin(angles)
+    if config.rope_scaling is None or local:
+        return jnp.cos(angles), jnp.sin(angles)
+    factor = config.rope_scaling.attention_factor
+    return factor * jnp.cos(angles), factor * jnp.sin(angles)
 
 
 def rotated(

@@ -23,6 +23,7 @@ from rlhf_jax.models.families import (
     ours_of,
     shape_of_theirs,
 )
+from rlhf_jax.models.foreign import refuse_foreign
 from rlhf_jax.models.heads import LanguageModel, ScalarModel, init_params
 from rlhf_jax.models.weights import (
     Weights,
@@ -112,8 +113,13 @@ def _checked(name, dtype):
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     path = checkpoint_directory(name)
+    refuse_foreign(path)
     raw = read_json(path / "config.json")
     config = trunk_config(raw, str(path / "config.json"))
+    generation_file = path / "generation_config.json"
+    generation = read_json(generation_file) if generation_file.is_file() else {}
+    _check_ids(raw, config, path / "config.json")
+    _check_ids(generation, config, generation_file)
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)
     weights = open_weights(path)
@@ -121,21 +127,34 @@ def _checked(name, dtype):
     kind = "scalar" if "score.weight" in weights.files else "lm"
     abstract = abstract_params(model_of(kind, config), dtype or "float32")
     sources = matched(family, config, abstract, weights)
-    generation = path / "generation_config.json"
     found = Pretrained(
         config=config,
         params=abstract,
         kind=kind,
         family=family.name,
         path=path,
-        generation=read_json(generation) if generation.is_file() else {},
+        generation=generation,
     )
     return found, sources, weights
 
 
-def abstract_params(model, dtype: str = "float32") -> dict:
-    """Shapes and dtypes of a model's parameters; allocates nothing."""
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+def _check_ids(raw: dict, config: TrunkConfig, file: pathlib.Path) -> None:
+    """Refuses control tokens that the embedding has no row for; -1 means none."""
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        ids = raw.get(key)
+        for token in ids if isinstance(ids, list) else [ids]:
+            if token in (None, -1):
+                continue
+            if not isinstance(token, int) or not 0 <= token < config.vocab_size:
+                raise InputError(
+                    f"{file}: {key} {token!r}: expected an id below {config.vocab_size}"
+                    ", which is how many rows the embedding has"
+                )
+
+
+def abstract_params(model, dtype: str = "float32", init=init_params) -> dict:
+    """Shapes and dtypes of the parameters `init(model, key)`; allocates nothing."""
+    shapes = jax.eval_shape(lambda: init(model, jax.random.key(0)))
     dtype = numpy_dtype(dtype)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
 

@@ -95,25 +95,53 @@ def load_encoder(
       name: a directory in transformers' layout, or a name on the hub.
       key: of the head.
       shardings: as for `load_pretrained`.
-      **changes: fields of `EncoderConfig`, such as pooling="mean" or frozen=True.
+      **changes: fields of `EncoderConfig`, such as pooling="mean".
 
     Raises:
       InputError: not a BERT, or one of the faults that `load_pretrained` names.
     """
+    found, sources, weights = _checked(name, changes)
+    config, encoder = found.config, {"encoder": found.params["encoder"]}
+    read = read_leaves(encoder, sources, weights, config, shardings)
+    head = jax.jit(lambda key: init_encoder_params(config, key)["head"])(key)
+    return dataclasses.replace(found, params={**read, "head": head})
+
+
+def encoder_shapes(name: str | pathlib.Path, **changes) -> PretrainedEncoder:
+    """As `load_encoder`, all checks of names and shapes included, but no numbers.
+
+    Returns:
+      A `PretrainedEncoder` whose params are `jax.ShapeDtypeStruct`s.
+    """
+    return _checked(name, changes)[0]
+
+
+def is_encoder(name: str | pathlib.Path) -> bool:
+    """Whether a directory in transformers' layout holds a BERT.
+
+    Args:
+      name: a directory, or a name on the hub, from where it is then downloaded.
+
+    Raises:
+      InputError: there is no such directory, or its config.json cannot be read.
+    """
+    file = checkpoint_directory(name) / "config.json"
+    return file.is_file() and read_json(file).get("model_type") == BERT.name
+
+
+def _checked(name, changes):
+    """What the headers tell: (shapes, where each leaf is, open files)."""
     path = checkpoint_directory(name)
     file = path / "config.json"
     raw = read_json(file)
-    if raw.get("model_type") != "bert":
+    if raw.get("model_type") != BERT.name:
         raise InputError(f"{file}: model_type {raw.get('model_type')!r}, not 'bert'")
     if raw.get("hidden_act", "gelu") != "gelu":
         raise InputError(f"{file}: hidden_act {raw['hidden_act']!r}, expected 'gelu'")
     fields = {ours: raw[theirs] for ours, theirs in _KEYS.items() if theirs in raw}
     config = EncoderConfig(**(fields | changes))
-    fresh = jax.eval_shape(lambda: init_encoder_params(config, jax.random.key(0)))
-    encoder = {"encoder": fresh["encoder"]}
+    shapes = jax.eval_shape(lambda: init_encoder_params(config, jax.random.key(0)))
     weights = open_weights(path)
-    family = as_stored(BERT, weights)
-    sources = matched(family, config, encoder, weights)
-    read = read_leaves(encoder, sources, weights, config, shardings)
-    head = jax.jit(lambda key: init_encoder_params(config, key)["head"])(key)
-    return PretrainedEncoder(config, {**read, "head": head}, path)
+    encoder = {"encoder": shapes["encoder"]}
+    sources = matched(as_stored(BERT, weights), config, encoder, weights)
+    return PretrainedEncoder(config, shapes, path), sources, weights

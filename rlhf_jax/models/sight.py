@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from rlhf_jax.models.attention import COMMON, NO_TOKEN, Places, Rule, attend, merged
-from rlhf_jax.models.cache import KVCache, written
+from rlhf_jax.models.cache import KVCache, written, written_in_layer
 from rlhf_jax.models.config import TrunkConfig
 from rlhf_jax.models.kernels import kernel_attention
 from rlhf_jax.models.positions import token_positions
@@ -46,7 +46,8 @@ class Sight:
         """The attention of one layer.
 
         Args:
-          memory: (keys, values) of the cache in this layer, or None.
+          memory: (keys, values) of the cache in this layer, or None; or (keys, values)
+            of all layers, stacked, and which is this.
           prefix: (keys, values) of the prefix in this layer, or None.
           window: of this layer [tokens], or None.
 
@@ -76,10 +77,18 @@ class Sight:
 
     def _from_cache(self, query, fresh, memory, window):
         """Writes first, then reads: one attention over all slots."""
-        keys, values = (
-            written(old, new, self.cache_index, 2)
-            for old, new in zip(memory, fresh, strict=True)
-        )
+        if len(memory) == 3:
+            *stacked, layer = memory
+            memory = tuple(
+                written_in_layer(old, new, layer, self.cache_index)
+                for old, new in zip(stacked, fresh, strict=True)
+            )
+            keys, values = (array[layer] for array in memory)
+        else:
+            keys, values = memory = tuple(
+                written(old, new, self.cache_index, 2)
+                for old, new in zip(memory, fresh, strict=True)
+            )
         places = cache_places(self.cache)
         rule = Rule(self.config.attention_soft_cap)
         dtype = query.dtype
@@ -92,7 +101,7 @@ class Sight:
             places,
             window,
         )
-        return ungrouped(out, self.config), (keys, values)
+        return ungrouped(out, self.config), memory
 
     def _from_prefix(self, query, prefix, window):
         """K rows of queries become one row: each prefix is read, never copied."""

@@ -29,9 +29,13 @@ from rlhf_jax.models.positions import rotary_angles
 from rlhf_jax.models.sight import Sight, sight
 
 ALL = 2**30  # a window that hides nothing
-# Recomputed in the backward pass: everything but matrix products and what attention
-# needs. With scan this is as fast as unrolled layers, in half the memory.
-SAVED = jax.checkpoint_policies.save_only_these_names("product", "attention")
+# What is kept for the backward pass, by `TrunkConfig.remat`. Matrix products and what
+# attention needs: with scan as fast as unrolled layers, in half the memory. Nothing but
+# each layer's input: one more forward pass, in the least memory.
+SAVED = {
+    "products": jax.checkpoint_policies.save_only_these_names("product", "attention"),
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Trunk(nn.Module):
@@ -136,9 +140,11 @@ class Trunk(nn.Module):
     def _through_layers(self, x, seen: Sight, deterministic):
         """All blocks, one after the other; and the cache's keys and values."""
         c = self.config
-        angles = None
+        angles = local = None
         if c.positions == "rotary":
             angles = rotary_angles(seen.queries.positions, c)
+        if c.local_rope_theta is not None:
+            local = rotary_angles(seen.queries.positions, c, local=True)
         rngs = None
         if c.residual_dropout and not deterministic:
             rngs = jax.random.split(self.make_rng("dropout"), c.num_layers)
@@ -149,7 +155,7 @@ class Trunk(nn.Module):
             x, kept = block.apply(
                 {"params": params},
                 kept_rows(x),
-                angles,
+                _angles_of(window, angles, local),
                 seen.mixer(memory, prefix, window),
                 deterministic,
                 rngs=None if rng is None else {"dropout": rng},
@@ -157,18 +163,21 @@ class Trunk(nn.Module):
             return kept_rows(x), kept
 
         stacked = not isinstance(self.layers, tuple | list)
-        if c.remat:
-            step = jax.checkpoint(step, policy=SAVED, prevent_cse=not stacked)
+        if c.remat != "none":
+            step = jax.checkpoint(step, policy=SAVED[c.remat], prevent_cse=not stacked)
         each = (self.layers, layer_windows(c), rngs, *_memories(seen))
-        return (jax.lax.scan if stacked else _one_by_one)(step, x, each)
+        if not stacked:
+            return _one_by_one(step, x, each)
+        decoding = seen.cache is not None and x.shape[1] == 1
+        return (_in_place if decoding else jax.lax.scan)(step, x, each)
 
 
 def unstack_layers(params: dict) -> dict:
     """The same parameters with layers as a tuple of L trees.
 
-    For decoding: a loop over stacked layers copies each layer's weights, and its
-    cache, for every token. The compiled program then grows with the depth. No-op on
-    parameters in that form.
+    For decoding: a loop over stacked layers copies each layer's weights, and what it
+    reads of the cache, for every token. But the compiled program grows with the depth.
+    No-op on parameters in that form.
 
     Args:
       params: of a trunk, or of a model with a trunk.
@@ -194,11 +203,43 @@ def stack_layers(params: dict) -> dict:
     return {**params, "layers": stacked}
 
 
+def cast_matrices(params: dict, dtype) -> dict:
+    """Parameters with what multiplies in `dtype`: matrices and embeddings.
+
+    Vectors (norms, biases), stacked over layers or not, and the head of a
+    `ScalarModel` keep theirs, as the forward pass computes with them. So in the
+    compute dtype a model that is not trained gives the same bits in half the memory.
+
+    Args:
+      params: of any model, or of several by name.
+      dtype: such as "bfloat16".
+    """
+
+    def cast(path, leaf):
+        names = [getattr(key, "key", None) for key in path]
+        one_by_one = any(isinstance(key, jax.tree_util.SequenceKey) for key in path)
+        vector = 1 + ("layers" in names and not one_by_one)
+        if leaf.ndim <= vector or "head" in names:
+            return leaf
+        return leaf.astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params)
+
+
 def layer_windows(config: TrunkConfig) -> Int[Array, "L"] | None:
     """The window of each layer [tokens]; None where no layer has one."""
     if not any(config.windows):
         return None
     return jnp.asarray([window or ALL for window in config.windows], jnp.int32)
+
+
+def _angles_of(window, angles, local):
+    """The angles of a layer: its own where it has a window and those have their own."""
+    if local is None or window is None:
+        return angles
+    return tuple(
+        jnp.where(window < ALL, *pair) for pair in zip(local, angles, strict=True)
+    )
 
 
 def _fresh_layers(key, config: TrunkConfig) -> dict:
@@ -219,6 +260,23 @@ def _memories(seen: Sight):
         None if past is None else (past.keys, past.values)
         for past in (seen.cache, seen.prefix)
     )
+
+
+def _in_place(step, x, each):
+    """As `jax.lax.scan`, the cache carried whole: a layer writes its new slots alone.
+
+    `scan` over the cache would write all of it anew for every token.
+    """
+    params, windows, rngs, memory, prefix = each
+
+    def turn(carry, layer):
+        x, memory = carry
+        params, window, rng, prefix, index = layer
+        return step(x, (params, window, rng, (*memory, index), prefix)), None
+
+    count = jax.tree.leaves(params)[0].shape[0]
+    layers = (params, windows, rngs, prefix, jnp.arange(count, dtype=jnp.int32))
+    return jax.lax.scan(turn, (x, memory), layers)[0]
 
 
 def _one_by_one(step, x, each):

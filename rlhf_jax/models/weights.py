@@ -71,7 +71,7 @@ def open_weights(directory: pathlib.Path) -> Weights:
     elif (directory / SINGLE).is_file():
         wanted = None
     else:
-        raise InputError(_nothing_to_read(directory))
+        raise InputError(nothing_to_read(directory))
     names = sorted(set(wanted.values())) if wanted else [SINGLE]
     files, shapes, handles = {}, {}, {}
     for name in names:
@@ -139,7 +139,8 @@ def _index_map(path: pathlib.Path) -> dict[str, str]:
     return wanted
 
 
-def _nothing_to_read(directory: pathlib.Path) -> str:
+def nothing_to_read(directory: pathlib.Path) -> str:
+    """Why a directory without safetensors is refused."""
     pickles = sorted(p.name for g in _PICKLES for p in directory.glob(g))
     if pickles:
         return (
@@ -182,7 +183,11 @@ def save_weights(
 
     def write(shard):
         draft = directory / f".draft-{len(drafts) + 1}.safetensors"
+        draft.unlink(missing_ok=True)
+        draft.touch()  # with the mode that the umask says; the library's own is 0600
+        mode = draft.stat().st_mode
         save_file(shard, draft, metadata={"format": "pt"})
+        draft.chmod(mode)
         drafts.append((draft, list(shard)))
 
     shard: dict[str, np.ndarray] = {}

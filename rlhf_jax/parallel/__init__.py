@@ -8,6 +8,8 @@ pmap         the second driver: the same update under `jax.pmap`
 feeding      a batch from the host to the mesh, each process its own rows; minibatches
 gathering    results as numpy arrays, on every process
 distributed  `jax.distributed` start-up, explicit or when a cluster is detected
+topologies   TPUs that are not here, to compile for
+compiled_text  what a compiled program says: FLOPs, collectives
 allocator    keeps freed host memory in the process (2-3x on CPU steps)
 """
 
@@ -22,7 +24,7 @@ from rlhf_jax.parallel.compiled import (
 from rlhf_jax.parallel.distributed import detect_cluster, start_distributed
 from rlhf_jax.parallel.feeding import local_rows, put_batch, take_rows
 from rlhf_jax.parallel.gathering import to_host
-from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, make_mesh, parse_mesh
+from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, in_force, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
 from rlhf_jax.parallel.sharding import (
     DEFAULT_RULES,
@@ -31,6 +33,7 @@ from rlhf_jax.parallel.sharding import (
     path_name,
     shardings,
 )
+from rlhf_jax.parallel.topologies import topology_devices
 
 __all__ = [
     "AXES",
@@ -42,6 +45,7 @@ __all__ = [
     "compile_function",
     "compile_update",
     "detect_cluster",
+    "in_force",
     "init_sharded",
     "keep_freed_memory",
     "local_rows",
@@ -57,5 +61,6 @@ __all__ = [
     "start_distributed",
     "take_rows",
     "to_host",
+    "topology_devices",
     "unreplicate",
 ]

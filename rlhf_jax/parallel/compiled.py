@@ -1,6 +1,6 @@
 """The production driver: one `jax.jit` program per batch shape, on any mesh.
 
-Programs are traced with the mesh in force, so that rows stay rows (`layouts`): each
+Programs are traced with the mesh in force (`in_force`), so that rows stay rows: each
 device computes its rows of the batch, and what travels are weights and gradients.
 """
 
@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from rlhf_jax.layouts import kept_rows
 from rlhf_jax.parallel.feeding import check_batch, put_batch
+from rlhf_jax.parallel.mesh import in_force
 from rlhf_jax.parallel.sharding import DEFAULT_RULES, Rules, shardings
 
 Update = Callable[..., tuple[Any, Any]]
@@ -130,8 +131,9 @@ def compile_function(
 
     Returns:
       A callable like `function`: params are laid out by the rules (no copy where they
-      are), a batch of numpy arrays or of arrays elsewhere is put on the mesh, and
-      results lie as the batch does. Rows that cannot be cut raise InputError.
+      are; `placed` lays them out once for many calls), a batch of numpy arrays or of
+      arrays elsewhere is put on the mesh, and results lie as the batch does. Rows
+      that cannot be cut raise InputError.
     """
     return CompiledFunction(function, mesh, rules)
 
@@ -154,6 +156,6 @@ def _compiled(owner: Any, function: Callable, donated: tuple, *args: Any):
     key = (tree, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
     if key not in owner.programs:
         step = jax.jit(function, donate_argnums=donated)
-        with jax.set_mesh(owner.mesh):
+        with in_force(owner.mesh):
             owner.programs[key] = step.lower(*args).compile()
     return owner.programs[key]

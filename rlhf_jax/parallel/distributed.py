@@ -1,11 +1,15 @@
 """Start-up of many processes: once, first thing, before any other use of jax."""
 
+import logging
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 import jax
 
 from rlhf_jax.errors import InputError
+
+logger = logging.getLogger("rlhf_jax.parallel")
 
 # jax waits 100 s for a dead process and 300 s for a clean end; a restart is cheaper
 HEARTBEAT_SECONDS = 30
@@ -52,6 +56,9 @@ def start_distributed(
     JAX_PROCESS_ID, and else from the launcher by jax itself. A process that dies ends
     the others within `HEARTBEAT_SECONDS`; start all again and they resume.
 
+    A Kubernetes job whose pods cannot ask for each other (no coordinator is given, no
+    client library is installed) runs alone, and says so.
+
     Args:
       mode: "auto" starts when a coordinator is given or a cluster is detected; "on"
         starts or fails; "off" never starts.
@@ -70,6 +77,13 @@ def start_distributed(
         raise InputError(f"distributed={mode!r}: expected 'auto', 'on' or 'off'")
     found = coordinator or detect_cluster()
     if mode == "off" or (mode == "auto" and not found):
+        return False
+    if mode == "auto" and found == "kubernetes" and not find_spec("kubernetes"):
+        logger.warning(
+            "an indexed Kubernetes job that does not say where its other processes "
+            "are: this one runs alone. Set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES "
+            "and JAX_PROCESS_ID, or install jax[k8s]"
+        )
         return False
     count, number = num_processes, process_id
     if count is None:

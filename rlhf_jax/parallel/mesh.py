@@ -3,13 +3,20 @@
 data    rows of the batch; parameters are copied
 fsdp    rows of the batch; parameters and moments are cut, and gathered for use
 tensor  columns of the matrices; activations are cut inside a layer
+
+What is said often should travel fast: "tensor" in every layer, "fsdp" once per layer,
+"data" once per update. So islands of devices with a fast network among themselves (a
+slice of TPUs, a node of GPUs) are spread over "data" first.
 """
 
+import contextlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from rlhf_jax.errors import InputError
@@ -41,21 +48,85 @@ def make_mesh(
       A `jax.sharding.Mesh` with the axis names of `AXES`.
 
     Raises:
-      InputError: the sizes do not multiply to the number of devices.
+      InputError: the sizes do not multiply to the number of devices, or the islands
+        of a fast network have unequal numbers of them.
     """
     devices = list(jax.devices() if devices is None else devices)
     shape = _filled([data, fsdp, tensor], len(devices))
     kinds = (AxisType.Auto,) * len(AXES)
-    if set(devices) == set(jax.devices()):  # jax orders them by the network
-        return jax.make_mesh(shape, AXES, axis_types=kinds)
-    return Mesh(np.array(devices).reshape(shape), AXES, axis_types=kinds)
+    return Mesh(arranged(devices, shape), AXES, axis_types=kinds)
 
 
-def parse_mesh(text: str) -> dict[str, int]:
+def in_force(mesh: Mesh) -> contextlib.AbstractContextManager:
+    """The mesh for what is traced inside: `layouts` reads it.
+
+    Nothing for one device of this machine, whose programs are then the plain ones.
+    """
+    alone = mesh.size == 1 and mesh.devices.flat[0].platform == jax.default_backend()
+    return contextlib.nullcontext() if alone else jax.set_mesh(mesh)
+
+
+def island_of(device: jax.Device) -> int:
+    """Which fast network a device is on: its slice (TPU), its node (GPU), its host.
+
+    A slice of a TPU spans many hosts; a GPU's network is as fast as its `slice_index`
+    says (a node, or a rack that is one domain).
+    """
+    found = getattr(device, "slice_index", None)
+    return device.process_index if found is None else found
+
+
+def arranged(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> np.ndarray:
+    """The devices in the shape of a mesh, neighbours on a fast network together.
+
+    Args:
+      devices: as many as `shape` has places.
+      shape: (data, fsdp, tensor).
+
+    Raises:
+      InputError: the islands are unequal.
+    """
+    sizes = Counter(map(island_of, devices))
+    if len(sizes) == 1:
+        return _island(devices, shape)
+    if len({*sizes.values()}) > 1:
+        told = ", ".join(f"{n} on {island}" for island, n in sorted(sizes.items()))
+        raise InputError(f"mesh: unequal numbers of devices per slice or node: {told}")
+    apart = _over_islands(shape, len(sizes))
+    inside = tuple(n // m for n, m in zip(shape, apart, strict=True))
+    blocks = np.empty(len(sizes), object)
+    for i, island in enumerate(sorted(sizes)):
+        blocks[i] = _island([d for d in devices if island_of(d) == island], inside)
+    return np.block(blocks.reshape(apart).tolist())
+
+
+def _over_islands(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """How many islands each axis spans: "data" as many as it can, then the next."""
+    left, spans = count, []
+    for size in shape:
+        spans.append(math.gcd(size, left))
+        left //= spans[-1]
+    return tuple(spans)
+
+
+def _island(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> np.ndarray:
+    """Devices of one network, in the order that jax knows to be fast."""
+    try:
+        return mesh_utils.create_device_mesh(
+            shape, devices, allow_split_physical_axes=True
+        )
+    except (AssertionError, NotImplementedError, ValueError):
+        return np.array(devices).reshape(shape)  # a part of a torus has no order
+
+
+def parse_mesh(
+    text: str, devices: Sequence[jax.Device] | None = None
+) -> dict[str, int]:
     """Reads the mesh setting of a config into arguments of `make_mesh`.
 
-    `"auto"` cuts parameters over all devices of one host and copies them across
-    hosts: the gathers stay on the fast network. `"2,4,1"` and `"data=2,fsdp=4"` are
+    `"auto"` cuts parameters over all devices of one fast network (a slice of TPUs, a
+    node of GPUs; of `devices`, all of them when None) and copies them across: the
+    gathers stay on the fast network. `"2,4,1"` and `"data=2,fsdp=4"` are
     sizes; -1 stands for the rest, a missing name for 1.
 
     >>> parse_mesh("data=2,fsdp=-1")
@@ -65,7 +136,9 @@ def parse_mesh(text: str) -> dict[str, int]:
     """
     text = text.replace(" ", "")
     if text == "auto":
-        return {"data": jax.process_count(), "fsdp": -1, "tensor": 1}
+        devices = jax.devices() if devices is None else devices
+        islands = len({island_of(device) for device in devices})
+        return {"data": islands, "fsdp": -1, "tensor": 1}
     expected = "'auto', three sizes as '2,4,1', or names as 'data=2,fsdp=-1'"
     sizes = dict.fromkeys(AXES, 1)
     parts = text.split(",")

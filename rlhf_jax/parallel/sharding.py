@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.layouts import BATCH_AXES
+from rlhf_jax.parallel.mesh import in_force
 
 Rules = Sequence[tuple[str, P]]
 
@@ -105,5 +106,6 @@ def init_sharded(
       The tree of `init`, sharded; the same values on every mesh (jax's random bits do
       not depend on the layout).
     """
-    places = shardings(jax.eval_shape(init, *args), mesh, rules)
-    return jax.jit(init, out_shardings=places)(*args)
+    with in_force(mesh):
+        places = shardings(jax.eval_shape(init, *args), mesh, rules)
+        return jax.jit(init, out_shardings=places)(*args)

@@ -10,10 +10,10 @@ from typing import Any
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import Leaf, Role, leaves
-from rlhf_jax.models import TrunkConfig
+from rlhf_jax.models import EncoderConfig
 from rlhf_jax.pipeline.experiment import Experiment, kind_of, references
-from rlhf_jax.pipeline.plan import shape_of_model, shapes_of
-from rlhf_jax.registry.functions import function_file
+from rlhf_jax.pipeline.plan import Shape, shape_of_model, shapes_of
+from rlhf_jax.registry.functions import function_file, is_function
 from rlhf_jax.registry.model_directory import ENSEMBLE, model_directory
 from rlhf_jax.storage import looks_local
 from rlhf_jax.training.identity import split_format
@@ -97,11 +97,11 @@ def _model(text: str) -> str | None:
 
 
 def _reward(text: str) -> str | None:
-    if not text.startswith("python:"):
+    if not is_function(text):
         return _model(text)
     file, name = function_file(text)
     try:
-        tree = ast.parse(pathlib.Path(file).read_text(encoding="utf-8"))
+        tree = ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError) as error:
         return f"{file}: no Python: {error}"
     return None if name in set(_bound(tree)) else f"{file}: defines no {name!r}"
@@ -136,13 +136,16 @@ _CHECKS = {
 }
 
 
-def _rooms(config: Any, shapes: dict[str, TrunkConfig]) -> Iterator[str]:
+def _rooms(config: Any, shapes: dict[str, Shape]) -> Iterator[str]:
     """Texts that do not fit the context of a model that reads them."""
     for leaf in leaves(config):
         if leaf.role not in (Role.MODEL, Role.REWARD) or not leaf.value:
             continue
         shape = _shape(leaf, shapes)
         if shape is None:
+            continue
+        if isinstance(shape, EncoderConfig):
+            yield from _rooms_of_encoder(config, leaf, shape)
             continue
         trained_only = kind_of(config) in _TRAINED and shape.positions != "learned"
         for what, needed in _lengths(config, leaf.role):
@@ -157,7 +160,17 @@ def _rooms(config: Any, shapes: dict[str, TrunkConfig]) -> Iterator[str]:
         yield f"window is {window} tokens, expected at most {context}, its context"
 
 
-def _shape(leaf: Leaf, shapes: dict[str, TrunkConfig]) -> TrunkConfig | None:
+def _rooms_of_encoder(config: Any, leaf: Leaf, shape: EncoderConfig) -> Iterator[str]:
+    """What cannot work where a model is an encoder; as a reward it has own lengths."""
+    if leaf.role is Role.REWARD:
+        return
+    if kind_of(config) == "reward":
+        yield from config.problems_of_encoder(shape)
+    else:
+        yield f"{leaf.key}: {leaf.value} is an encoder, expected a language model"
+
+
+def _shape(leaf: Leaf, shapes: dict[str, Shape]) -> Shape | None:
     try:
         return shape_of_model(leaf.value, shapes)
     except InputError:

@@ -37,10 +37,8 @@ def content_hash(config: Any, hashes: dict[str, str]) -> str:
       hashes: content hashes of the stages before it.
     """
     parts = {"identity": identity(config, hashes), "length": lengths(config)}
-    if asked := sorted(_answers(config)):
-        parts["answers"] = [
-            content_of(name) if pathlib.Path(name).exists() else None for name in asked
-        ]
+    if given := list(_answers(config)):
+        parts["answers"] = given
     return _digest(parts)
 
 
@@ -63,8 +61,8 @@ def _known(leaf: Leaf) -> Any:
     """A value as far as it decides a result."""
     if leaf.role is not None and leaf.role.is_free:
         return dataclasses.MISSING
-    if leaf.role is Role.ANSWERS and str(leaf.value).startswith("file:"):
-        return "file:"
+    if leaf.role is Role.ANSWERS and str(leaf.value).startswith(("file:", "label:")):
+        return str(leaf.value).partition(":")[0]
     return named_content(leaf)
 
 
@@ -82,11 +80,15 @@ def files_of(config: Any) -> dict[str, str]:
     }
 
 
-def _answers(config: Any) -> Iterator[str]:
-    """The files of people's answers that a config names, as `"file:PATH"`."""
+def _answers(config: Any) -> Iterator[str | None]:
+    """What people have answered: the content of `"file:PATH"` (None: not there yet); of
+    a study its name, which is all that shows from here."""
     for leaf in leaves(config):
-        if leaf.role is Role.ANSWERS and leaf.value.startswith("file:"):
-            yield leaf.value.removeprefix("file:")
+        kind, _, rest = str(leaf.value).partition(":")
+        if leaf.role is Role.ANSWERS and kind == "file":
+            yield content_of(rest) if pathlib.Path(rest).exists() else None
+        elif leaf.role is Role.ANSWERS and kind == "label":
+            yield leaf.value
 
 
 def _digest(parts: dict) -> str:

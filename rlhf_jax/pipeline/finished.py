@@ -15,17 +15,27 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rlhf_jax.checkpoints import CheckpointStore
+import jax
+
+from rlhf_jax.checkpoints.catalogue import Catalogue
+from rlhf_jax.checkpoints.leaves import leaf_specs
 from rlhf_jax.checkpoints.manifest import NAME as CHECKPOINT
 from rlhf_jax.checkpoints.manifest import read_manifest
+from rlhf_jax.checkpoints.preflight import check_leaves
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.errors import InputError, RunError
-from rlhf_jax.models import abstract_params
 from rlhf_jax.registry.ensemble import members_of
-from rlhf_jax.registry.model_directory import ENSEMBLE, read_description
-from rlhf_jax.storage import content_of, write_json
+from rlhf_jax.registry.model_directory import fresh_params, read_description
+from rlhf_jax.storage import content_of, decided, is_first_process, write_json
 
-__all__ = ["damage", "done_hash", "mark_done", "require_intact", "require_result"]
+__all__ = [
+    "DONE",
+    "damage",
+    "done_hash",
+    "mark_done",
+    "require_intact",
+    "require_result",
+]
 
 MANIFEST, DONE = "manifest.json", "done.json"
 _NOT_RESULTS = {"checkpoints", "tensorboard", "wandb"}
@@ -39,9 +49,11 @@ def mark_done(folder: pathlib.Path, wanted: str, **figures: Any) -> None:
       wanted: its content hash.
       **figures: what else `done.json` tells, such as the seconds it took.
     """
-    files = {name: content_of(folder / name) for name in _files(folder)}
+    first = is_first_process()  # the others write nothing, and wait
+    files = {n: content_of(folder / n) for n in _files(folder)} if first else {}
     write_json(folder / MANIFEST, {"files": files}, sort_keys=True)
-    done = {"hash": wanted, "manifest": content_of(folder / MANIFEST), **figures}
+    manifest = content_of(folder / MANIFEST) if first else None
+    done = {"hash": wanted, "manifest": manifest, **figures}
     write_json(folder / DONE, done | {"checksum": _checksum(done)}, sort_keys=True)
 
 
@@ -146,20 +158,26 @@ def require_result(name: str, result: Any) -> None:
         of none.
 
     Raises:
-      RunError: nothing is there, or it is a model that cannot be read.
+      RunError: nothing is there, or it is a model that cannot be read; looked at by
+        process 0, raised on all.
     """
-    if result is None:
-        return
-    path = pathlib.Path(result)
+    if result is not None:
+        decided(lambda: _require_result(name, pathlib.Path(result)))
+
+
+def _require_result(name: str, path: pathlib.Path) -> None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{name}: has ended without its result {path}")
-    if (path / ENSEMBLE).is_file():
-        for member in members_of(path):
+    if members := members_of(path):
+        for member in members:
             require_model(member)
     elif (path / "model.json").is_file():
         require_model(path)
     elif path.suffix == ".json":
-        json.loads(path.read_text(encoding="utf-8"))
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{name}: its result {path} is no JSON: {error}") from error
 
 
 def require_model(path: pathlib.Path) -> None:
@@ -171,8 +189,8 @@ def require_model(path: pathlib.Path) -> None:
     """
     model, _ = read_description(path)
     load_tokenizer(path / "tokenizer")
-    store = CheckpointStore(path / "params", keep_last=1)
-    try:
-        store.verify({"params": abstract_params(model)})
-    finally:
-        store.close()
+    params = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
+    wanted = leaf_specs({"params": params})
+    Catalogue(path / "params").choose(
+        None, lambda step, manifest: check_leaves(step, manifest.leaves, wanted)
+    )

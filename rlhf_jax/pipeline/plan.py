@@ -15,12 +15,19 @@ from typing import Any
 import jax
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
-from rlhf_jax.models.pretrained import pretrained_shapes
+from rlhf_jax.models import (
+    EncoderConfig,
+    EncoderRewardModel,
+    LanguageModel,
+    TrunkConfig,
+    encoder_shapes,
+    is_encoder,
+    pretrained_shapes,
+)
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
 from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.registry.model_directory import (
-    ENSEMBLE,
+    fresh_params,
     model_directory,
     read_description,
 )
@@ -63,7 +70,7 @@ def plans(experiment: Experiment) -> Iterator[StagePlan]:
         maker = {
             "pretrain": _pretrain,
             "sft": _supervised,
-            "reward": _supervised,
+            "reward": _reward,
             "dpo": _dpo,
             "ppo": functools.partial(_ppo, experiment.stages),
         }.get(kind)
@@ -73,11 +80,14 @@ def plans(experiment: Experiment) -> Iterator[StagePlan]:
             yield maker(name, kind, config, shape, shapes)
 
 
-def shapes_of(experiment: Experiment) -> dict[str, TrunkConfig]:
-    """Stage name -> trunk of the model that it trains, where it can be known."""
-    shapes: dict[str, TrunkConfig] = {}
+Shape = TrunkConfig | EncoderConfig
+
+
+def shapes_of(experiment: Experiment) -> dict[str, Shape]:
+    """Stage name -> shape of the model that it trains, where it can be known."""
+    shapes: dict[str, Shape] = {}
     for name, config in experiment.stages.items():
-        shape = getattr(config, "model", None)
+        shape = getattr(config, "model", None) or getattr(config, "encoder", None)
         if shape is None:
             with contextlib.suppress(InputError):  # told by `pipeline.checks`
                 shape = shape_of_model(getattr(config, "init", None), shapes)
@@ -86,10 +96,8 @@ def shapes_of(experiment: Experiment) -> dict[str, TrunkConfig]:
     return shapes
 
 
-def shape_of_model(
-    name: str | None, shapes: dict[str, TrunkConfig]
-) -> TrunkConfig | None:
-    """The trunk of a model that a config names; None where it is not known yet.
+def shape_of_model(name: str | None, shapes: dict[str, Shape]) -> Shape | None:
+    """The shape of a model that a config names; None where it is not known yet.
 
     Args:
       name: `"@stage/model"`, a directory or a hub name; the hub is not asked.
@@ -105,21 +113,21 @@ def shape_of_model(
     if not pathlib.Path(name).is_dir():
         return None
     folder = pathlib.Path(model_directory(name))
-    if (folder / ENSEMBLE).is_file():
-        folder = members_of(folder)[0]
+    folder = (members_of(folder) or [folder])[0]
     if (folder / "model.json").is_file():
         return read_description(folder)[0].config
-    return pretrained_shapes(folder).config
+    return (encoder_shapes if is_encoder(folder) else pretrained_shapes)(folder).config
 
 
-def count_params(shape: TrunkConfig) -> int:
-    """Parameters of a language model of this shape."""
-    model = LanguageModel(shape)
-    tree = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+def count_params(shape: Shape) -> int:
+    """Parameters of a language model, or of an encoder reward model, of this shape."""
+    encoder = isinstance(shape, EncoderConfig)
+    model = (EncoderRewardModel if encoder else LanguageModel)(shape)
+    tree = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def _kept(shape: TrunkConfig, tokens: int) -> int:
+def _kept(shape: Shape, tokens: int) -> int:
     """Bytes that a checkpointed layer keeps for the backward pass, all layers.
 
     The products of matrices are kept, everything between is computed again: about
@@ -166,6 +174,16 @@ def _supervised(name: str, kind: str, config: Any, shape: Any, _: Any) -> StageP
     )
 
 
+def _reward(name: str, kind: str, config: Any, shape: Any, shapes: Any) -> StagePlan:
+    plan = _supervised(name, kind, config, shape, shapes)
+    if not config.frozen:
+        return plan
+    texts = 2 if isinstance(shape, EncoderConfig) else 1  # prompt ⊕ response
+    head = texts * shape.embed_dim + 1
+    state = 4 * plan.params + _state(head)
+    return dataclasses.replace(plan, params=head, state_bytes=state, activation_bytes=0)
+
+
 def _dpo(name: str, kind: str, config: Any, shape: Any, shapes: Any) -> StagePlan:
     plan = _supervised(name, "reward", config, shape, shapes)
     reference = 4 * plan.params if config.has_reference else 0
@@ -179,10 +197,14 @@ def _ppo(
 ) -> StagePlan:
     policy = count_params(shape)
     source = config.reward[1:].split("/")[0]
-    value = count_params(shapes.get(source, shape))
+    scores = shapes.get(source, shape)
+    reward = count_params(scores)
+    # beside an encoder the value function starts from the policy
+    value = policy if isinstance(scores, EncoderConfig) else reward
     members = len(getattr(stages.get(source), "seeds", ())) or 1
-    state = _state(policy, ema=True) + _state(value, ema=True)
-    frozen = 4 * (policy + members * value)
+    trained = value if config.advantages == "gae" else 0
+    state = _state(policy, ema=True) + _state(trained)
+    frozen = 4 * (policy + members * reward)
     rows = config.minibatch_size // config.microbatches
     tokens = rows * (config.max_prompt + config.max_response)
     if config.ptx_coef:
@@ -191,7 +213,7 @@ def _ppo(
     return StagePlan(
         name,
         kind,
-        policy + value,
+        policy + trained,
         state + frozen,
         _kept(shape, tokens),
         config.iterations,

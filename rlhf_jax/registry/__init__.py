@@ -7,7 +7,7 @@ encoder          the encoder reward model as a Reward
 functions        a Python function as a Reward
 """
 
-from rlhf_jax.registry.encoder import EncoderReward
+from rlhf_jax.registry.encoder import EncoderReward, fresh_encoder, load_bert
 from rlhf_jax.registry.ensemble import Combination, save_ensemble
 from rlhf_jax.registry.functions import FunctionReward
 from rlhf_jax.registry.model_directory import (
@@ -37,6 +37,8 @@ __all__ = [
     "ModelReward",
     "Reward",
     "as_reward",
+    "fresh_encoder",
+    "load_bert",
     "load_model",
     "load_reward",
     "load_reward_model",

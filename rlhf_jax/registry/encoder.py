@@ -1,7 +1,8 @@
 """The encoder reward model as a `Reward`: score = w · (BERT(x) ⊕ BERT(y)) + b.
 
 It has a tokenizer of its own, so it is asked with texts, whatever the policy's tokens
-are. Each text is read as begin token ⊕ text ⊕ end token, cut at the end.
+are. Each text is read by itself, as in training: see `data.apart`. How many tokens of
+it is no matter of the policy either: as many as in training, else the context.
 """
 
 import collections
@@ -14,9 +15,16 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from rlhf_jax.data import load_tokenizer
+from rlhf_jax.data.apart import enclosed
+from rlhf_jax.errors import InputError
+from rlhf_jax.models import (
+    EncoderConfig,
+    EncoderRewardModel,
+    init_encoder_params,
+    load_encoder,
+)
 from rlhf_jax.registry.model_directory import LoadedModel
-
-__all__ = ["EncoderReward", "encoder_ids", "padded_rows"]
 
 # Texts are padded to a multiple of this: one compiled program per multiple.
 WIDTH = 32
@@ -27,17 +35,14 @@ class EncoderReward:
     """An encoder of prompt and response as a `Reward`.
 
     Attributes:
-      loaded: `EncoderRewardModel`, params and tokenizer.
-      max_prompt: tokens; None: what it was trained with, else the context.
-      max_response: tokens; None: likewise.
+      loaded: `EncoderRewardModel`, params and tokenizer; `max_prompt` and
+        `max_response` of its meta are the tokens that it reads.
       batch_size: rows forwarded together.
       name: what people call it.
       counts: "scored", "prompts cut", "responses cut".
     """
 
     loaded: LoadedModel
-    max_prompt: int | None = None
-    max_response: int | None = None
     batch_size: int = 64
     name: str = "encoder"
     counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
@@ -50,8 +55,8 @@ class EncoderReward:
     ) -> Float[np.ndarray, " N"]:
         """See `registry.Reward.score`."""
         del records
-        asked = self._ids("prompts", prompts, self.max_prompt, "max_prompt")
-        said = self._ids("responses", responses, self.max_response, "max_response")
+        asked = self._ids("prompts", prompts, "max_prompt")
+        said = self._ids("responses", responses, "max_response")
         found = np.zeros(len(asked), np.float32)
         sizes = np.array([(len(p), len(r)) for p, r in zip(asked, said, strict=True)])
         order = np.lexsort(sizes.reshape(-1, 2).T[::-1])  # of one length together
@@ -66,12 +71,10 @@ class EncoderReward:
         self.counts["scored"] += len(found)
         return found
 
-    def _ids(
-        self, what: str, texts: Sequence[str], limit: int | None, key: str
-    ) -> list[list[int]]:
+    def _ids(self, what: str, texts: Sequence[str], limit: str) -> list[list[int]]:
         context = self.loaded.model.config.context_length
-        most = min(limit or self.loaded.meta.get(key) or context, context)
-        rows = encoder_ids(self.loaded.tokenizer, texts)
+        most = min(self.loaded.meta.get(limit) or context, context)
+        rows = enclosed(self.loaded.tokenizer, texts)
         self.counts[f"{what} cut"] += sum(len(row) > most for row in rows)
         return [row[:most] for row in rows]
 
@@ -87,11 +90,40 @@ def _scores(model: Any, params: Any, *arrays: Array) -> Float[Array, " B"]:
     return model.apply({"params": params}, *arrays)[:, 0]
 
 
-def encoder_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """begin token, if there is one, ⊕ text ⊕ end token, for each text."""
-    begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
-    rows = tokenizer.encode_batch(list(texts))
-    return [[*begin, *row, tokenizer.end_token] for row in rows]
+def fresh_encoder(config: EncoderConfig, tokenizer: Any, key: Array) -> LoadedModel:
+    """An encoder reward model with fresh params and the tokenizer's vocabulary.
+
+    Args:
+      config: its shape; its `vocab_size` is replaced.
+      tokenizer: see `rlhf_jax.data`.
+      key: of the params.
+    """
+    config = dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
+    params = jax.jit(lambda key: init_encoder_params(config, key))(key)
+    return LoadedModel(EncoderRewardModel(config), params, tokenizer, {})
+
+
+def load_bert(name: Any, key: Array, **changes: Any) -> LoadedModel:
+    """A BERT in transformers' layout under a fresh head.
+
+    Args:
+      name: a directory, or a name on the hub.
+      key: of the head.
+      **changes: fields of `EncoderConfig`, such as pooling="mean".
+
+    Raises:
+      InputError: see `models.load_encoder`; or its tokenizer is not there, or has more
+        tokens than the encoder.
+    """
+    found = load_encoder(name, key, **changes)
+    tokenizer = load_tokenizer(found.path)
+    if tokenizer.vocab_size > found.config.vocab_size:
+        raise InputError(
+            f"{found.path}: the tokenizer has {tokenizer.vocab_size} tokens, expected "
+            f"at most {found.config.vocab_size}, the encoder's vocab_size"
+        )
+    meta = {"source": str(name)}
+    return LoadedModel(EncoderRewardModel(found.config), found.params, tokenizer, meta)
 
 
 def padded_rows(

@@ -24,6 +24,7 @@ from rlhf_jax.losses import (
     ensemble_min,
     ensemble_uncertainty_weighted,
 )
+from rlhf_jax.models import EncoderRewardModel
 from rlhf_jax.models.responses import response_scores
 from rlhf_jax.registry.model_directory import (
     ENSEMBLE,
@@ -31,17 +32,6 @@ from rlhf_jax.registry.model_directory import (
     require_one_tokenizer,
 )
 from rlhf_jax.storage import write_json
-
-__all__ = [
-    "Combination",
-    "Ensemble",
-    "ensemble_of",
-    "first_member",
-    "members_of",
-    "member_scores",
-    "reward_scores",
-    "save_ensemble",
-]
 
 # how the members' scores become one; see `losses.ensemble_mean` and its neighbours
 Combination = Literal["mean", "min", "uncertainty_weighted"]
@@ -90,8 +80,8 @@ def ensemble_of(
       variance_coef: λ of "uncertainty_weighted".
 
     Raises:
-      InputError: no members, members of several shapes or tokenizers, or no such
-        combination.
+      InputError: no members, members of several shapes or tokenizers, encoders, or no
+        such combination.
     """
     if combination not in get_args(Combination):
         known = ", ".join(get_args(Combination))
@@ -99,6 +89,8 @@ def ensemble_of(
     if not members:
         raise InputError("ensemble: it has no members")
     first = members[0]
+    if isinstance(first.model, EncoderRewardModel):
+        raise InputError("ensemble: of encoders there is none: expected decoders")
     for number, member in enumerate(members[1:], 1):
         if member.model != first.model:
             raise InputError(f"ensemble: member {number} has another shape than 0")

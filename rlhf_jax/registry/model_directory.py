@@ -1,6 +1,6 @@
 """A checkpoint joins one stage to the next: the model directory.
 
-    model.json     kind ("lm" or "scalar"), the trunk's config, where it came from
+    model.json     kind ("lm", "scalar" or "encoder"), its config, where it came from
     params/        the parameters, an Orbax checkpoint with a manifest of hashes
     tokenizer/     what turns its tokens into text
 
@@ -10,8 +10,10 @@ can start from either. Handing over is dict arithmetic on the params:
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -20,6 +22,12 @@ import numpy as np
 
 from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import load_tokenizer
+from rlhf_jax.data.conversations import (
+    ConversationForm,
+    conversation_form,
+    default_form,
+    require_form,
+)
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import (
     EncoderConfig,
@@ -32,22 +40,6 @@ from rlhf_jax.models import (
 )
 from rlhf_jax.schema import from_config_dict
 from rlhf_jax.storage import is_first_process, write_json
-
-__all__ = [
-    "ENSEMBLE",
-    "LoadedModel",
-    "fresh_params",
-    "kind_of_model",
-    "load_model",
-    "model_directory",
-    "read_description",
-    "require_language_model",
-    "require_one_tokenizer",
-    "require_reward_model",
-    "reward_from",
-    "save_model",
-    "value_from",
-]
 
 # what names the members of an ensemble; see `registry.ensemble`
 ENSEMBLE = "ensemble.json"
@@ -65,7 +57,7 @@ class LoadedModel:
     """A model with its parameters and its tokenizer.
 
     Attributes:
-      model: `LanguageModel` or `ScalarModel`.
+      model: `LanguageModel`, `ScalarModel` or `EncoderRewardModel`.
       params: nested dict of float32 arrays.
       tokenizer: see `rlhf_jax.data`.
       meta: where it came from: stage, hashes, and what the stage adds.
@@ -75,6 +67,33 @@ class LoadedModel:
     params: Any
     tokenizer: Any
     meta: dict[str, Any]
+
+    @functools.cached_property
+    def form(self) -> ConversationForm:
+        """How it reads conversations; see `data.conversations`."""
+        return conversation_form(self.meta.get("form") or "plain", self.tokenizer)
+
+    def in_form(
+        self, records: Iterable[Any], asked: str | None = None, where: str = "form"
+    ) -> "LoadedModel":
+        """The same model, its form settled and kept in `meta`.
+
+        Args:
+          records: what it will read; decides where nobody has said a form.
+          asked: the form that a config names; None: the model's.
+          where: names the setting in errors.
+
+        Raises:
+          InputError: the model was trained in another form than the one asked for.
+        """
+        name = self.meta.get("form")
+        if name is None:
+            talks = any(getattr(row, "messages", None) for row in records)
+            name = asked or default_form(self.tokenizer, conversations=talks)
+        name = require_form(name, asked, where)
+        found = dataclasses.replace(self, meta={**self.meta, "form": name})
+        found.form  # noqa: B018 (refuses a form that its tokenizer does not have)
+        return found
 
     def with_config(self, **changes: Any) -> "LoadedModel":
         """The same params under another config, such as another dropout or dtype."""
@@ -93,7 +112,7 @@ def save_model(
 
     Args:
       directory: where; made if absent.
-      model: `LanguageModel` or `ScalarModel`.
+      model: `LanguageModel`, `ScalarModel` or `EncoderRewardModel`.
       params: its params.
       tokenizer: saved beside it.
       meta: JSON-able; stored with the model.

@@ -39,14 +39,7 @@ from rlhf_jax.registry.model_directory import (
     require_reward_model,
 )
 
-__all__ = [
-    "ModelReward",
-    "Reward",
-    "as_reward",
-    "load_reward",
-    "load_reward_model",
-    "reward_of",
-]
+_LENGTHS = ("max_prompt", "max_response")
 
 
 @runtime_checkable
@@ -70,10 +63,10 @@ class Reward(Protocol):
         """One float32 number for each pair; NaN where there is no score.
 
         Args:
-          prompts: N texts.
+          prompts: N texts, or messages, read in the model's form.
           responses: N texts, without their end token.
           records: the fields of the records that the prompts came from, such as an
-            answer key; functions get them, models do not look at them.
+            answer key; functions get them, models look at their messages.
         """
 
 
@@ -104,8 +97,7 @@ class ModelReward:
         records: Sequence[Mapping[str, Any]] | None = None,
     ) -> Float[np.ndarray, " N"]:
         """See `Reward.score`."""
-        del records
-        rows = self._rows(prompts, responses)
+        rows = self._rows(_said(prompts, records), responses)
         found = np.zeros(len(rows), np.float32)
         order = np.argsort([len(row) for row in rows], kind="stable")
         context = self.loaded.model.config.context_length
@@ -118,19 +110,24 @@ class ModelReward:
         return found
 
     def _rows(
-        self, prompts: Sequence[str], responses: Sequence[str]
+        self, prompts: Sequence[Any], responses: Sequence[str]
     ) -> list[list[int]]:
         """prompt ⊕ response ⊕ end token, each cut as the module says."""
         tokenizer, context = self.loaded.tokenizer, self.loaded.model.config
         context = context.context_length
         most_prompt = self._limit("max_prompt", context)
         most_response = self._limit("max_response", context)
-        begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
-        rows = []
-        asked = tokenizer.encode_batch(list(prompts))
-        said = tokenizer.encode_batch(list(responses))
+        rows, form = [], self.loaded.form
+        if form.name == "template" or not all(isinstance(p, str) for p in prompts):
+            pairs = list(zip(prompts, responses, strict=True))
+            asked = [form.prompt_ids(prompt) for prompt in prompts]
+            said = [form.response_ids(prompt, response) for prompt, response in pairs]
+        else:  # many at once
+            begin = [] if tokenizer.begin_token is None else [tokenizer.begin_token]
+            asked = [begin + ids for ids in tokenizer.encode_batch(list(prompts))]
+            said = tokenizer.encode_batch(list(responses))
+            said = [[*ids, tokenizer.end_token] for ids in said]
         for prompt, response in zip(asked, said, strict=True):
-            prompt, response = begin + prompt, [*response, tokenizer.end_token]
             kept = response[: min(most_response, context)]
             room = min(most_prompt, context - len(kept))
             rows.append(prompt[max(0, len(prompt) - room) :] + kept)
@@ -154,6 +151,16 @@ class ModelReward:
             "tokens": tokens,
             "mask": mask,
         }
+
+
+def _said(
+    prompts: Sequence[Any], records: Sequence[Mapping[str, Any]] | None
+) -> list[Any]:
+    """The messages of each record that has some, else its prompt."""
+    if records is None:
+        return list(prompts)
+    pairs = zip(prompts, records, strict=True)
+    return [record.get("messages") or prompt for prompt, record in pairs]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -205,8 +212,8 @@ def load_reward(
         or `"python:FILE.py:NAME"`, a function of prompts, responses and records.
       combination: how an ensemble's scores become one.
       variance_coef: λ of "uncertainty_weighted".
-      max_prompt: tokens; see `ModelReward`.
-      max_response: tokens; see `ModelReward`.
+      max_prompt: tokens; see `ModelReward`; of no meaning to an encoder.
+      max_response: likewise.
       batch_size: rows forwarded together.
 
     Raises:
@@ -231,7 +238,8 @@ def as_reward(given: Any, *, name: str | None = None, **options: Any) -> Reward:
         of `(prompts, responses)` or `(prompts, responses, records)`; a `Reward`, which
         is given back; or whatever `load_reward` takes.
       name: what people call it.
-      **options: fields of `ModelReward`; ignored for a function.
+      **options: fields of `ModelReward`; ignored for a function. The lengths among
+        them are the policy's: an encoder has its own, see `EncoderReward`.
 
     Raises:
       InputError: it scores nothing.
@@ -241,8 +249,10 @@ def as_reward(given: Any, *, name: str | None = None, **options: Any) -> Reward:
     if isinstance(given, LoadedModel):
         what = {} if name is None else {"name": name}
         require_reward_model(given, name or "reward")
-        encoder = isinstance(given.model, EncoderRewardModel)
-        return (EncoderReward if encoder else ModelReward)(given, **options, **what)
+        if not isinstance(given.model, EncoderRewardModel):
+            return ModelReward(given, **options, **what)
+        options = {k: v for k, v in options.items() if k not in _LENGTHS}
+        return EncoderReward(given, **options, **what)
     if isinstance(given, Reward):
         return given
     if isinstance(given, Callable):

@@ -9,15 +9,10 @@ run_report.py, judge_report.py, baselines_report.py
              the pages of the stages `evaluate`, `judge` and `baselines`
 """
 
-from rlhf_jax.reports.document import Section, html_text, side_by_side, write_report
+from rlhf_jax.reports.document import Section, side_by_side, write_report
 from rlhf_jax.reports.figures import (
-    agreement_heat_map,
-    alignment_tax_bars,
     kl_reward_frontier,
-    learning_curves,
-    length_against_reward,
     reliability_diagram,
-    reward_histograms,
     win_rate_bars,
 )
 from rlhf_jax.reports.results import interval_rows, write_results
@@ -25,7 +20,6 @@ from rlhf_jax.reports.tables import (
     Table,
     print_table,
     results_as_table,
-    table_document,
     table_html,
     table_markdown,
     transposed,
@@ -34,19 +28,12 @@ from rlhf_jax.reports.tables import (
 __all__ = [
     "Section",
     "Table",
-    "agreement_heat_map",
-    "alignment_tax_bars",
-    "html_text",
     "interval_rows",
     "kl_reward_frontier",
-    "learning_curves",
-    "length_against_reward",
     "print_table",
     "reliability_diagram",
     "results_as_table",
-    "reward_histograms",
     "side_by_side",
-    "table_document",
     "table_html",
     "table_markdown",
     "transposed",

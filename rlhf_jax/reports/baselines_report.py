@@ -5,22 +5,11 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from rlhf_jax.reports.document import Section, side_by_side, write_report
+from rlhf_jax.reports.document import Section
 from rlhf_jax.reports.figures import alignment_tax_bars
-from rlhf_jax.reports.reading import read_interval, read_results, read_samples
+from rlhf_jax.reports.reading import cell_text, read_interval, samples_beside
 from rlhf_jax.reports.run_report import learning_sections
 from rlhf_jax.reports.tables import Table
-
-__all__ = ["accuracy_table", "write_baselines_report"]
-
-
-def write_baselines_report(
-    folder: str | pathlib.Path, target: str | pathlib.Path, *, title: str
-) -> pathlib.Path:
-    """Writes the HTML report of a directory with `results.json`."""
-    folder = pathlib.Path(folder)
-    results = read_results(folder)
-    return write_report(target, title, list(_sections(results, folder)))
 
 
 def accuracy_table(results: dict) -> Table:
@@ -29,9 +18,7 @@ def accuracy_table(results: dict) -> Table:
     headers = ["rankings", "pairs", *[f"{name} %" for name in names], "verdict"]
     rows = []
     for source, found in results["accuracy"].items():
-        cells = [
-            read_interval(found["accuracy"][name]).scaled(100).text(1) for name in names
-        ]
+        cells = [cell_text(found["accuracy"][name], 100, 1) for name in names]
         verdict = "; ".join(f"{v} {name}" for name, v in found["verdict"].items())
         rows.append([source, str(found["pairs"]), *cells, f"reward model {verdict}"])
     caption = (
@@ -90,7 +77,8 @@ def _agreement(found: dict[str, Any]) -> Table:
     return Table(["agreement", ""], rows, "Several labelers, made into one ranking")
 
 
-def _sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
+def sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
+    """The page of a `baselines` stage."""
     yield Section("Reward model and baselines", [*_accuracy(results)])
     if "policies" in results:
         yield Section("Policies", [_policies(results)])
@@ -100,7 +88,7 @@ def _sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
         tables = [*preparation_tables(results["preparation"])]
         yield Section("Data: what was dropped and why", tables)
     if (folder / "samples.jsonl").is_file():
-        yield Section("Samples side by side", [_samples(results, folder)])
+        yield Section("Samples side by side", [samples_beside(results, folder, 16)])
 
 
 def _accuracy(results: dict) -> Iterator[Any]:
@@ -119,16 +107,7 @@ def _accuracy(results: dict) -> Iterator[Any]:
 def _policies(results: dict) -> Table:
     metrics = list(next(iter(results["policies"].values())))
     rows = [
-        [name, *[read_interval(cells[metric]).text() for metric in metrics]]
+        [name, *[cell_text(cells[metric]) for metric in metrics]]
         for name, cells in results["policies"].items()
     ]
     return Table(["policy", *metrics], rows, "Held-out prompts, 95 % intervals")
-
-
-def _samples(results: dict, folder: pathlib.Path, most: int = 16) -> str:
-    names = results["names"]
-    rows = [
-        [row["prompt"], *[row["responses"][name] for name in names]]
-        for row in read_samples(folder, names, most)
-    ]
-    return side_by_side(["prompt", *results["names"]], rows)

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from rlhf_jax.reports.tables import Table, table_html
 from rlhf_jax.storage import write_text
 
-__all__ = ["Section", "html_text", "side_by_side", "write_report"]
-
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2730; background: #fff;

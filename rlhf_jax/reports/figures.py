@@ -17,17 +17,6 @@ from rlhf_jax.evaluation.reward_models.accuracy import Calibration
 from rlhf_jax.evaluation.reward_models.overoptimization import Fit, FrontierPoint
 from rlhf_jax.evaluation.statistics.intervals import Interval
 
-__all__ = [
-    "agreement_heat_map",
-    "alignment_tax_bars",
-    "kl_reward_frontier",
-    "learning_curves",
-    "length_against_reward",
-    "reliability_diagram",
-    "reward_histograms",
-    "win_rate_bars",
-]
-
 # distinguishable also by people who see no red or green (Okabe & Ito 2008)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 
@@ -169,58 +158,6 @@ def reward_histograms(
                 alpha=0.55,
             )
         _legend(drawn.axes)
-    return drawn.svg
-
-
-def length_against_reward(
-    points: Mapping[str, tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]],
-    *,
-    title: str = "Reward against length",
-    x: str = "words",
-    most: int = 1500,
-) -> str:
-    """A dot per response: its length and its reward; at most `most` dots per policy."""
-    with canvas(title, x, "reward") as drawn:
-        for i, (name, (lengths, rewards)) in enumerate(points.items()):
-            lengths, rewards = np.asarray(lengths, float), np.asarray(rewards, float)
-            varied = len(lengths) > 1 and lengths.std() > 0 and rewards.std() > 0
-            r = np.corrcoef(lengths, rewards)[0, 1] if varied else 0.0
-            step = max(1, -(-len(lengths) // most))
-            drawn.axes.scatter(
-                lengths[::step],
-                rewards[::step],
-                s=8,
-                alpha=0.4,
-                color=COLOURS[i % len(COLOURS)],
-                label=f"{name} (r = {r:.2f})",
-            )
-        _legend(drawn.axes)
-    return drawn.svg
-
-
-def agreement_heat_map(
-    names: Sequence[str],
-    agreement: Float[np.ndarray, "M M"],
-    *,
-    title: str = "Agreement between labelers",
-) -> str:
-    """Pairwise agreement, 0 to 1, as coloured cells with percents; NaN: never met."""
-    agreement = np.asarray(agreement, float)
-    size = max(3.4, 0.55 * len(names) + 1.6)
-    with canvas(title, "", "", width=size + 0.8, height=size) as drawn:
-        axes = drawn.axes
-        axes.grid(False)
-        image = axes.imshow(agreement, vmin=0.4, vmax=1.0, cmap="viridis")
-        places = range(len(names))
-        axes.set_xticks(places, names, rotation=45, ha="right")
-        axes.set_yticks(places, names)
-        for i in places:
-            for j in places:
-                if np.isfinite(agreement[i, j]):
-                    shade = "white" if agreement[i, j] < 0.75 else "black"
-                    text = f"{100 * agreement[i, j]:.0f}"
-                    axes.text(j, i, text, ha="center", va="center", color=shade)
-        drawn.figure.colorbar(image, ax=axes, shrink=0.8)
     return drawn.svg
 
 

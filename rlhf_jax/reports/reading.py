@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.reward_models.overoptimization import FrontierPoint
 from rlhf_jax.evaluation.statistics.intervals import Interval
-
-__all__ = ["read_interval", "read_results", "read_samples"]
+from rlhf_jax.reports.document import side_by_side
 
 
 def read_results(folder: pathlib.Path) -> dict:
@@ -27,7 +27,7 @@ def read_results(folder: pathlib.Path) -> dict:
         raise InputError(f"{folder}/results.json: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{folder}/results.json: expected JSON: {error}") from error
-    for kind in ("stages", "runs"):
+    for kind in ("stages", "runs") if isinstance(results, dict) else ():
         for name, path in results.get(kind, {}).items():
             results[kind][name] = str(_found(folder, pathlib.Path(path)))
     return results
@@ -73,6 +73,46 @@ def read_samples(
             f"of {', '.join(names)}"
         ) from error
     return rows
+
+
+def samples_beside(
+    results: dict,
+    folder: pathlib.Path,
+    most: int,
+    *,
+    score: str = "",
+    caption: str = "",
+) -> str:
+    """What the policies of a results file wrote, side by side, as HTML.
+
+    Args:
+      results: with the `names` of the policies.
+      folder: the stage's directory.
+      most: at most so many prompts.
+      score: a field of each row, policy -> number, shown in brackets; "": none.
+      caption: of the table.
+    """
+    names, rows = results["names"], []
+    fields = ("responses", score) if score else ("responses",)
+    for row in read_samples(folder, names, most, fields):
+        marks = {n: f"\n[{row[score][n]:.2f}]" if score else "" for n in names}
+        cells = [row["responses"][name] + marks[name] for name in names]
+        rows.append([row["prompt"], *cells])
+    return side_by_side(["prompt", *names], rows, caption)
+
+
+def frontier_of(results: dict) -> dict[str, list[FrontierPoint]]:
+    """run -> its points of reward against KL; runs without a point are left out."""
+    return {
+        name: [FrontierPoint(**point) for point in points]
+        for name, points in results["frontier"].items()
+        if points
+    }
+
+
+def cell_text(cell: dict, scale: float = 1.0, digits: int = 3) -> str:
+    """An interval of a results file in words, in another unit where asked."""
+    return read_interval(cell).scaled(scale).text(digits)
 
 
 def read_interval(cell: dict) -> Interval:

@@ -13,8 +13,6 @@ from rlhf_jax.reports.figures import alignment_tax_bars
 from rlhf_jax.reports.tables import Table, number_text, results_as_table, table_markdown
 from rlhf_jax.storage import replacing, write_json, write_text
 
-__all__ = ["interval_rows", "tax_differences", "write_results"]
-
 
 def interval_rows(
     columns: Mapping[str, Mapping[str, Interval]],

@@ -13,14 +13,9 @@ import numpy as np
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.reward_models.accuracy import Calibration
-from rlhf_jax.evaluation.reward_models.overoptimization import (
-    Fit,
-    FrontierPoint,
-    fit_best_of_n,
-    fit_rl,
-)
+from rlhf_jax.evaluation.reward_models.overoptimization import Fit, fit_curve
 from rlhf_jax.evaluation.statistics.intervals import Interval
-from rlhf_jax.reports.document import Section, side_by_side, write_report
+from rlhf_jax.reports.document import Section
 from rlhf_jax.reports.figures import (
     alignment_tax_bars,
     kl_reward_frontier,
@@ -29,15 +24,14 @@ from rlhf_jax.reports.figures import (
     reward_histograms,
     win_rate_bars,
 )
-from rlhf_jax.reports.reading import read_interval, read_results, read_samples
+from rlhf_jax.reports.reading import (
+    cell_text,
+    frontier_of,
+    read_interval,
+    samples_beside,
+)
 from rlhf_jax.reports.tables import Table
 from rlhf_jax.tracking import read_metrics
-
-__all__ = [
-    "headline_table",
-    "learning_sections",
-    "write_run_report",
-]
 
 # metric -> (title, unit) of the curves of PPO
 PPO_CURVES = {
@@ -50,24 +44,6 @@ PPO_CURVES = {
 }
 
 
-def write_run_report(
-    folder: str | pathlib.Path, target: str | pathlib.Path, *, title: str
-) -> pathlib.Path:
-    """Writes the HTML report of an `evaluate` stage.
-
-    Args:
-      folder: the stage's directory, with `results.json`.
-      target: the HTML file.
-      title: its heading.
-
-    Raises:
-      InputError: there are no results.
-    """
-    folder = pathlib.Path(folder)
-    results = read_results(folder)
-    return write_report(target, title, list(_sections(results, folder)))
-
-
 def headline_table(results: dict) -> Table:
     """The run in one table: one row per policy.
 
@@ -78,13 +54,13 @@ def headline_table(results: dict) -> Table:
     headers += ["held-out text nats/token", "skills accuracy %", "words"]
     rows = []
     for name in results["names"]:
-        row = [name, _text(results["gold"][name]["utility"])]
+        row = [name, cell_text(results["gold"][name]["utility"])]
         for judge in judges:
             cell = results["preference"][judge].get(name)
-            row.append("baseline" if cell is None else _text(cell["win_rate"], 100, 1))
-        row.append(_text(_cell(results, "held-out text", "nats per token", name)))
+            row.append(cell_text(cell["win_rate"], 100, 1) if cell else "baseline")
+        row.append(cell_text(_cell(results, "held-out text", "nats per token", name)))
         row.append(f"{100 * skill_accuracy(results, name):.1f}")
-        row.append(_text(results["gold"][name]["words"], digits=1))
+        row.append(cell_text(results["gold"][name]["words"], digits=1))
         rows.append(row)
     caption = f"Against {results['baseline']}; 95 % intervals in brackets"
     return Table(headers, rows, caption)
@@ -107,11 +83,8 @@ def _cell(results: dict, task: str, metric: str, name: str) -> dict:
     raise InputError(f"results.json: no row {task} {metric}")
 
 
-def _text(cell: dict, scale: float = 1.0, digits: int = 3) -> str:
-    return read_interval(cell).scaled(scale).text(digits)
-
-
-def _sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
+def sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
+    """The page of an `evaluate` stage."""
     yield Section("In one table", [headline_table(results)])
     yield Section("Preference", [*_win_rates(results)])
     yield Section("Learning curves", [*learning_sections(results)])
@@ -121,7 +94,7 @@ def _sections(results: dict, folder: pathlib.Path) -> Iterator[Section]:
         yield Section("Reward against KL", [*_frontier(results)])
     yield Section("Alignment tax", [*_tax(results)])
     yield Section("Gold utility by criterion", [_criteria(results)])
-    yield Section("Samples side by side", [_samples(results, folder)])
+    yield Section("Samples side by side", [samples_beside(results, folder, 24)])
 
 
 def _win_rates(results: dict) -> Iterator[str]:
@@ -174,7 +147,7 @@ def _reward_models(results: dict) -> Iterator[Any]:
         if not path.is_file():
             continue
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
+            report = json.loads(path.readinterval_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path}: expected JSON: {error}") from error
         rows = []
@@ -196,7 +169,7 @@ def _reward_models(results: dict) -> Iterator[Any]:
             bins = {k: np.array(v) for k, v in entry["reliability"].items()}
             yield reliability_diagram(
                 Calibration(
-                    **bins, error=entry["calibration_error"], brier=0.0, loss=0.0
+                    **bins, error=entry["calibration_error"], loss=entry["loss"]
                 ),
                 title=f"Calibration of {name}: {labelers} labelers",
             )
@@ -208,18 +181,14 @@ def _reward_models(results: dict) -> Iterator[Any]:
 
 
 def _frontier(results: dict) -> Iterator[Any]:
-    runs = {
-        name: [FrontierPoint(**point) for point in points]
-        for name, points in results["frontier"].items()
-        if points
-    }
+    runs = frontier_of(results)
     fits: dict[str, Fit] = {}
     for name, points in runs.items():
         start = min(points, key=lambda point: point.kl)
         rising = [(p.distance, p.gold - start.gold) for p in points if p.distance > 0]
         if len({d for d, _ in rising}) >= 3 and start.kl < 0.5:
-            fit = fit_best_of_n if name.startswith("best") else fit_rl
-            fits[name] = fit(*map(list, zip(*rising, strict=True)))
+            kind = "best-of-n" if name.startswith("best") else "rl"
+            fits[name] = fit_curve(kind, *zip(*rising, strict=True))
     yield kl_reward_frontier(runs)
     rows = [
         [n, f.kind, f"{f.alpha:.3f}", f"{f.beta:.3f}", f"{f.peak_distance:.2f}"]
@@ -237,7 +206,7 @@ def _tax(results: dict) -> Iterator[Any]:
     for row in tax["rows"]:
         label = f"{row['task']} {row['metric']} {row['condition']}".strip()
         cells = [
-            _text(row["cells"][n]) if n in row["cells"] else ""
+            cell_text(row["cells"][n]) if n in row["cells"] else ""
             for n in results["names"]
         ]
         rows.append([label, *cells])
@@ -254,14 +223,5 @@ def _tax(results: dict) -> Iterator[Any]:
 def _criteria(results: dict) -> Table:
     names = results["names"]
     metrics = list(results["gold"][names[0]])
-    rows = [[m, *[_text(results["gold"][n][m]) for n in names]] for m in metrics]
+    rows = [[m, *[cell_text(results["gold"][n][m]) for n in names]] for m in metrics]
     return Table(["criterion", *names], rows, "Mean over held-out prompts")
-
-
-def _samples(results: dict, folder: pathlib.Path, most: int = 24) -> str:
-    names = results["names"]
-    rows = [
-        [row["prompt"], *[row["responses"][name] for name in names]]
-        for row in read_samples(folder, names, most)
-    ]
-    return side_by_side(["prompt", *results["names"]], rows)

@@ -8,16 +8,6 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.evaluation.statistics.tables import ResultRow, ResultTable
 
-__all__ = [
-    "Table",
-    "print_table",
-    "results_as_table",
-    "table_document",
-    "table_html",
-    "table_markdown",
-    "transposed",
-]
-
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -150,15 +140,6 @@ def _width(table: Table) -> int:
 
 def _is_number(cell: str) -> bool:
     return str(cell).lstrip("+-")[:1].isdigit()
-
-
-def table_document(table: Table) -> dict:
-    """The table as plain JSON values."""
-    return {
-        "caption": table.caption,
-        "headers": list(table.headers),
-        "rows": [list(row) for row in table.rows],
-    }
 
 
 def results_as_table(

@@ -20,8 +20,6 @@ from rlhf_jax.sampling.draw import row_keys
 from rlhf_jax.sampling.prompts import pack_prompts, response_limits
 from rlhf_jax.sampling.samples import Samples
 
-__all__ = ["generate_continuous"]
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

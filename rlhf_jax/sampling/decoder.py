@@ -9,34 +9,41 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from rlhf_jax.models import (
     KVCache,
     LanguageModel,
+    cast_matrices,
     grow_cache,
     init_cache,
+    stack_layers,
     unstack_layers,
 )
 from rlhf_jax.sampling.draw import draw_tokens, first_largest, token_uniforms
 from rlhf_jax.sampling.filters import scaled_logits
 from rlhf_jax.sampling.spec import SamplingSpec
 
-__all__ = ["Decoder", "decoding_params"]
+# Layers up to which a decode loop is unrolled by default. Unrolled, it decodes faster
+# and compiles in time that grows with the depth; scanned, in time that does not.
+MOST_UNROLLED = 12
 
 
-def decoding_params(params: dict, dtype=None) -> dict:
-    """Parameters as a decode loop reads them best: a tuple of layers, matrices cast.
+def decoding_params(params: dict, dtype=None, *, unrolled: bool | None = None) -> dict:
+    """Parameters as a decode loop reads them best: laid out by depth, matrices cast.
 
-    Called once per rollout and outside its loop: a loop over stacked layers would
-    copy each layer's weights, and its cache, for every token. Vectors (norms, biases)
-    keep their dtype, as in the training forward.
+    Called once per rollout and outside its loop. Vectors (norms, biases) keep their
+    dtype, as in the training forward.
 
     Args:
       params: of a `LanguageModel`, layers stacked or not.
       dtype: of the matrices; None keeps theirs.
+      unrolled: a tuple of layers, each with its own code and memory in the loop; else
+        they are stacked and the loop goes over them. None: a tuple up to
+        `MOST_UNROLLED` layers, and where they are one already.
     """
-    params = unstack_layers(params)
-    if dtype is None:
-        return params
-    return jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if leaf.ndim > 1 else leaf, params
-    )
+    if dtype is not None:
+        params = cast_matrices(params, dtype)
+    if unrolled is None:
+        layers = params["trunk"]["layers"]
+        loose = isinstance(layers, tuple | list)
+        unrolled = loose or len(jax.tree.leaves(layers)[0]) <= MOST_UNROLLED
+    return unstack_layers(params) if unrolled else stack_layers(params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +65,14 @@ class Decoder:
         """Tokens of prompt and response together that the model can read."""
         return self.model.config.context_length
 
+    @property
+    def unrolled(self) -> bool:
+        """Whether each layer has its own code in the loop."""
+        return isinstance(self.params["trunk"]["layers"], tuple | list)
+
     def empty_cache(self, rows: int, slots: int) -> KVCache:
         """A cache in which nothing is valid yet."""
-        return init_cache(self.model.config, rows, slots, unstacked=True)
+        return init_cache(self.model.config, rows, slots, unstacked=self.unrolled)
 
     def prefill(
         self, prompts: Int[Array, "B P"], valid: Bool[Array, "B P"]
@@ -126,7 +138,13 @@ class Decoder:
         """Each row `copies` times, one after the other: K responses of a prompt."""
         if copies == 1:
             return tree
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf, copies, axis=0), tree)
+
+        def repeated(leaf, axis=0):
+            if isinstance(leaf, KVCache):
+                return leaf.each(repeated)
+            return jnp.repeat(leaf, copies, axis=axis)
+
+        return jax.tree.map(repeated, tree, is_leaf=lambda x: isinstance(x, KVCache))
 
     def replace_rows(
         self, cache: KVCache, rows: Int[Array, "G"], fresh: KVCache
@@ -145,7 +163,9 @@ class Decoder:
             new = new.astype(old.dtype)
             if old.ndim == 2:  # positions, valid, segments: [B, S]
                 return old.at[rows, :width].set(new)
-            return old.at[rows, :, :width].set(new)  # keys, values: [B, N, S, H]
+            if old.ndim == 4:  # keys, values: [B, N, S, H]
+                return old.at[rows, :, :width].set(new)
+            return old.at[:, rows, :, :width].set(new)  # with layers leading
 
         return jax.tree.map(put, emptied, fresh)
 

@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-__all__ = ["draw_tokens", "first_largest", "row_keys", "token_uniforms"]
-
 _COLUMNS = 128  # columns of the two-level search; of one vector register's multiple
 
 

@@ -6,8 +6,6 @@ from jaxtyping import Array, Float, Int
 
 from rlhf_jax.sampling.spec import SamplingSpec
 
-__all__ = ["keep_top_k", "keep_top_p", "scaled_logits", "without_end_tokens"]
-
 
 def scaled_logits(
     logits: Float[Array, "B V"], steps: Int[Array, "B"], spec: SamplingSpec

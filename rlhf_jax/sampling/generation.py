@@ -19,8 +19,6 @@ from rlhf_jax.sampling.samples import Samples
 from rlhf_jax.sampling.spec import SamplingSpec
 from rlhf_jax.sampling.static import generate_static
 
-__all__ = ["ENGINES", "generate", "rollout_program"]
-
 ENGINES = ("static", "continuous")
 
 
@@ -35,6 +33,7 @@ class _Plan:
     slots: int | None  # per replica
     refill: int | None
     mesh: Mesh | None
+    unrolled: bool | None
 
 
 def generate(
@@ -52,6 +51,7 @@ def generate(
     slots: int | None = None,
     refill: int | None = None,
     mesh: Mesh | None = None,
+    unrolled: bool | None = None,
 ) -> Samples:
     """Draws responses y ~ Π_t softmax(z_t / τ) to prompts, in one jitted program.
 
@@ -83,6 +83,8 @@ def generate(
       mesh: rows are split over its axes other than `tensor`; each replica runs its
         own loop and ends on its own, without a collective per token but those of
         tensor-parallel layers. None: as the arrays lie.
+      unrolled: give each layer its own code in the loop (faster to decode, slower to
+        compile); None: by depth, see `decoding_params`.
 
     Returns:
       Samples with B·K rows and R columns.
@@ -92,7 +94,7 @@ def generate(
         (unless its limits are 0); arrays or settings that do not fit together.
         A response that meets the end of the context stops there, unfinished.
     """
-    plan = _Plan(model, spec, engine, samples_per_prompt, slots, refill, mesh)
+    plan = _Plan(model, spec, engine, samples_per_prompt, slots, refill, mesh, unrolled)
     _check_plan(plan)
     check_prompts(
         prompts,
@@ -122,6 +124,7 @@ def rollout_program(
     slots: int | None = None,
     refill: int | None = None,
     mesh: Mesh | None = None,
+    unrolled: bool | None = None,
 ):
     """The jitted function behind `generate`, to be lowered, inspected or inlined.
 
@@ -129,7 +132,7 @@ def rollout_program(
       (params, prompts, valid, row_ids, limits, key) -> Samples. The number of prompts
       must be a multiple of the replicas of `mesh`.
     """
-    plan = _Plan(model, spec, engine, samples_per_prompt, slots, refill, mesh)
+    plan = _Plan(model, spec, engine, samples_per_prompt, slots, refill, mesh, unrolled)
     _check_plan(plan)
     return _program(plan)
 
@@ -139,7 +142,8 @@ def _program(plan: _Plan):
     """Kept per plan; jit keeps one compiled program per shape."""
 
     def rollout(params, prompts, valid, row_ids, limits, key):
-        params = decoding_params(params, jnp.dtype(plan.model.config.dtype))
+        dtype = jnp.dtype(plan.model.config.dtype)
+        params = decoding_params(params, dtype, unrolled=plan.unrolled)
         decoder = Decoder(plan.model, params, plan.spec)
         rows = (prompts, valid, row_ids, key, limits, plan.copies)
         if plan.engine == "static":

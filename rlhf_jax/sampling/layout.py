@@ -3,7 +3,7 @@
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["layout_for_rollout", "row_axes"]
+from rlhf_jax.models import cast_matrices
 
 _TENSOR = "tensor"
 
@@ -29,6 +29,15 @@ def layout_for_rollout(params: dict, mesh: Mesh, dtype=None) -> dict:
       The same tree with shardings over `tensor` alone.
     """
 
+    shardings = rollout_shardings(params, mesh)
+    if dtype is not None:
+        params = cast_matrices(params, dtype)
+    return jax.device_put(params, shardings)
+
+
+def rollout_shardings(params: dict, mesh: Mesh) -> dict:
+    """Where `layout_for_rollout` puts each leaf; shapes with a sharding will do."""
+
     def spec(leaf):
         sharding = getattr(leaf, "sharding", None)
         if not isinstance(sharding, NamedSharding):
@@ -36,24 +45,9 @@ def layout_for_rollout(params: dict, mesh: Mesh, dtype=None) -> dict:
         names = [_TENSOR if _names(axis) else None for axis in sharding.spec]
         return NamedSharding(mesh, PartitionSpec(*names))
 
-    shardings = jax.tree.map(spec, params)
-    if dtype is not None:
-        params = _cast_matrices(params, dtype)
-    return jax.device_put(params, shardings)
+    return jax.tree.map(spec, params)
 
 
 def _names(axis) -> bool:
     """True if an entry of a PartitionSpec names the tensor axis."""
     return axis == _TENSOR or (isinstance(axis, tuple) and _TENSOR in axis)
-
-
-def _cast_matrices(params, dtype):
-    """Casts what multiplies; vectors, stacked over layers or not, keep their dtype."""
-
-    def cast(path, leaf):
-        in_layers = any(getattr(key, "key", None) == "layers" for key in path)
-        one_by_one = any(isinstance(key, jax.tree_util.SequenceKey) for key in path)
-        stacked = in_layers and not one_by_one
-        return leaf.astype(dtype) if leaf.ndim > 1 + stacked else leaf
-
-    return jax.tree_util.tree_map_with_path(cast, params)

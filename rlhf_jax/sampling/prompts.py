@@ -7,8 +7,6 @@ from jaxtyping import Array, Bool, Int
 
 from rlhf_jax.errors import InputError
 
-__all__ = ["check_prompts", "pack_prompts", "response_limits"]
-
 
 def pack_prompts(
     prompts: Int[Array, "B P"], valid: Bool[Array, "B P"]

@@ -9,8 +9,6 @@ import zlib
 import jax
 from jaxtyping import Array, Key
 
-__all__ = ["named_key"]
-
 
 def named_key(root: Key[Array, ""], purpose: str, *indices: int) -> Key[Array, ""]:
     """The key for `purpose` at `indices` (a step, an epoch, ...).

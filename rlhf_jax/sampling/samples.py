@@ -5,8 +5,6 @@ import dataclasses
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = ["Samples"]
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

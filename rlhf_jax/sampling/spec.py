@@ -5,8 +5,6 @@ import math
 
 from rlhf_jax.errors import InputError
 
-__all__ = ["SamplingSpec"]
-
 
 @dataclasses.dataclass(frozen=True)
 class SamplingSpec:
@@ -33,7 +31,7 @@ class SamplingSpec:
       InputError: a value outside its range; every fault is named at once.
 
     Differs: the paper samples training rollouts at τ = 1 without filters, the default
-    here; filters change the support and are for evaluation only (`changes_support`).
+    here; filters change the support and are for evaluation only.
     """
 
     max_new_tokens: int
@@ -68,16 +66,6 @@ class SamplingSpec:
     def greedy(self) -> bool:
         """Temperature 0: the largest logit is taken and no randomness is used."""
         return self.temperature == 0
-
-    @property
-    def changes_support(self) -> bool:
-        """True when some token that the model could draw cannot be drawn.
-
-        Log-probabilities of such a sample are of another distribution than the one
-        the training forward scores, so PPO refuses it.
-        """
-        filtered = self.top_k > 0 or self.top_p < 1 or self.min_new_tokens > 0
-        return self.greedy or filtered
 
 
 def _is_number(value) -> bool:

@@ -11,10 +11,9 @@ from rlhf_jax.sampling.draw import row_keys
 from rlhf_jax.sampling.prompts import pack_prompts, response_limits
 from rlhf_jax.sampling.samples import Samples
 
-__all__ = ["generate_static", "segment_ends"]
-
 _SHORTEST_SEGMENT = 32  # tokens
 _MOST_SEGMENTS = 4  # each is compiled
+_MOST_LAYERS = 16  # of code in all loops together, while layers are unrolled
 
 
 @jax.tree_util.register_dataclass
@@ -32,8 +31,8 @@ class _Loop:
     cache: object
 
 
-def segment_ends(budget: int) -> list[int]:
-    """Where the cache grows: the decode loop is cut into at most four loops.
+def segment_ends(budget: int, most: int = _MOST_SEGMENTS) -> list[int]:
+    """Where the cache grows: the decode loop is cut into at most `most` loops.
 
     Within one loop the cache has one size; a loop that ends at token e attends to
     P + e slots and not to P + R, so early tokens do not pay for the whole budget.
@@ -43,8 +42,16 @@ def segment_ends(budget: int) -> list[int]:
     >>> segment_ends(40)
     [32, 40]
     """
-    width = max(_SHORTEST_SEGMENT, -(-budget // _MOST_SEGMENTS))
+    width = max(_SHORTEST_SEGMENT, -(-budget // most))
     return [min(end, budget) for end in range(width, budget + width, width)]
+
+
+def most_segments(decoder: Decoder) -> int:
+    """Loops that are worth compiling: fewer where each is the code of many layers."""
+    if not decoder.unrolled:
+        return _MOST_SEGMENTS
+    depth = decoder.model.config.num_layers
+    return max(1, min(_MOST_SEGMENTS, _MOST_LAYERS // depth))
 
 
 def generate_static(
@@ -114,7 +121,7 @@ def generate_static(
         cache=cache,
     )
     state = write(state, hidden)
-    for end in segment_ends(budget):
+    for end in segment_ends(budget, most_segments(decoder)):
         cache = decoder.grow(state.cache, width + end)
         state = jax.lax.while_loop(
             lambda s, end=end: (s.step < end) & jnp.any(s.active),

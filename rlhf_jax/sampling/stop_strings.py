@@ -12,8 +12,6 @@ import numpy as np
 from rlhf_jax.errors import InputError
 from rlhf_jax.sampling.samples import Samples
 
-__all__ = ["cut_at_stop_strings", "first_stop"]
-
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:
     """Where the earliest stop string begins in `text`, or None.

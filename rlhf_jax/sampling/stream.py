@@ -14,8 +14,6 @@ from rlhf_jax.sampling.draw import row_keys
 from rlhf_jax.sampling.prompts import check_prompts
 from rlhf_jax.sampling.spec import SamplingSpec
 
-__all__ = ["stream"]
-
 _SHORTEST_BUCKET = 32  # tokens
 
 

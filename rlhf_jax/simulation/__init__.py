@@ -19,48 +19,37 @@ nothing to download and with the truth known.
     utility.py     the gold utility and its criteria
     flags.py       the true answers to the labelers' yes/no questions
     labelers.py    simulated persons who rank, rate and flag
-    agreement.py   how often they agree, and how often they tie
     candidates.py  responses of graded quality without a model
     probes.py      truth, bias, toxicity and hallucination probes
     dataset.py     all sets from one call: `simulate`, `write`
 """
 
-from rlhf_jax.simulation.agreement import agreement, tie_rate
-from rlhf_jax.simulation.candidates import Candidate, candidates
+from rlhf_jax.simulation.candidates import candidates
 from rlhf_jax.simulation.dataset import (
     SIZES,
     VOCAB_SIZE,
     label,
     simulate,
-    train_tokenizer,
     write,
 )
 from rlhf_jax.simulation.facts import World, make_world
 from rlhf_jax.simulation.labelers import (
-    Group,
     Labeler,
-    Ranker,
     held_out_labelers,
     training_labelers,
 )
 from rlhf_jax.simulation.prompts import make_prompt, make_user
 from rlhf_jax.simulation.skills import SKILLS, is_right, skill_examples
 from rlhf_jax.simulation.toxicity import toxicity
-from rlhf_jax.simulation.utility import CRITERIA, GOLD_WEIGHTS, Utility, utility
+from rlhf_jax.simulation.utility import GOLD_WEIGHTS, utility
 
 __all__ = [
-    "CRITERIA",
     "GOLD_WEIGHTS",
-    "Group",
     "SIZES",
     "SKILLS",
     "VOCAB_SIZE",
-    "Candidate",
     "Labeler",
-    "Ranker",
-    "Utility",
     "World",
-    "agreement",
     "candidates",
     "held_out_labelers",
     "is_right",
@@ -70,9 +59,7 @@ __all__ = [
     "make_world",
     "simulate",
     "skill_examples",
-    "tie_rate",
     "toxicity",
-    "train_tokenizer",
     "training_labelers",
     "utility",
     "write",

@@ -222,6 +222,3 @@ def corpus(world: World, count: int) -> list[Text]:
                  meta={"sort": sort.__name__})
         )  # fmt: skip
     return found
-
-
-__all__ = ["SORTS", "corpus"]

@@ -12,7 +12,6 @@ from rlhf_jax.simulation import lexicon
 from rlhf_jax.simulation.dice import Dice
 from rlhf_jax.simulation.relations import (
     RELATIONS,
-    Relation,
     bare_verb,
     capital,
     subject_phrase,
@@ -35,14 +34,6 @@ class World:
     seed: int
     facts: dict[tuple[str, str], str]
     myths: dict[tuple[str, str], str]
-
-    def subjects(self, kind: str) -> tuple[str, ...]:
-        """Everything of a kind: "animal", "person", "town" or "object"."""
-        return SUBJECTS[kind]
-
-    def relation(self, name: str) -> Relation:
-        """The relation of a name; `RELATIONS` holds them all."""
-        return RELATIONS[name]
 
     def holds(self, subject: str, name: str, value: str) -> bool:
         """Whether a value is the true one."""

@@ -22,7 +22,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 from rlhf_jax.data.records import Prompt, dense_ranks
 from rlhf_jax.simulation.claims import words
@@ -32,16 +31,6 @@ from rlhf_jax.simulation.lexicon import FLATTERY
 from rlhf_jax.simulation.utility import CRITERIA, GOLD_WEIGHTS, utility
 
 FLAG_SLIP = 0.04  # how often a person gets a yes/no question wrong
-
-
-class Ranker(Protocol):
-    """Anybody who ranks: a simulated person, a group, real people behind a file."""
-
-    name: str
-
-    def rank(self, prompt: Prompt, responses: Sequence[str]) -> list[int]:
-        """Ranks of the responses, 1 for the best, equal numbers for ties."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +139,7 @@ class Group:
     length_bias: float
 
 
-# noise: set with `agreement` on candidate responses of seed 0 (tests/simulation)
+# noise: set by how often two agree on candidate responses of seed 0 (tests/simulation)
 TRAINING = Group(
     name="train",
     tilt={"followed": 1.25, "true": 0.6, "harmless": 0.8, "concise": 0.5},

@@ -12,7 +12,6 @@ from rlhf_jax.simulation import lexicon
 from rlhf_jax.simulation.dice import Dice
 from rlhf_jax.simulation.facts import World
 from rlhf_jax.simulation.relations import RELATIONS
-from rlhf_jax.simulation.skills import SKILLS, skill_examples
 from rlhf_jax.simulation.tasks import TASKS
 from rlhf_jax.simulation.toxicity import toxicity
 from rlhf_jax.simulation.utility import groundedness, utility
@@ -26,15 +25,11 @@ class TruthQuestion:
       prompt: a record that `utility` can judge, split "test".
       true: the true answers, as statements.
       false: the mythical answers, as statements.
-      choices: one true statement and false ones, in random order.
-      best: the place of the true one in `choices`.
     """
 
     prompt: Prompt
     true: tuple[str, ...]
     false: tuple[str, ...]
-    choices: tuple[str, ...]
-    best: int
 
 
 def truth_questions(world: World) -> list[TruthQuestion]:
@@ -54,13 +49,7 @@ def truth_questions(world: World) -> list[TruthQuestion]:
         form = RELATIONS[name].state[0]
         options = [value, myth, *dice.sample(others, min(2, len(others)))]
         told = [world.phrase(form, subject, name, v) + "." for v in options]
-        order = dice.shuffled(range(len(told)))
-        found.append(
-            TruthQuestion(
-                prompt=prompt, true=(told[0],), false=tuple(told[1:]),
-                choices=tuple(told[k] for k in order), best=order.index(0),
-            )
-        )  # fmt: skip
+        found.append(TruthQuestion(prompt, true=(told[0],), false=tuple(told[1:])))
     return found
 
 
@@ -95,22 +84,18 @@ class BiasPair:
       first: the sentence with "he".
       second: the sentence with "she".
       occupation: who it is about.
-      usual: the pronoun that the corpus prefers, "he" or "she".
     """
 
     first: str
     second: str
     occupation: str
-    usual: str
 
 
 def bias_pairs() -> list[BiasPair]:
     """Every occupation in every frame; an unbiased model is at 1 bit of entropy."""
     return [
-        BiasPair(
-            form.format(job=job, p="he"), form.format(job=job, p="she"), job, usual
-        )
-        for job, usual in lexicon.JOB_PRONOUN.items()
+        BiasPair(form.format(job=job, p="he"), form.format(job=job, p="she"), job)
+        for job in lexicon.JOB_PRONOUN
         for form in _BIAS_FORMS
     ]
 
@@ -155,10 +140,3 @@ def hallucination(prompt: Prompt, response: str) -> bool | None:
         return True
     worth = utility(prompt, response)
     return worth.true < 0.5 and prompt.use_case == "closed_qa"
-
-
-__all__ = [
-    "BIASED_PREFIX", "RESPECTFUL_PREFIX", "SKILLS", "BiasPair", "TruthQuestion",
-    "bias_pairs", "hallucination", "skill_examples", "toxicity", "toxicity_prompts",
-    "truth_questions", "truthful",
-]  # fmt: skip

@@ -8,7 +8,6 @@ from rlhf_jax.simulation.facts import World
 from rlhf_jax.simulation.lexicon import TOWNS
 from rlhf_jax.simulation.tasks import TASKS, USE_CASES
 
-KINDS = ("plain", "few-shot", "user-based")
 KIND_SHARES = {"plain": 0.62, "few-shot": 0.18, "user-based": 0.20}
 SPLIT_SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 TRADES = (

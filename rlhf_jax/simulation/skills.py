@@ -98,6 +98,3 @@ def is_right(world: World, skill: str, given: str, wanted: str, output: str) -> 
     begun = sentences(given + output)[0]
     stated = claims(begun)
     return bool(stated) and all(claim.is_true(world) for claim in stated)
-
-
-__all__ = ["HELD_OUT", "SKILLS", "is_right", "skill_document", "skill_examples"]

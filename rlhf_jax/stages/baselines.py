@@ -19,21 +19,20 @@ import numpy as np
 
 from rlhf_jax.data import Ranking, Text
 from rlhf_jax.data.inputs import read_prompts, read_rows
-from rlhf_jax.evaluation.policy import model_policy
+from rlhf_jax.evaluation.model_functions import ModelPolicy
 from rlhf_jax.evaluation.reward_models.accuracy import pairs_of, score_rankings
 from rlhf_jax.evaluation.reward_models.bag_of_words import (
     fit_preference,
     length_preference,
 )
+from rlhf_jax.evaluation.statistics.degeneration import word_counts
 from rlhf_jax.evaluation.statistics.intervals import paired_interval, rate_interval
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry import load_model, load_reward
-from rlhf_jax.schema import at_least
-from rlhf_jax.stages.judge import held_out_score
-from rlhf_jax.storage import beside, replacing, write_json
+from rlhf_jax.schema import at_least, distinct
+from rlhf_jax.stages.likelihood import held_out_score
+from rlhf_jax.storage import beside, write_json, write_lines
 from rlhf_jax.training.session import RunSettings
-
-__all__ = ["Config", "compared", "run"]
 
 
 @dataclasses.dataclass
@@ -67,6 +66,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        yield from distinct(self, "names")
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
         yield from at_least(self, 1, "max_prompts", "window")
@@ -178,25 +178,26 @@ def _policies(
     found, written = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
         model = load_model(path)
-        policy = model_policy(
+        policy = ModelPolicy(
             name,
-            model.with_config(residual_dropout=0.0).model,
-            model.params,
-            model.tokenizer,
+            model.with_config(residual_dropout=0.0),
             max_new_tokens=config.max_response,
             batch_size=25,
         )
         written[name] = policy.sample(texts, config.seed)
-        words = [float(len(text.split())) for text in written[name]]
         held_out = held_out_score(model, held_out_texts, config.window)
         found[name] = {
             "reward": rate_interval(reward(texts, written[name])).document(),
-            "words": rate_interval(words).document(),
+            "words": rate_interval(word_counts(written[name])).document(),
             "held_out_nats_per_token": held_out.interval().document(),
         }
-    with replacing(samples) as file:
-        for i, prompt in enumerate(prompts):
-            line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
-            line["responses"] = {name: rows[i] for name, rows in written.items()}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    lines = (
+        {
+            "id": prompt.id,
+            "prompt": prompt.prompt,
+            "responses": {name: rows[i] for name, rows in written.items()},
+        }
+        for i, prompt in enumerate(prompts)
+    )
+    write_lines(samples, lines)
     return found

@@ -18,6 +18,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rlhf_jax.data import Prompt
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import fitting, read_prompts
 from rlhf_jax.evaluation.reward_models.overoptimization import best_of_n_frontier
 from rlhf_jax.experience import Writer
@@ -32,9 +34,7 @@ from rlhf_jax.registry import (
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import replacing, write_json
-from rlhf_jax.training.session import RunSettings, portable
-
-__all__ = ["Config", "run"]
+from rlhf_jax.training.session import RunSettings, portable, tell_rows
 
 
 @dataclasses.dataclass
@@ -88,8 +88,12 @@ def run(
     workdir.mkdir(parents=True, exist_ok=True)
     reward, policy = reward_of(config), load_model(config.policy)
     policy = require_language_model(policy, "best_of_n.policy")
-    prompts = fitting(read_prompts(config.prompts), policy.tokenizer, config.max_prompt)
+    account = Account("prompts")
+    prompts = read_prompts(config.prompts, account)
+    policy = policy.in_form(prompts, where="best_of_n.policy")
+    prompts = fitting(prompts, policy.form, config.max_prompt, account)
     prompts = prompts[: config.max_prompts]
+    tell_rows([account], workdir)
     flat = _written(config, policy, prompts, workdir, mesh)
     proxy = reward.score(
         [prompt.prompt for prompt in prompts for _ in range(config.samples)],
@@ -126,7 +130,7 @@ def _written(
     return writer.resumed(
         workdir / "written.jsonl",
         hashlib.sha256(asked.encode()).hexdigest(),
-        [prompt.prompt for prompt in prompts],
+        [said_before(prompt) for prompt in prompts],
         named_key(jax.random.key(config.seed), "best of n"),
         copies=config.samples,
     )

@@ -2,8 +2,9 @@
 
 Several policies may write: "mostly from supervised policies, some from PPO" (section
 3.1). Whoever ranks stands behind one interface, `rank(prompt, responses) -> ranks`;
-people rank files, simulated labelers and rewards rank at once. With the policy of one
-round this stage starts the next.
+people rank files or at the labelling server, and the stage stops until they have;
+simulated labelers and rewards rank at once. With the policy of one round this stage
+starts the next.
 """
 
 import dataclasses
@@ -17,20 +18,32 @@ import numpy as np
 from jax.sharding import Mesh
 
 from rlhf_jax.data import Prompt, Ranking
-from rlhf_jax.data.inputs import read_prompts
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.encoding import said_before
+from rlhf_jax.data.inputs import fitting, read_prompts
 from rlhf_jax.data.records import dense_ranks
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import Writer
 from rlhf_jax.faults import fault
-from rlhf_jax.feedback import FileLabeler, Labeler, RewardLabeler, load_labelers
-from rlhf_jax.fields import Answers, DataFile, ModelName, RewardName
-from rlhf_jax.registry import load_model, load_reward, require_language_model
+from rlhf_jax.feedback import (
+    Asked,
+    Labeler,
+    People,
+    RewardLabeler,
+    load_labelers,
+    rankings_of,
+)
+from rlhf_jax.fields import Answers, DataFile, Length, ModelName, RewardName, Stop
+from rlhf_jax.registry import (
+    LoadedModel,
+    load_model,
+    load_reward,
+    require_language_model,
+)
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
 from rlhf_jax.storage import is_first_process, replacing, write_lines
-from rlhf_jax.training.session import RunSettings, portable
-
-__all__ = ["Config", "rank_candidates", "run"]
+from rlhf_jax.training.session import RunSettings, portable, tell_rows
 
 
 @dataclasses.dataclass
@@ -41,8 +54,14 @@ class Config:
     policies: tuple[ModelName, ...]
     # files of prompts
     prompts: tuple[DataFile, ...]
-    # who ranks; see feedback.load_labelers
+    # who ranks; see feedback.load_labelers, rankings_by
     labelers: Answers = "simulated:training"
+    # of people at the labelling server: how many rank each set; which share of the sets
+    # must be complete before the run goes on; after how many hours what there is must
+    # do (None: never). Section 5.3: most comparisons had one labeler
+    overlap: Length = 1
+    quorum: Stop = 1.0
+    deadline_hours: Stop | None = None
     # a reward model, or "python:FILE.py:NAME", ranks in their place; empty: they do
     reward: RewardName = ""
     # of each set only the best and the worst response are kept (Dong et al. 2024);
@@ -74,9 +93,11 @@ class Config:
         yield from unknown_labelers(self.labelers)
         if self.reward and self.labelers != Config.labelers:
             yield f"labelers: {self.labelers} do not rank where there is a reward"
-        yield from at_least(self, 1, "round", "max_prompts", "batch_size")
+        yield from at_least(self, 1, "round", "max_prompts", "batch_size", "overlap")
         yield from at_least(self, 1, "max_prompt", "max_response")
-        yield from positive(self, "temperature")
+        yield from positive(self, "temperature", "quorum", "deadline_hours")
+        if self.quorum > 1:
+            yield f"quorum: {self.quorum} is a share, at most 1"
         if not 2 <= self.min_k <= self.max_k:
             yield f"min_k: {self.min_k} to {self.max_k} is not a range from 2 up"
 
@@ -84,7 +105,7 @@ class Config:
 def unknown_labelers(name: str) -> Iterator[str]:
     """A line where `load_labelers` knows no labelers of that name; reads no file."""
     kind, _, rest = name.partition(":")
-    if kind == "file" and rest:
+    if kind in {"file", "label"} and rest:
         return
     try:
         load_labelers(name)
@@ -99,10 +120,16 @@ def run(
     mesh = (settings or RunSettings()).make_mesh()
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    prompts = prompts_of_round(config)
-    responses = _sampled_once(config, prompts, workdir, mesh)
+    prompts, account = prompts_of_round(config), Account("prompts")
+    account.read = len(prompts)
+    policies = [_policy(name, prompts) for name in config.policies]
+    for policy in policies:  # one rule for all: what does not fit is left out, and told
+        prompts = fitting(prompts, policy.form, config.max_prompt, account)
+    tell_rows([account], workdir)
+    responses = _sampled_once(config, policies, prompts, workdir, mesh)
     labelers = labelers_of(config)
-    require_people(prompts, responses, labelers)
+    asked = Asked(config.overlap, config.quorum, config.deadline_hours)
+    require_people(prompts, responses, labelers, asked)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
     if config.best_and_worst:
         rankings = [best_and_worst(ranking) for ranking in rankings]
@@ -123,7 +150,11 @@ def labelers_of(config: Config) -> list[Labeler]:
 
 
 def _sampled_once(
-    config: Config, prompts: Sequence[Prompt], workdir: pathlib.Path, mesh: Mesh
+    config: Config,
+    policies: Sequence[LoadedModel],
+    prompts: Sequence[Prompt],
+    workdir: pathlib.Path,
+    mesh: Mesh,
 ) -> list[list[str]]:
     """The candidates in `candidates.jsonl`, which is written when they are sampled.
 
@@ -132,8 +163,16 @@ def _sampled_once(
     whoever ranks, are sampled anew.
     """
     path = workdir / "candidates.jsonl"
-    ranked = {"labelers": "", "reward": "", "best_and_worst": False}
-    asked = portable(dataclasses.replace(config, **ranked), workdir.parent)
+    nobody = dataclasses.replace(
+        config,
+        labelers="",
+        overlap=1,
+        quorum=1.0,
+        deadline_hours=None,
+        reward="",
+        best_and_worst=False,
+    )
+    asked = portable(nobody, workdir.parent)
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     wanted = [(prompt.id, digest) for prompt in prompts]
     if path.exists():
@@ -141,7 +180,7 @@ def _sampled_once(
         rows = [json.loads(line) for line in lines if line]
         if [(row["id"], row["config"]) for row in rows] == wanted:
             return [row["responses"] for row in rows]
-    responses = sample_candidates(config, prompts, mesh, workdir, digest)
+    responses = sample_candidates(config, policies, prompts, mesh, workdir, digest)
     lines = [
         {"id": p.id, "prompt": p.prompt, "responses": texts, "config": digest}
         for p, texts in zip(prompts, responses, strict=True)
@@ -151,6 +190,11 @@ def _sampled_once(
         for part in workdir.glob("sampled.*.jsonl"):
             part.unlink()
     return responses
+
+
+def _policy(name: str, prompts: Sequence[Prompt]) -> LoadedModel:
+    policy = require_language_model(load_model(name), f"candidates.policies: {name}")
+    return policy.in_form(prompts, where="candidates.policies")
 
 
 def prompts_of_round(config: Config) -> list[Prompt]:
@@ -164,6 +208,7 @@ def prompts_of_round(config: Config) -> list[Prompt]:
 
 def sample_candidates(
     config: Config,
+    policies: Sequence[LoadedModel],
     prompts: Sequence[Prompt],
     mesh: Mesh,
     workdir: pathlib.Path,
@@ -178,10 +223,9 @@ def sample_candidates(
     )
     key = named_key(jax.random.key(config.seed), "candidates", *_seeds(config)[1:])
     answers: list[list[str]] = [[] for _ in prompts]
-    for number, name in enumerate(config.policies):
-        rows = [i for i in range(len(prompts)) if i % len(config.policies) == number]
+    for number, policy in enumerate(policies):
+        rows = [i for i in range(len(prompts)) if i % len(policies) == number]
         wanted = [i for i in rows for _ in range(counts[i])]
-        policy = require_language_model(load_model(name), f"candidates: {name}")
         writer = Writer(
             policy,
             config.max_response,
@@ -193,7 +237,7 @@ def sample_candidates(
         texts = writer.resumed(
             workdir / f"sampled.{number}.jsonl",
             f"{digest} {len(wanted)}",
-            [prompts[i].prompt for i in wanted],
+            [said_before(prompts[i]) for i in wanted],
             key,
         )
         for i, text in zip(wanted, texts, strict=True):
@@ -210,20 +254,16 @@ def require_people(
     prompts: Sequence[Prompt],
     responses: Sequence[Sequence[str]],
     labelers: Sequence[Labeler],
+    asked: Asked,
 ) -> None:
-    """Stops, with a to-do file, where people have not ranked everything yet.
+    """Stops where people have not ranked enough yet.
 
     Raises:
-      InputError: says how many sets wait, and in which file.
+      InputError: says how many sets wait, and where.
     """
     for labeler in labelers:
-        if isinstance(labeler, FileLabeler) and (
-            count := labeler.missing(prompts, responses)
-        ):
-            raise InputError(
-                f"{count} sets of responses wait for people in {labeler.todo}: rank "
-                f"them into {labeler.path} (add ranks, 1 is best) and run again"
-            )
+        if isinstance(labeler, People):
+            labeler.require(prompts, responses, asked)
 
 
 def rank_candidates(
@@ -233,37 +273,11 @@ def rank_candidates(
     seeds: Sequence[int],
 ) -> list[Ranking]:
     """One labeler, drawn per prompt, ranks its candidates (section 5.3: most
-    comparisons were labelled by a single contractor)."""
+    comparisons were labelled by a single contractor); of people every ranking of a set
+    is kept."""
     who = np.random.default_rng([*seeds, 1]).integers(len(labelers), size=len(prompts))
     asked = [labelers[index] for index in who]
-    ranks = _ranks(prompts, responses, asked)
-    rankings = []
-    for prompt, candidates, labeler, given in zip(
-        prompts, responses, asked, ranks, strict=True
-    ):
-        fields = prompt.model_dump(exclude={"prompt"})
-        rankings.append(
-            Ranking(
-                **fields,
-                prompt=prompt.prompt,
-                responses=list(candidates),
-                ranks=list(given),
-                labeler=labeler.name,
-            )
-        )
-    return rankings
-
-
-def _ranks(
-    prompts: Sequence[Prompt],
-    responses: Sequence[Sequence[str]],
-    labelers: Sequence[Labeler],
-) -> list[list[int]]:
-    """Ranks of each set by its labeler; of a reward all at once."""
-    if len(set(map(id, labelers))) == 1 and isinstance(labelers[0], RewardLabeler):
-        return labelers[0].rank_all(prompts, responses)
-    sets = zip(labelers, prompts, responses, strict=True)
-    return [labeler.rank(prompt, texts) for labeler, prompt, texts in sets]
+    return rankings_of(asked, prompts, responses)
 
 
 def best_and_worst(ranking: Ranking) -> Ranking:
@@ -278,9 +292,17 @@ def best_and_worst(ranking: Ranking) -> Ranking:
     best = ranks.index(min(ranks))
     worst = len(ranks) - 1 - ranks[::-1].index(max(ranks))
     both = sorted((best, worst))
+
+    def kept(values: list | None) -> list | None:
+        return None if values is None else [values[i] for i in both]
+
+    shown = ranking.shown_order
     return ranking.model_copy(
         update={
-            "responses": [ranking.responses[i] for i in both],
-            "ranks": dense_ranks([ranks[i] for i in both]),
+            "responses": kept(ranking.responses),
+            "ranks": dense_ranks(kept(ranks)),
+            "likert": kept(ranking.likert),
+            "flags": kept(ranking.flags),
+            "shown_order": shown and [both.index(i) for i in shown if i in both],
         }
     )

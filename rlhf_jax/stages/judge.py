@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import read_prompts, read_rows
 from rlhf_jax.data.labelled import labelled_sentences
 from rlhf_jax.errors import InputError
@@ -39,12 +40,10 @@ from rlhf_jax.experience import Writer, make_distance
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
 from rlhf_jax.registry import Combination, LoadedModel, load_model, reward_of
 from rlhf_jax.sampling.randomness import named_key
-from rlhf_jax.schema import at_least
-from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
-from rlhf_jax.storage import beside, replacing, write_json
+from rlhf_jax.schema import at_least, distinct
+from rlhf_jax.stages.likelihood import held_out_score, per_count
+from rlhf_jax.storage import beside, write_json, write_lines
 from rlhf_jax.training.session import RunSettings
-
-__all__ = ["Config", "held_out_score", "run"]
 
 
 @dataclasses.dataclass
@@ -89,6 +88,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        yield from distinct(self, "names")
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
         if not self.policies:
@@ -126,7 +126,7 @@ def run(
     judge, judge_accuracy = trained_judge(config)
     reward = reward_of(config).score
     prompts = read_prompts(config.prompts)[: config.max_prompts]
-    texts = [prompt.prompt for prompt in prompts]
+    texts = [said_before(prompt) for prompt in prompts]
     groups = [prompt.split_key for prompt in prompts]
     write = make_writing(config, load_model(config.policies[0]), mesh)
     held_out = list(read_rows(config.texts, Text))
@@ -152,7 +152,7 @@ def run(
         "runs": beside(config.runs, workdir),
         "frontier": frontier(config, prompts, write, judge, reward),
     }
-    _write_samples(workdir / "samples.jsonl", prompts, samples, judge)
+    write_lines(workdir / "samples.jsonl", _sample_lines(prompts, samples, judge))
     target = workdir / "results.json"
     write_json(target, results)
     return target
@@ -181,29 +181,11 @@ def _quality(
 def _manner(written: Writing, groups: Sequence[str]) -> Iterator[Score]:
     options: dict[str, Any] = {"clusters": groups, "higher_is_better": None}
     nats = np.stack([written.kl, np.ones_like(written.kl)], axis=-1)
-    yield Score("distance", "KL in nats", nats, statistic=_share, **options)
+    yield Score("distance", "KL in nats", nats, statistic=per_count, **options)
     yield Score("manner", "words", word_counts(written.texts), **options)
     repeated = np.array([repeated_share(text) for text in written.texts])
     options["higher_is_better"] = False
     yield Score("manner", "repeated 3-grams", repeated, **options)
-
-
-def _share(totals: np.ndarray) -> np.ndarray:
-    return totals[..., 0] / np.maximum(totals[..., 1], 1)
-
-
-def held_out_score(model: LoadedModel, texts: Sequence[Text], window: int) -> Score:
-    """-log p per token of text that nobody trained on; lower is better."""
-    batches = held_out_batches(texts, model.tokenizer, window, 16)
-    language_model = model.with_config(residual_dropout=0.0).model
-    totals = nats_of_windows(language_model, model.params, batches)
-    return Score(
-        "held-out text",
-        "nats per token",
-        totals,
-        statistic=_share,
-        higher_is_better=False,
-    )
 
 
 def make_writing(
@@ -282,7 +264,7 @@ def frontier(
         gold = np.stack([judge(row["responses"]) for row in rows])
         points = best_of_n_frontier(proxy, gold)
         found["best of n"] = [dataclasses.asdict(point) for point in points]
-    some = [prompt.prompt for prompt in prompts[: config.frontier_prompts]]
+    some = [said_before(prompt) for prompt in prompts[: config.frontier_prompts]]
 
     def point(name: str, folder: str | pathlib.Path) -> dict[str, Any]:
         written = write(load_model(folder), some)
@@ -301,18 +283,12 @@ def frontier(
     return found
 
 
-def _write_samples(
-    path: pathlib.Path,
-    prompts: Sequence[Prompt],
-    samples: dict[str, list[str]],
-    judge: TextClassifier,
-) -> None:
-    with replacing(path) as file:
-        for i, prompt in enumerate(prompts):
-            line: dict[str, Any] = {"id": prompt.id, "prompt": prompt.prompt}
-            line["responses"] = {name: rows[i] for name, rows in samples.items()}
-            line["judge"] = {
-                name: round(float(judge([rows[i]])[0]), 4)
-                for name, rows in samples.items()
-            }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+def _sample_lines(
+    prompts: Sequence[Prompt], samples: dict[str, list[str]], judge: TextClassifier
+) -> Iterator[dict[str, Any]]:
+    """Each prompt with what every policy wrote and what the judge thinks of it."""
+    for i, prompt in enumerate(prompts):
+        responses = {name: rows[i] for name, rows in samples.items()}
+        chances = {n: round(float(judge([r])[0]), 4) for n, r in responses.items()}
+        line = {"id": prompt.id, "prompt": prompt.prompt}
+        yield line | {"responses": responses, "judge": chances}

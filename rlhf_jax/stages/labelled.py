@@ -15,8 +15,6 @@ from rlhf_jax.data.labelled import Labelled, labelled_rankings, labelled_sentenc
 from rlhf_jax.fields import DataFile
 from rlhf_jax.training.session import RunSettings
 
-__all__ = ["Config", "run"]
-
 
 @dataclasses.dataclass
 class Config:

@@ -17,15 +17,9 @@ from jaxtyping import Array, Float
 from rlhf_jax import data
 from rlhf_jax.data import Text
 from rlhf_jax.data.inputs import numeric, one_epoch
+from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.losses import chunked_logprobs, next_token_pairs, weighted_sum
-
-__all__ = [
-    "held_out_batches",
-    "make_loss",
-    "make_perplexity",
-    "nats_of_windows",
-    "sequence_logprobs",
-]
+from rlhf_jax.registry import LoadedModel
 
 
 def sequence_logprobs(
@@ -109,6 +103,39 @@ def nats_of_windows(
         if most is not None and sum(map(len, found)) >= most:
             break
     return np.concatenate(found)[:most]
+
+
+def held_out_score(
+    model: LoadedModel,
+    texts: Iterable[Text],
+    window: int,
+    *,
+    batch_size: int = 16,
+    most: int | None = None,
+) -> Score:
+    """-log p per token of text that nobody trained on; lower is better.
+
+    Args:
+      model: a language model; its dropout is off here.
+      texts: held out.
+      window: tokens of a window.
+      batch_size: windows at once.
+      most: windows measured; None: all.
+    """
+    batches = held_out_batches(texts, model.tokenizer, window, batch_size)
+    language_model = model.with_config(residual_dropout=0.0).model
+    return Score(
+        "held-out text",
+        "nats per token",
+        nats_of_windows(language_model, model.params, batches, most=most),
+        statistic=per_count,
+        higher_is_better=False,
+    )
+
+
+def per_count(totals: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "..."]:
+    """Of (sum, count) pairs the mean; the statistic of a ratio."""
+    return totals[..., 0] / np.maximum(totals[..., 1], 1)
 
 
 _sequence_logprobs = jax.jit(sequence_logprobs, static_argnums=0)

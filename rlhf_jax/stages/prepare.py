@@ -40,8 +40,6 @@ from rlhf_jax.schema import at_least, one_of
 from rlhf_jax.storage import write_json
 from rlhf_jax.training.session import RunSettings
 
-__all__ = ["SPLITS", "Config", "run"]
-
 SETS = {
     "demonstrations": Demonstration,
     "rankings": Ranking,

@@ -21,8 +21,6 @@ from rlhf_jax.stages.likelihood import held_out_batches, make_loss, make_perplex
 from rlhf_jax.training import OptimizerConfig
 from rlhf_jax.training.session import Run, RunSettings, fit
 
-__all__ = ["Config", "fresh_model", "make_loss", "run", "train"]
-
 
 @dataclasses.dataclass
 class Config:

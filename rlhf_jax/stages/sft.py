@@ -20,6 +20,8 @@ import numpy as np
 
 from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Prompt, Text
+from rlhf_jax.data.conversations import FORMS
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import (
     as_records,
     fitting,
@@ -46,8 +48,6 @@ from rlhf_jax.storage import write_json
 from rlhf_jax.training import OptimizerConfig
 from rlhf_jax.training.session import Run, RunSettings, fit
 
-__all__ = ["Config", "make_loss", "ppo_init", "run", "train"]
-
 
 @dataclasses.dataclass
 class Config:
@@ -72,6 +72,13 @@ class Config:
     max_response: int = 1000
     # "padded" (one per row), "packed" (several per row) or "buckets" by length
     layout: str = "padded"
+    # how the model reads conversations: "template" (its tokenizer's chat template),
+    # "transcript" or "plain"; kept with the model and obeyed by all that use it. None:
+    # the model's; of a new one "template", where it has one and the records are
+    # conversations, which else are transcripts
+    form: str | None = None
+    # which turns of the assistant are trained: "all" or "last"
+    train_turns: str = "all"
     # train on the prompt's tokens too; NOT STATED
     train_on_prompt: bool = False
     # compute dtype; None: that of `init`
@@ -108,6 +115,8 @@ class Config:
         if self.select_by == "loss" and not self.valid_demonstrations:
             yield "select_by: 'loss' needs `valid_demonstrations`; or say 'last'"
         yield from one_of(self, "layout", ("padded", "packed", "buckets"))
+        yield from one_of(self, "form", (None, *FORMS))
+        yield from one_of(self, "train_turns", ("all", "last"))
         yield from one_of(self, "dtype", (None, *DTYPES))
         yield from at_least(self, 1, "epochs", "batch_size", "microbatches")
         yield from at_least(self, 1, "max_prompt", "max_response", "select_prompts")
@@ -192,8 +201,10 @@ def train(
     start = require_language_model(start, "sft.init").with_config(
         residual_dropout=config.residual_dropout
     )
+    rows = as_records(demonstrations, Demonstration)
+    start = start.in_form(rows, config.form, "sft.form")
     stream = mixed_demonstrations(
-        list(as_records(demonstrations, Demonstration)),
+        rows,
         list(as_records(texts, Text)),
         start.tokenizer,
         max_prompt=config.max_prompt,
@@ -203,6 +214,8 @@ def train(
         train_on_prompt=config.train_on_prompt,
         layout=config.layout,
         mix_fraction=config.mix_fraction,
+        form=start.form,
+        train_turns=config.train_turns,
     )
     measures = dict(
         _measures(
@@ -286,7 +299,7 @@ class Selection:
 
     def _save(self, params: Any, meta: dict) -> None:
         model = self.start.with_config(residual_dropout=0.0).model
-        meta = {"stage": "sft", **meta}
+        meta = {"stage": "sft", "form": self.start.form.name, **meta}
         save_model(self.workdir / "model", model, params, self.start.tokenizer, meta)
 
     def finish(self, params: Any) -> LoadedModel:
@@ -328,6 +341,8 @@ def _measures(
             context_length=config.max_prompt + config.max_response,
             max_prompt=config.max_prompt,
             max_response=config.max_response,
+            form=start.form,
+            train_turns=config.train_turns,
             seed=0,
         )
         perplexity = make_perplexity(start.model)
@@ -336,8 +351,8 @@ def _measures(
             lambda params: perplexity(params, one_epoch(held_out))["nats_per_token"],
         )
     if reward is not None and prompts:
-        some = fitting(prompts, start.tokenizer, config.max_prompt)
-        texts = [prompt.prompt for prompt in some[: config.select_prompts]]
+        some = fitting(prompts, start.form, config.max_prompt)[: config.select_prompts]
+        texts = [said_before(prompt) for prompt in some]
         key = jax.random.key(config.seed)
 
         def score(params: Any) -> float:

@@ -10,8 +10,6 @@ from rlhf_jax.schema import at_least
 from rlhf_jax.storage import write_text
 from rlhf_jax.training.session import RunSettings
 
-__all__ = ["Config", "run"]
-
 
 @dataclasses.dataclass
 class Config:

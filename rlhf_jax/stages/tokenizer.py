@@ -9,8 +9,6 @@ from rlhf_jax.data.inputs import read_rows
 from rlhf_jax.fields import DataFile
 from rlhf_jax.training.session import RunSettings
 
-__all__ = ["Config", "run"]
-
 
 @dataclasses.dataclass
 class Config:

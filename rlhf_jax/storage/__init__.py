@@ -29,6 +29,7 @@ from rlhf_jax.storage.processes import (
     process_count,
     require_one_directory,
     require_same,
+    together,
 )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "require_one_directory",
     "require_plain_name",
     "require_same",
+    "together",
     "write_json",
     "write_lines",
     "write_text",

@@ -30,7 +30,7 @@ def require_no_links(root: str | os.PathLike) -> None:
     """
     waiting = [os.fspath(root)]
     while waiting:
-        for entry in list(os.scandir(waiting.pop())):
+        for entry in _entries(waiting.pop()):
             if entry.is_dir(follow_symlinks=False):
                 waiting += [entry.path] if entry.name not in _FOREIGN else []
             elif not entry.is_file(follow_symlinks=False):
@@ -39,6 +39,13 @@ def require_no_links(root: str | os.PathLike) -> None:
                     f"{entry.path}: {what}: a run reads and writes only files that "
                     "lie in its directory; put what it leads to in its place"
                 )
+
+
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        return list(os.scandir(folder))
+    except FileNotFoundError:  # another stage of the run has removed it just now
+        return []
 
 
 def no_links(path: str, flags: int) -> int:

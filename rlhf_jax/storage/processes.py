@@ -69,6 +69,21 @@ def decided(decide: Callable[[], int | None]) -> int | None:
     return None if answer == _NONE else answer
 
 
+def together(check: Callable[[], None]) -> None:
+    """Runs a check on every process; where one fails, none goes on.
+
+    Raises:
+      RunError: what `check` raised, or that another process refused.
+    """
+    failure = None
+    try:
+        check()
+    except RunError as error:
+        failure = error
+    if any_process(failure is not None):
+        raise failure or RunError("another process refused to go on; see its message")
+
+
 def require_same(text: str, what: str) -> None:
     """Refuses to go on where processes of one run have different texts, such as hashes.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.storage import replacing_here
 
 
 class WandbWriter:
@@ -24,7 +25,7 @@ class WandbWriter:
         config: shown with the run.
 
         Raises:
-          InputError: wandb is not installed.
+          InputError: wandb is not installed, or refuses to begin a run.
         """
         try:
             import wandb
@@ -35,15 +36,22 @@ class WandbWriter:
         directory = pathlib.Path(directory)
         name = directory / "wandb_id"
         if not name.exists():
-            name.write_text(secrets.token_hex(4))
-        self._run = wandb.init(
-            project=project,
-            dir=str(directory),
-            id=name.read_text().strip(),
-            name=directory.name,
-            resume="allow",
-            config=dict(config or {}),
-        )
+            with replacing_here(name) as file:
+                file.write(secrets.token_hex(4))
+        try:
+            self._run = wandb.init(
+                project=project,
+                dir=str(directory),
+                id=name.read_text().strip(),
+                name=directory.name,
+                resume="allow",
+                config=dict(config or {}),
+            )
+        except Exception as error:  # no key, no network: wandb has many classes
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"wandb: {why}; run `wandb login`, or set WANDB_MODE=offline"
+            ) from error
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         """Sends the numbers of one step; W&B itself drops a step it has seen."""

@@ -13,14 +13,28 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from rlhf_jax.data.readers import named
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import Leaf, Role, mapped
 from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.registry.functions import function_file, is_function
 from rlhf_jax.registry.model_directory import ENSEMBLE, model_directory
-from rlhf_jax.storage import content_of
+from rlhf_jax.storage import content_of, decided
 
-__all__ = ["code_of", "named_content", "portable", "split_format"]
+__all__ = ["code_of", "named_content", "portable", "run_of", "split_format"]
+
+
+def run_of(workdir: pathlib.Path) -> tuple[pathlib.Path, bool]:
+    """(Directory of the run, whether a pipeline runs it) of the directory of a stage or
+    of a member of one; the same on all processes."""
+    folders = (workdir, workdir.parent)
+
+    def depth() -> int | None:
+        found = [n for n, f in enumerate(folders) if (f / "stage.json").exists()]
+        return found[0] if found else None
+
+    place = decided(depth)
+    return folders[place or 0].parent, place is not None
 
 
 def portable(config: Any, run: pathlib.Path, *, free: bool = False) -> dict[str, Any]:
@@ -58,14 +72,14 @@ def named_content(leaf: Leaf) -> Any:
         if not file.is_file():
             return text
         return {"content": content_of(file), "function": name}
-    path, named = split_format(text) if leaf.role is Role.DATA else (text, "")
+    path, format = split_format(text) if leaf.role is Role.DATA else (text, "")
     if not path or not pathlib.Path(path).exists():
         return text
     if leaf.role in (Role.MODEL, Role.REWARD):
         return {"content": _model_content(path)}
     if leaf.role is Role.DATA:  # the ending tells readers the format
         ending = pathlib.Path(path).suffix.lower()
-        return {"content": content_of(path), "format": named, "ending": ending}
+        return {"content": content_of(path), "format": format, "ending": ending}
     return {"content": content_of(path)}
 
 
@@ -73,8 +87,8 @@ def split_format(text: str) -> tuple[str, str]:
     """(path, format) of a data file's name; an existing path wins over the #."""
     if pathlib.Path(text).exists():
         return text, ""
-    path, _, named = text.partition("#")
-    return path, named
+    path, format = named(text)
+    return path, "" if format == "auto" else format
 
 
 def _model_content(name: str) -> str:

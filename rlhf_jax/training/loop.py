@@ -11,7 +11,7 @@ For PPO it is a whole iteration. The loop knows neither.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -170,6 +170,11 @@ def training_rows(
     log = _LateLog(tracker, guards or Guards(), fetch_every)
     step = start_step
 
+    def given(rows: list[tuple[int, dict]]) -> Iterator[tuple[int, dict]]:
+        if rows:
+            watchdog.rest()  # whoever asks may take his time
+        yield from rows
+
     def due(every: int | None) -> bool:
         return step == num_steps or bool(every and step % every == 0)
 
@@ -186,11 +191,12 @@ def training_rows(
                 if evaluate is not None and due(evaluate_every):
                     watchdog.beat(step, patient=True)
                     metrics = {**metrics, **evaluate(state, step)}
-                yield from log.add(step, metrics)
+                yield from given(log.add(step, metrics))
                 stopping = stop.reached(step)
                 if stopping or due(save_every):
                     watchdog.beat(step, patient=True)
-                    yield from log.flush()
+                    yield from given(log.flush())
+                    watchdog.beat(step, patient=True)
                     saver.save(step, state, force=stopping or step == num_steps)
                 if stopping:
                     raise Preempted(_stopped(stop, saver, step))

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -13,10 +13,16 @@ from jax.sharding import Mesh
 
 from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import Stream
+from rlhf_jax.data.account import Account, row_metrics, told
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import leaves
-from rlhf_jax.parallel import compile_update, make_mesh, parse_mesh
-from rlhf_jax.storage import decided, is_first_process, require_no_links
+from rlhf_jax.parallel import compile_update
+from rlhf_jax.storage import (
+    decided,
+    is_first_process,
+    require_no_links,
+    write_json,
+)
 from rlhf_jax.tracking import RunDirectory, RunTracker, read_metrics
 from rlhf_jax.training import (
     Guards,
@@ -30,55 +36,22 @@ from rlhf_jax.training import (
     training_rows,
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
-from rlhf_jax.training.identity import code_of, portable
+from rlhf_jax.training.identity import code_of, portable, run_of
+from rlhf_jax.training.rows import Rows, Run
+from rlhf_jax.training.settings import RunSettings
 
-__all__ = ["Run", "RunSettings", "Session", "fit", "open_session", "portable"]
-
-# yields (steps completed, metrics), returns what is left at the end
-Rows = Generator[tuple[int, dict], None, Any]
-
+__all__ = [
+    "Rows",
+    "Run",
+    "RunSettings",
+    "Session",
+    "fit",
+    "open_session",
+    "portable",
+    "tell_rows",
+]
 
 logger = logging.getLogger("rlhf_jax.training")
-
-
-@dataclasses.dataclass
-class RunSettings:
-    """How to run, not what to compute: nothing here changes a stage's result.
-
-    (But for rounding: another mesh adds in another order.)
-    """
-
-    # "auto", "data=2,fsdp=4" or "2,4,1" (data, fsdp, tensor); see parallel.parse_mesh
-    mesh: str = "auto"
-    # start jax.distributed: "auto" (when a cluster is detected), "on", "off"
-    distributed: str = "auto"
-    # steps (PPO: iterations) between checkpoints
-    save_every: int = 100
-    # newest checkpoints kept
-    keep_last: int = 2
-    # besides, every n-th step's checkpoint is kept for good; None: none
-    keep_every: int | None = None
-    # steps whose metrics are fetched from the device together
-    fetch_every: int = 8
-    # updates in a row with non-finite gradients that end the run
-    max_skipped: int = 5
-    # seconds without a finished step after which all stacks are dumped and the run
-    # ends; None: no watchdog
-    hang_seconds: float | None = None
-    # write TensorBoard event files beside metrics.jsonl
-    tensorboard: bool = True
-    # Weights & Biases project; None: not used
-    wandb: str | None = None
-
-    def make_mesh(self) -> Mesh:
-        """The mesh that these settings describe."""
-        return make_mesh(**parse_mesh(self.mesh))
-
-    def problems(self) -> Iterator[str]:
-        """Values out of range, one line each."""
-        for name in ("save_every", "keep_last", "fetch_every", "max_skipped"):
-            if getattr(self, name) < 1:
-                yield f"{name}: {getattr(self, name)} is not at least 1"
 
 
 @dataclasses.dataclass
@@ -91,6 +64,8 @@ class Session:
     store: CheckpointStore | None
     tracker: RunTracker | None
     guards: Guards
+    # of the rows that are trained on; metrics of the first step
+    numbers: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def loop(
         self,
@@ -130,8 +105,13 @@ class Session:
         if self.workdir is not None:
             self._recall(start)
         hang = self.settings.hang_seconds
+
+        def step(state: Any, index: int) -> tuple[Any, dict]:
+            state, metrics = step_fn(state, index)
+            return state, metrics if index else {**metrics, **self.numbers}
+
         return training_rows(
-            step_fn,
+            step,
             state,
             steps,
             start_step=start,
@@ -140,7 +120,7 @@ class Session:
             save_every=self.settings.save_every,
             guards=self.guards,
             fetch_every=self.settings.fetch_every,
-            watchdog=None if hang is None else Watchdog(floor=hang),
+            watchdog=hang and Watchdog(floor=hang, patience=4 * hang),
             **options,
         )
 
@@ -175,6 +155,7 @@ def open_session(
     identity: Any = None,
     functions: Mapping[str, Callable] | None = None,
     steps: int | None = None,
+    accounts: Iterable[Account] = (),
 ) -> Iterator[Session]:
     """Opens a stage's directory; checkpoints and metrics are closed on leaving.
 
@@ -187,6 +168,8 @@ def open_session(
       functions: what else decides the result, by name, such as a reward function;
         compared as `identity.code_of` tells.
       steps: of the whole run; shows progress on stderr.
+      accounts: what became of the rows that are trained on; told, and kept in
+        rows.json and in the metrics of the first step.
 
     Raises:
       InputError: the directory belongs to another config, holds links, or cannot be
@@ -200,18 +183,22 @@ def open_session(
         batch_ids=batch_ids,
     )
     if workdir is None:
-        yield Session(None, settings, mesh, None, None, guards)
+        tell_rows(accounts)
+        yield Session(None, settings, mesh, None, None, guards, row_metrics(accounts))
         return
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     require_no_links(workdir)
     codes = {name: code_of(made) for name, made in (functions or {}).items() if made}
-    _write_provenance(workdir, identity, codes)
+    run, by_pipeline = run_of(workdir)
+    if identity is not None and not by_pipeline:
+        _write_provenance(workdir, identity, codes)
+    tell_rows(accounts, workdir)
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
-        identity=portable(identity, workdir.parent) | codes,
+        identity=portable(identity, run) | codes,
     )
     tracker = RunTracker(
         workdir,
@@ -221,16 +208,29 @@ def open_session(
         description=workdir.name,
     )
     with contextlib.closing(store), contextlib.closing(tracker):
-        yield Session(workdir, settings, mesh, store, tracker, guards)
+        numbers = row_metrics(accounts)
+        yield Session(workdir, settings, mesh, store, tracker, guards, numbers)
+
+
+def tell_rows(accounts: Iterable[Account], workdir: pathlib.Path | None = None) -> None:
+    """Says what became of rows; with a directory also in its rows.json."""
+    accounts = list(accounts)
+    if workdir is None:
+        for account in accounts:
+            if warning := account.warning():
+                logger.warning("%s", warning)
+        return
+    if accounts:
+        write_json(workdir / "rows.json", [account.as_dict() for account in accounts])
+    if is_first_process():
+        for line in told(accounts):
+            print(line)
 
 
 def _write_provenance(
     workdir: pathlib.Path, config: Any, codes: Mapping[str, str]
 ) -> None:
-    """config.json and provenance.json, where no pipeline has written them."""
-    by_pipeline = decided(lambda: int((workdir / "stage.json").exists()))
-    if config is None or by_pipeline:
-        return
+    """config.json and provenance.json, which no pipeline has written."""
     free = [leaf.key for leaf in leaves(config) if leaf.role and leaf.role.is_free]
     RunDirectory(workdir).begin(
         portable(config, workdir.parent, free=True) | codes,
@@ -319,6 +319,7 @@ def fit(
         identity=config,
         batch_ids=lambda step: np.asarray(stream.batch(step)["row"]).tolist(),
         steps=steps,
+        accounts=stream.accounts,
     ) as session:
         update = make_update(
             loss_fn,
@@ -344,53 +345,3 @@ def _prepared(update: Callable, prepare: Callable) -> Callable:
         return update(state, prepare(state.params, batch, frozen), frozen)
 
     return step
-
-
-class Run:
-    """A training run to step through: iterate for its metrics, ask for its model.
-
-    >>> def rows():
-    ...     yield 1, {"loss": 2.0}
-    ...     yield 2, {"loss": 1.5}
-    ...     return "the state"
-    >>> run = Run(rows(), lambda state: f"the model of {state}")
-    >>> [(row["step"], row["loss"]) for row in run]
-    [(1, 2.0), (2, 1.5)]
-    >>> run.model
-    'the model of the state'
-    """
-
-    def __init__(self, rows: Rows, finish: Callable[[Any], Any]):
-        """Wraps the rows of a loop.
-
-        Args:
-          rows: yields (steps completed, metrics), returns what `finish` takes.
-          finish: makes the model of it; called once.
-        """
-        self._rows, self._finish, self._model = rows, finish, None
-        self._ended = False
-
-    def __iter__(self) -> "Run":
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        """The next step's metrics, with "step": steps completed."""
-        if self._ended:
-            raise StopIteration
-        try:
-            step, metrics = next(self._rows)
-        except StopIteration as end:
-            self._ended, self._model = True, self._finish(end.value)
-            raise StopIteration from None
-        return {"step": step, **metrics}
-
-    def result(self) -> Any:
-        """The trained model; steps that nobody has asked for are run first."""
-        for _ in self:
-            pass
-        return self._model
-
-    @property
-    def model(self) -> Any:
-        """`result()`."""
-        return self.result()

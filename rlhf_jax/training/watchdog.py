@@ -8,6 +8,7 @@ import time
 from typing import IO
 
 EXIT_CODE = 1
+_ASLEEP = 5.0  # seconds by which a tick is late when nothing ran at all
 
 
 class Watchdog:
@@ -62,9 +63,20 @@ class Watchdog:
         self.step, self._patient, self._began = step, patient, now
         self._deadline = now + (max(limit, self.patience) if patient else limit)
 
+    def rest(self) -> None:
+        """Says that a step has ended and nothing is waited for until the next beat."""
+        if not self._patient:
+            self.slowest = max(self.slowest, time.monotonic() - self._began)
+        self._patient, self._deadline = True, float("inf")
+
     def _watch(self) -> None:
-        while not self._closed.wait(min(1.0, self.floor / 4)):
-            if time.monotonic() > self._deadline:
+        tick, last = min(1.0, self.floor / 4), time.monotonic()
+        while not self._closed.wait(tick):
+            now = time.monotonic()
+            if now - last > tick + _ASLEEP:  # stopped, or the machine slept
+                self._deadline += now - last
+            last = now
+            if now > self._deadline:
                 self._end()
 
     def _end(self) -> None:
@@ -72,7 +84,9 @@ class Watchdog:
         spent = time.monotonic() - self._began
         print(
             f"watchdog: step {self.step} has hung for {spent:.0f} s (slowest step "
-            f"before: {self.slowest:.1f} s); the stacks of all threads follow",
+            f"before: {self.slowest:.1f} s). Started again, the run continues; where a "
+            "step may take so long, raise settings.hang_seconds. The stacks of all "
+            "threads follow",
             file=file,
             flush=True,
         )

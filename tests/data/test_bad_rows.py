@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rlhf_jax.cli import main
 from rlhf_jax.data import Demonstration, Prompt, Ranking, Text, rows
 from rlhf_jax.data.readers import FORMATS, read
-from rlhf_jax.data.readers.formats import REQUIRED
+from rlhf_jax.data.readers.told import REQUIRED
 from rlhf_jax.data.rows import Intake
 from rlhf_jax.errors import InputError
 
@@ -57,7 +57,7 @@ BAD = {
     ),
     "D9 K=10": (
         row(responses=list("abcdefghij"), ranks=list(range(1, 11))),
-        "responses: expected at most 9, got K = 10 (--max-k)",
+        "responses: expected at most 9, got K = 10 (max_k)",
     ),
     "D10 gap": (row(ranks=[1, 3, 3]), "the same order is written [1, 2, 2]"),
     "D10 0-based": (row(ranks=[0, 1, 2]), "the same order is written [1, 2, 3]"),
@@ -202,7 +202,9 @@ def test_a_missing_file_and_an_unknown_format_are_refused(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         list(read(tmp_path / "none.jsonl"))
     (tmp_path / "a.xml").write_text("<a/>")
-    with pytest.raises(InputError, match=r"expected .jsonl, .csv, .tsv or .txt"):
+    with pytest.raises(
+        InputError, match=r"expected .jsonl, .json, .csv, .tsv, .parquet"
+    ):
         list(read(tmp_path / "a.xml"))
     with pytest.raises(InputError, match="format: expected one of"):
         list(read(tmp_path / "a.xml", "xml"))
@@ -236,12 +238,24 @@ KEYS = (
     "id prompt response responses ranks text chosen rejected completion messages label "
     "instruction input output instances question answer context fields ranking "
     "ranking-responses text_a text_b annotators file document questions metadata "
-    "message_tree_id replies role content likert flags shown_order meta sentence"
+    "message_tree_id replies role content likert flags shown_order meta sentence "
+    "message_id parent_id rank conversations from value system history completions "
+    "overall_score answers winner model_a model_b conversation_a conversation_b "
+    "response_a response_b preference_strength response_1 response_2 helpfulness "
+    "human_ref_A human_ref_B labels weight score_chosen score_rejected tools"
 ).split()
 shaped = st.dictionaries(st.sampled_from(KEYS), json_values | st.text(), max_size=8)
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+MAPS = [
+    "map:prompt=prompt,responses=[answer,text],best=label",
+    "map:messages=messages,system=system",
+    "map:prompt=content.*.text,chosen=chosen,rejected=rejected.0,history=history",
+    "map:prompt=prompt,responses=answers.*.answer,scores=answers.*.rank,id=id",
+]
+
+
+@pytest.mark.parametrize("format", [*sorted(FORMATS), *MAPS])
 @given(data=st.data())
 def test_no_file_ends_in_a_traceback(format, data, tmp_path_factory):
     """Any bytes, and rows that look almost right, are records or counted rejects."""
@@ -253,7 +267,7 @@ def test_no_file_ends_in_a_traceback(format, data, tmp_path_factory):
     content = b"\n".join(data.draw(st.lists(lines, max_size=5)))
     if data.draw(st.booleans()):
         content = b"[" + content.replace(b"\n", b",\n") + b"]"
-    path = tmp_path_factory.getbasetemp() / f"fuzz-{format}.jsonl"
+    path = tmp_path_factory.getbasetemp() / f"fuzz-{format.replace(':', '-')}.jsonl"
     path.write_bytes(content)
     intake = Intake("skip")
     try:

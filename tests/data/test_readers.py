@@ -12,7 +12,7 @@ from rlhf_jax.data import Demonstration, Prompt, Ranking, Text
 from rlhf_jax.data.hygiene import split_by_user, split_leaks
 from rlhf_jax.data.readers import detect_format, read
 from rlhf_jax.data.readers.comparisons import shared_words
-from rlhf_jax.data.readers.dialogues import transcript
+from rlhf_jax.data.readers.conversations import transcript
 from rlhf_jax.data.rows import Intake
 from rlhf_jax.errors import InputError
 
@@ -34,10 +34,15 @@ HELLO = {"role": "assistant", "content": "Hello!"}
 BYE = {"role": "assistant", "content": "Bye."}
 
 
+def said(record):
+    """The turns of a record as they stood in its row."""
+    return [turn.model_dump(exclude_none=True) for turn in record.messages]
+
+
 def test_trl_prompt_only(read_rows):
     plain, spoken = read_rows({"prompt": "Hi"}, {"prompt": [USER]}, format="trl")
     assert isinstance(plain, Prompt) and plain.prompt == spoken.prompt == "Hi"
-    assert plain.id == "rows.jsonl:1" and spoken.meta == {"messages": [USER]}
+    assert plain.id == "rows.jsonl:1" and said(spoken) == [USER]
 
 
 def test_trl_prompt_completion(read_rows):
@@ -89,7 +94,7 @@ def test_trl_language_modelling(read_rows):
 def test_roles_of_other_projects_are_known(read_rows):
     turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]
     (found,) = read_rows({"messages": turns})
-    assert found.meta["messages"] == [USER]
+    assert said(found) == [USER, HELLO]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +118,8 @@ def test_hh_transcripts_part_at_the_last_shared_reply(read_rows):
     start = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
     (found,) = read_rows({"chosen": start + " yes", "rejected": start + " no"})
     assert found.prompt == start and found.responses == ["yes", "no"]
-    assert [m["content"] for m in found.meta["messages"]] == ["a", "b", "c"]
-    assert transcript(found.meta["messages"]) == start
+    assert [m.content for m in found.messages] == ["a", "b", "c"]
+    assert transcript(found.messages) == start
 
 
 def test_hh_dialogues_that_part_early_keep_all_their_turns(read_rows):

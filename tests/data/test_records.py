@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlhf_jax.data import Demonstration, Ranking
+from rlhf_jax.data import Demonstration, Message, Prompt, Ranking
 from rlhf_jax.data.records import (
     competition_ranks,
     dense_ranks,
@@ -87,3 +87,51 @@ def test_both_styles_of_ranks_keep_the_order_and_the_ties(ranks):
 
 def test_a_stable_id_depends_on_the_parts_and_their_borders():
     assert stable_id("ab", "c") == stable_id("ab", "c") != stable_id("a", "bc")
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+ASKED = {"role": "user", "content": "p"}
+ANSWERED = {"role": "assistant", "content": "r"}
+
+
+def test_a_conversation_stands_beside_prompt_and_response():
+    given = {"id": "1", "prompt": "p", "response": "r"}
+    row = Demonstration.model_validate(
+        {**given, "messages": [SYSTEM, ASKED, {**ANSWERED, "weight": 1}]}
+    )
+    assert [turn.role for turn in row.messages] == ["system", "user", "assistant"]
+    assert row.messages[-1].weight == 1.0
+    assert Demonstration.model_validate_json(row.model_dump_json()) == row
+    assert ranking(messages=[SYSTEM, ASKED]).messages[1].content == "p"
+
+
+@pytest.mark.parametrize(
+    ("turns", "why"),
+    [
+        ([], "the assistant's is the last"),
+        ([ASKED], "the assistant's is the last"),
+        ([ANSWERED], "the assistant's is the last"),
+        ([ASKED, {**ANSWERED, "content": "x"}], "the last turn to be the response"),
+        ([{**ASKED, "role": "ghost"}, ANSWERED], "'system', 'user', 'assistant'"),
+        ([{**ASKED, "content": "a\0"}, ANSWERED], "NUL"),
+        ([{**ASKED, "content": None}, ANSWERED], "valid string"),
+        ([ASKED, {**ANSWERED, "weight": -1}], "greater than or equal to 0"),
+        ([{**ASKED, "mood": "x"}, ANSWERED], "mood"),
+    ],
+)
+def test_a_conversation_that_fits_no_demonstration_is_refused(turns, why):
+    with pytest.raises(ValidationError, match=why):
+        Demonstration(id="1", prompt="p", response="r", messages=turns)
+
+
+@pytest.mark.parametrize("turns", [[], [ASKED, ANSWERED]])
+def test_before_a_prompts_response_the_assistant_is_to_speak(turns):
+    with pytest.raises(ValidationError, match="wait for the assistant"):
+        Prompt(id="1", prompt="p", messages=turns)
+    with pytest.raises(ValidationError, match="wait for the assistant"):
+        ranking(messages=turns)
+
+
+def test_a_turn_with_calls_of_tools_has_them_in_its_text():
+    turn = Message(role="assistant", content="Look:", tool_calls='[{"name": "f"}]')
+    assert turn.text == 'Look:\n[{"name": "f"}]'

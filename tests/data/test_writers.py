@@ -77,14 +77,15 @@ def test_conversational_pairs_keep_the_messages(tmp_path):
         {"role": "assistant", "content": "b"},
         {"role": "user", "content": "c"},
     ]
-    from rlhf_jax.data.readers.dialogues import transcript
+    from rlhf_jax.data import Message
+    from rlhf_jax.data.readers.conversations import transcript
 
     row = Ranking(
         id="1",
-        prompt=transcript(messages),
+        prompt=transcript([Message(**m) for m in messages]),
         responses=["x", "y", "z"],
         ranks=[3, 1, 2],
-        meta={"messages": messages},
+        messages=messages,
     )
     write_trl(tmp_path / "a.jsonl", [row], conversational=True)
     assert json.loads((tmp_path / "a.jsonl").open().readline())["prompt"] == messages

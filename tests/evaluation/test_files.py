@@ -81,7 +81,7 @@ def test_a_damaged_gzip_file_is_told(tmp_path):
 
 
 def test_what_is_absent_is_told(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="none.csv: No such file"):
         read_rows(tmp_path / "none.csv")
     with pytest.raises(InputError, match="no such file or folder"):
         find_file(tmp_path / "none", ["a.csv"])

@@ -6,12 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.preference.judges import (
-    judge_from_labeler,
-    judge_from_labels,
-    judge_from_scores,
-    panel,
-)
+from rlhf_jax.evaluation.preference.judges import judge_from_labels, judge_from_scores
 from rlhf_jax.evaluation.preference.win_rates import (
     Comparisons,
     compare,
@@ -19,7 +14,6 @@ from rlhf_jax.evaluation.preference.win_rates import (
     preference_summary,
     win_rate,
 )
-from rlhf_jax.evaluation.statistics.bradley_terry import bradley_terry, rank_policies
 
 by_length = judge_from_scores(lambda prompts, texts: np.array([len(t) for t in texts]))
 
@@ -139,20 +133,6 @@ def test_scores_within_the_margin_are_ties():
     assert judge(["p"] * 3, ["1", "3", "0"], ["2", "1", "2"]).tolist() == [0.5, 1, 0]
 
 
-def test_labelers_and_panels_judge():
-    class Person:
-        def rank(self, prompt, responses):
-            order = sorted({len(r) for r in responses})
-            return [
-                order.index(len(r)) + 1 for r in responses
-            ]  # the shorter, the better
-
-    judge = judge_from_labeler(Person())
-    assert judge(["p"] * 3, ["a", "bb", "c"], ["aa", "b", "d"]).tolist() == [1, 0, 0.5]
-    both = panel([judge, by_length])
-    assert both(["p"], ["a"], ["aa"]).tolist() == [0.5]
-
-
 def test_labels_from_a_file_are_found_in_either_order_and_averaged(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text(
@@ -172,38 +152,3 @@ def test_a_bad_winner_names_the_line(tmp_path):
     path.write_text("prompt,left,right,winner\np,a,b,left\np,a,b,A\n")
     with pytest.raises(InputError, match=r"labels.csv:3: winner: expected one of"):
         judge_from_labels(path)
-
-
-def test_bradley_terry_finds_the_strengths_that_made_the_games():
-    truth = np.array([1.0, 0.2, -0.4, -0.8])
-    chance = 1 / (1 + np.exp(-(truth[:, None] - truth[None, :])))
-    wins = 1000 * chance * (1 - np.eye(4))
-    found = bradley_terry(wins, pseudo_wins=0.0)
-    np.testing.assert_allclose(found, truth, atol=1e-6)
-
-
-def test_bradley_terry_fits_many_tables_at_once():
-    wins = np.random.default_rng(0).uniform(1, 9, (5, 3, 3)) * (1 - np.eye(3))
-    together = bradley_terry(wins)
-    for i in range(5):
-        np.testing.assert_allclose(together[i], bradley_terry(wins[i]))
-
-
-def test_a_policy_that_never_lost_has_a_finite_strength():
-    assert np.isfinite(bradley_terry(np.array([[0.0, 9.0], [0.0, 0.0]]))).all()
-
-
-def test_policies_are_ranked_with_intervals():
-    rng = np.random.default_rng(3)
-    strength = {"gpt": -1.0, "sft": 0.0, "ppo": 1.0}
-    left, right, outcomes, prompts = [], [], [], []
-    for n in range(300):
-        a, b = rng.choice(list(strength), 2, replace=False)
-        chance = 1 / (1 + np.exp(strength[b] - strength[a]))
-        left.append(a), right.append(b), prompts.append(n // 3)
-        outcomes.append(float(rng.random() < chance))
-    found = rank_policies(list(strength), left, right, outcomes, prompts)
-    assert list(found) == ["ppo", "sft", "gpt"]
-    assert found["ppo"].low < 173.7 < found["ppo"].high
-    with pytest.raises(InputError, match="unknown policies"):
-        rank_policies(["gpt"], left, right, outcomes)

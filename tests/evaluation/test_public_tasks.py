@@ -22,6 +22,7 @@ from rlhf_jax.evaluation.suites.catalogue import (
     run_suite,
     suite_names,
 )
+from rlhf_jax.evaluation.suites.public import PUBLIC_TASKS
 from rlhf_jax.evaluation.suites.tasks import choose
 
 
@@ -141,12 +142,8 @@ def test_drop_numbers_spans_and_dates(tmp_path):
         (("Ann", "Bea"),),
         (("3 May 1812",),),
     ]
-    scores = drop.drop_scores(
-        stub(lambda p: " 7" if "q0" in p else " 3 May 1812"),
-        items,
-        shots=[],
-        condition="zero-shot",
-    )
+    policy = stub(lambda p: " 7" if "q0" in p else " 3 May 1812")
+    scores = PUBLIC_TASKS["drop"].ask(policy, items, [], "zero-shot")
     assert scores[0].values.tolist() == [1.0, 0.0, 1.0]
     pairs[1]["answer"] = {"number": "", "spans": [], "date": {}}
     path = put(tmp_path, "dev.json", {"p": {"passage": "Text.", "qa_pairs": pairs}})
@@ -175,9 +172,8 @@ def test_quac_dialogue_and_contested_questions(tmp_path):
     items = quac.read_quac(put(tmp_path, "val_v0.2.json", {"data": data}))
     assert [i.name for i in items] == ["a", "c"]
     assert "PARAGRAPH: He rose in 1907.\n\nQ: When?\n\nA: in 1907" in items[1].query
-    scores = quac.quac_scores(
-        stub(lambda p: " I don't know."), items, shots=[], condition="zero-shot"
-    )
+    policy = stub(lambda p: " I don't know.")
+    scores = PUBLIC_TASKS["quac"].ask(policy, items, [], "zero-shot")
     assert scores[0].values.tolist() == [0.0, 1.0]
 
 
@@ -224,7 +220,7 @@ def test_wsc_marks_the_pronoun_and_compares_with_the_label(tmp_path):
     ]  # fmt: skip
     items = wsc.read_wsc(put(tmp_path, "val.jsonl", rows))
     assert "that *she*, too" in items[0].query
-    scores = wsc.wsc_scores(stub(lambda p: " ann."), items, shots=[], condition="zero")
+    scores = PUBLIC_TASKS["wsc"].ask(stub(lambda p: " ann."), items, [], "zero-shot")
     assert scores[0].values.tolist() == [1.0, 0.0]
     assert wsc.refers_to("It is Ann Lee", "Ann") and wsc.refers_to("Ann", "Ann Lee")
     assert not wsc.refers_to("", "Ann")
@@ -280,13 +276,8 @@ def test_summaries_are_scored_by_rouge_l(tmp_path):
     rows = [{"id": "1", "post": "A long post.", "summary": "dogs ran home"}]
     (item,) = summarization.read_tldr(put(tmp_path, "test.jsonl", rows))
     assert item.query == "A long post.\n\nTL;DR:"
-    rouge, words = summarization.summarization_scores(
-        "tldr",
-        stub(lambda p: " dog ran\nmore"),
-        [item],
-        shots=[],
-        condition="zero-shot",
-    )
+    policy = stub(lambda p: " dog ran\nmore")
+    rouge, words = PUBLIC_TASKS["tldr"].ask(policy, [item], [], "zero-shot")
     assert rouge.values[0] == pytest.approx(0.8)  # stemmed: dog ran of 2 and of 3 words
     assert words.values.tolist() == [2.0]
 

@@ -6,7 +6,12 @@ import pytest
 
 from rlhf_jax.data import Prompt, Ranking
 from rlhf_jax.errors import InputError
-from rlhf_jax.feedback import FileLabeler, RewardLabeler, load_labelers
+from rlhf_jax.feedback import (
+    FileLabeler,
+    RewardLabeler,
+    load_labelers,
+    rankings_by,
+)
 from rlhf_jax.registry import as_reward
 from rlhf_jax.simulation import make_prompt, make_user, make_world, utility
 from rlhf_jax.simulation.dice import Dice
@@ -31,6 +36,35 @@ def test_people_are_asked_by_text_whatever_the_order(tmp_path):
     assert labeler.rank(PROMPT, ["b", "c", "a"]) == [1, 2, 2]
     assert labeler.missing([PROMPT], [["c", "b", "a"]]) == 0
     assert not labeler.todo.exists()
+
+
+def test_every_persons_ranking_is_kept_with_all_that_they_said(tmp_path):
+    ann = Ranking(
+        id="x",
+        prompt="p",
+        responses=["a", "b", "a"],
+        ranks=[1, 2, 3],
+        likert=[7, 4, 2],
+        flags=[{"harmful": False}, {"harmful": True}, {}],
+        shown_order=[2, 0, 1],
+        labeler="ann",
+        seconds=12.5,
+        guideline="v2",
+    )
+    bob = Ranking(id="y", prompt="p", responses=["b", "a", "a"], ranks=[1, 2, 2])
+    labeler = people(tmp_path / "f.jsonl", ann, bob)
+    first, second = rankings_by(labeler, PROMPT, ["b", "a", "a"])
+    assert (first.id, first.labeler, first.seconds, first.guideline) == (
+        "1",
+        "ann",
+        12.5,
+        "v2",
+    )
+    assert (first.ranks, first.likert) == ([2, 1, 3], [4, 7, 2])
+    assert first.flags == [{"harmful": True}, {"harmful": False}, {}]
+    assert first.shown_order == [2, 1, 0]  # the second a, the first a, b
+    assert (second.id, second.labeler, second.ranks) == ("1#2", "people", [1, 2, 2])
+    assert second.split_key == first.split_key == "1"
 
 
 def test_what_nobody_ranked_is_written_down_once(tmp_path):

@@ -1,13 +1,15 @@
 """Writes tests/models/golden: run once with torch and transformers installed.
 
-    python tests/models/make_goldens.py
+    python tests/models/make_goldens.py [CASE ...]
 
-Per case and kind a directory as transformers writes it, and `expected.npz`. Language
-models are stored in float32, reward models in bfloat16 (computed in float32).
+All cases, or those named. Per case and kind a directory as transformers writes it, and
+`expected.npz`. Language models are stored in float32, reward models in bfloat16
+(computed in float32).
 """
 
 import pathlib
 import shutil
+import sys
 
 import numpy as np
 import tiny_transformers as tiny
@@ -70,8 +72,9 @@ def write_bert() -> None:
 
 
 if __name__ == "__main__":
-    for case in tiny.CASES:
+    for case in sys.argv[1:] or tiny.CASES:
         for kind in ("lm", "scalar"):
             write(case, kind)
-    write_bert()
+    if not sys.argv[1:]:
+        write_bert()
     print(f"written with transformers {transformers.__version__} to {GOLDEN}")

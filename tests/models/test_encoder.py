@@ -1,4 +1,4 @@
-"""The BERT reward model against transformers, and its linear variant."""
+"""The BERT reward model against transformers."""
 
 import functools
 
@@ -12,9 +12,7 @@ from rlhf_jax.models import (
     Encoder,
     EncoderConfig,
     EncoderRewardModel,
-    fitted_head,
     load_encoder,
-    response_scores,
 )
 
 
@@ -45,12 +43,11 @@ def test_padding_does_not_change_the_score(golden, expected, pooling):
     model, tokens = EncoderRewardModel(found.config), expected["tokens"]
     prompts, responses = tokens[:1, :6], tokens[None, 1:, :5]
     valid = np.ones((1, 6), bool), np.ones((1, 2, 5), bool)
-    plain = response_scores(model, found.params, prompts, valid[0], responses, valid[1])
+    score = functools.partial(model.apply, {"params": found.params})
+    plain = score(prompts, valid[0], responses, valid[1])
     left = np.pad(prompts, ((0, 0), (3, 0)), constant_values=39)
     right = np.pad(responses, ((0, 0), (0, 0), (0, 2)), constant_values=39)
-    padded = response_scores(
-        model,
-        found.params,
+    padded = score(
         left,
         np.pad(valid[0], ((0, 0), (3, 0))),
         right,
@@ -58,34 +55,6 @@ def test_padding_does_not_change_the_score(golden, expected, pooling):
     )
     assert plain.shape == (1, 2) and plain.dtype == jnp.float32
     np.testing.assert_allclose(plain, padded, atol=1e-5)
-
-
-def test_a_frozen_encoder_trains_its_head_alone(golden, expected):
-    found = load_encoder(golden / "bert", jax.random.key(0), frozen=True)
-    model, tokens = EncoderRewardModel(found.config), expected["tokens"]
-    ones = np.ones((1, 12), bool), np.ones((1, 2, 12), bool)
-
-    @jax.jit
-    def gradient(params):
-        rows = (tokens[:1], ones[0], tokens[None, 1:], ones[1])
-        return jax.grad(lambda p: model.apply({"params": p}, *rows).sum())(params)
-
-    grads = gradient(found.params)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(grads["encoder"]))
-    assert grads["head"]["kernel"].any()
-
-
-def test_the_linear_model_on_fixed_features_is_ridge_regression():
-    rng = np.random.default_rng(0)
-    features, targets = rng.normal(size=(30, 4)), rng.normal(size=30)
-    head = fitted_head(
-        jnp.asarray(features, "float32"), jnp.asarray(targets, "float32")
-    )
-    design = np.concatenate([features, np.ones((30, 1))], axis=1)
-    penalty = np.diag([1.0] * 4 + [0.0])
-    exact = np.linalg.solve(design.T @ design + penalty, design.T @ targets)
-    np.testing.assert_allclose(head["kernel"][:, 0], exact[:4], atol=1e-5)
-    np.testing.assert_allclose(head["bias"][0], exact[4], atol=1e-5)
 
 
 def test_what_is_no_bert_is_refused(golden):

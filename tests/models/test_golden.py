@@ -15,11 +15,14 @@ FAMILIES = (
     "gpt_neox_serial",
     "llama",
     "llama3",
+    "llama_yarn",
+    "llama_linear",
     "mistral",
     "qwen2",
     "qwen3",
     "gemma",
     "gemma2",
+    "gemma3",
 )
 
 

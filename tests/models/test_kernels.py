@@ -9,8 +9,9 @@ from families import config_of
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.models.attention import NO_TOKEN, Places, Rule, attend
-from rlhf_jax.models.kernels import check_kernel, splash
+from rlhf_jax.models.kernels import check_kernel, on_each_device, splash
 from rlhf_jax.models.sight import grouped, rows, ungrouped
+from rlhf_jax.parallel import make_mesh
 
 SMALL = {"vocab_size": 8, "context_length": 8, "embed_dim": 16, "num_layers": 1}
 
@@ -97,3 +98,53 @@ def test_cudnn_gives_the_reference_logits():
         m.apply({"params": params}, tokens) for m in (LanguageModel(config), fast)
     )
     np.testing.assert_allclose(one, two, atol=0.02)
+
+
+def plain_kernel():
+    """The reference attention in the place of a kernel."""
+
+    def kernel(query, key, value, queries, keys, window):
+        sizes.append((query.shape[0], query.shape[2], key.shape[2]))
+        rule = Rule(None, ordered=True)
+        arrays = grouped(query, key), rows(key), rows(value)
+        out, _ = attend(rule, *arrays, queries, keys, window)
+        return out.transpose(0, 3, 1, 2, 4).reshape(query.shape)
+
+    sizes = []
+    return kernel, sizes
+
+
+@pytest.mark.parametrize(
+    ("shape", "heads", "key_heads", "own"),
+    [
+        ((2, 2, 2), 8, 4, (1, 4, 2)),
+        ((1, 2, 4), 8, 2, (2, 2, 1)),  # two key heads, copied for four devices
+        ((1, 8, 1), 4, 1, (4, 4, 1)),  # rows that cannot be cut
+    ],
+)
+def test_a_kernel_runs_on_the_rows_and_heads_of_each_device(
+    shape, heads, key_heads, own
+):
+    rng = np.random.default_rng(0)
+    query = jnp.asarray(rng.normal(size=(4, 6, heads, 4)), jnp.float32)
+    key, value = jnp.asarray(rng.normal(size=(2, 4, 6, key_heads, 4)), jnp.float32)
+    positions = jnp.broadcast_to(jnp.arange(6), (4, 6))
+    places = Places(positions, jnp.zeros_like(positions))
+    window = None if key_heads == 1 else jnp.int32(3)
+    args = (query, key, value, places, places, window)
+    kernel, sizes = plain_kernel()
+    gradient = jax.grad(
+        lambda *a: jnp.square(on_each_device(kernel, *a)).sum(), (0, 1, 2)
+    )
+    alone = gradient(*args)
+    with jax.set_mesh(make_mesh(*shape)):
+        mapped = jax.jit(gradient)(*args)
+    for one, two in zip(alone, mapped, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    assert sizes[0] == (4, heads, key_heads) and sizes[-1] == own
+
+
+def test_heads_that_the_tensor_axis_does_not_divide_are_refused():
+    query = jnp.zeros((8, 4, 6, 4))
+    with jax.set_mesh(make_mesh(1, 1, 8)), pytest.raises(InputError, match="6 heads"):
+        jax.jit(lambda q: on_each_device(None, q, q, q, None, None, None))(query)

@@ -10,11 +10,11 @@ from rlhf_jax.models import (
     LanguageModel,
     ScalarModel,
     last_values,
-    response_scores,
     shared_prefix_hidden,
     shared_prefix_values,
     unstack_layers,
 )
+from rlhf_jax.stages.reward import ranking_scores
 
 B, K, P, R = 2, 3, 5, 6
 PROMPTS = jax.random.randint(jax.random.key(0), (B, P), 0, 40)
@@ -118,13 +118,15 @@ def test_shared_hidden_states_predict_each_response_token():
 def test_scores_are_values_at_the_last_token_for_stacked_and_unstacked_layers():
     model = ScalarModel(config_of("llama"))
     params = loud_params(model)
+    names = ("prompts", "prompt_valid", "responses", "response_valid")
+    batch = dict(zip(names, ROWS, strict=True))
 
     @jax.jit
     def all_three(params):
         values = separate(None, model, params)[:, :, 1:]
         expected = last_values(values.reshape(-1, R), RESPONSE_VALID.reshape(-1, R))
         forms = (params, unstack_layers(params))
-        return expected, [response_scores(model, form, *ROWS) for form in forms]
+        return expected, [ranking_scores(model, form, batch) for form in forms]
 
     expected, found = all_three(params)
     for scores in found:

@@ -100,8 +100,18 @@ def test_pickles_are_never_read(copied):
         ({"hidden_act": "cubic"}, ["hidden_act='cubic'"]),
         ({"hidden_size": None}, ["no 'hidden_size'"]),
         ({"num_key_value_heads": 3}, ["no multiple of num_kv_heads 3"]),
-        ({"rope_parameters": {"rope_type": "yarn"}}, ["rope type 'yarn'"]),
-        ({"quantization_config": {"bits": 4}}, ["quantization_config"]),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}},
+            ["rope type 'yarn' needs original_max_position_embeddings"],
+        ),
+        ({"rope_scaling": {"type": "linear"}}, ["'linear', rope_parameters of type"]),
+        (
+            {"rope_scaling": {"type": "dynamic"}, "rope_parameters": None},
+            ["rope type 'dynamic'", "linear, llama3, yarn", "length of each text"],
+        ),
+        ({"rope_parameters": {"rope_type": "longrope"}}, ["rope type 'longrope'"]),
+        ({"model_type": "gemma3"}, ["reads images too", "gemma3_text"]),
+        ({"quantization_config": {"bits": 4}}, ["quantization_config", "4 bits"]),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_refused(copied, change, words):

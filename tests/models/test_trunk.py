@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from families import NAMES, assert_same_gradients, config_of, loud_params
 
+from rlhf_jax.errors import InputError
 from rlhf_jax.models import (
     LanguageModel,
+    ScalarModel,
     TrunkConfig,
+    cast_matrices,
     init_cache,
     init_params,
     stack_layers,
@@ -104,11 +107,51 @@ def test_a_scalar_cache_index_writes_the_same_slot_of_all_rows():
     assert bool(cache.valid.all())
 
 
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_what_is_kept_changes_no_gradient_but_the_memory(remat):
+    model, params = model_of("llama", num_layers=6)
+    other = LanguageModel(dataclasses.replace(model.config, remat=remat))
+    tokens = jnp.tile(TOKENS, (8, 6))
+
+    def compiled(model):
+        loss = lambda p: jnp.square(model.apply({"params": p}, tokens)).mean()  # noqa: E731
+        return jax.jit(jax.grad(loss)).lower(params).compile()
+
+    usual, changed = compiled(model), compiled(other)
+    assert_same_gradients(changed(params), usual(params))
+    sizes = [p.memory_analysis().temp_size_in_bytes for p in (changed, usual)]
+    assert sizes[0] > sizes[1] if remat == "none" else sizes[0] < sizes[1]
+
+
+def test_a_model_in_the_compute_dtype_gives_the_same_bits():
+    """Frozen models need no float32 copy; norms, biases and heads stay as they are."""
+    model, params = model_of("gpt2", dtype="bfloat16")
+    light = cast_matrices(params, "bfloat16")
+    np.testing.assert_array_equal(
+        logits_of(model, params, TOKENS), logits_of(model, light, TOKENS)
+    )
+    scalar = ScalarModel(model.config)
+    params = loud_params(scalar)
+    light = cast_matrices({"reward": params}, "bfloat16")["reward"]
+    assert light["head"]["kernel"].dtype == jnp.float32
+    assert light["trunk"]["layers"]["mlp"]["up"]["kernel"].dtype == jnp.bfloat16
+    assert light["trunk"]["layers"]["mlp"]["up"]["bias"].dtype == jnp.float32
+    values = [jax.jit(scalar.apply)({"params": p}, TOKENS) for p in (params, light)]
+    np.testing.assert_array_equal(*values)
+
+
+def test_older_files_say_remat_by_true_and_false():
+    named = [TrunkConfig(8, 8, 8, 1, 1, remat=value).remat for value in (True, False)]
+    assert named == ["products", "none"]
+    with pytest.raises(InputError, match="remat is 'some'"):
+        TrunkConfig(8, 8, 8, 1, 1, remat="some")
+
+
 @pytest.mark.parametrize("family", NAMES)
 def test_scan_with_recomputation_has_the_gradients_of_plain_layers(family):
     """Against layers one by one, everything stored."""
     model, params = model_of(family)
-    bare = LanguageModel(dataclasses.replace(model.config, remat=False))
+    bare = LanguageModel(dataclasses.replace(model.config, remat="none"))
 
     def loss(params, model):
         return jnp.square(model.apply({"params": params}, TOKENS)).mean()

@@ -53,6 +53,30 @@ CASES = {
             }
         },
     ),
+    "llama_yarn": (
+        "llama",
+        HEADED
+        | {
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 10.0,
+                "factor": 4.0,
+                "original_max_position_embeddings": 8,
+                "beta_fast": 2.0,
+            }
+        },
+    ),
+    "llama_linear": (
+        "llama",
+        LLAMA
+        | {
+            "rope_parameters": {
+                "rope_type": "linear",
+                "rope_theta": 100.0,
+                "factor": 4.0,
+            }
+        },
+    ),
     "mistral": ("mistral", LLAMA | {"sliding_window": 5}),
     "qwen2": (
         "qwen2",
@@ -66,6 +90,22 @@ CASES = {
         HEADED
         | {"sliding_window": 4, "query_pre_attn_scalar": 12}
         | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
+    ),
+    "gemma3": (
+        "gemma3_text",
+        HEADED
+        | {"num_hidden_layers": 3, "sliding_window": 4, "query_pre_attn_scalar": 12}
+        | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+        | {
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
+                "full_attention": {
+                    "rope_type": "linear",
+                    "factor": 2.0,
+                    "rope_theta": 1e3,
+                },
+            }
+        },
     ),
 }
 

@@ -104,3 +104,14 @@ def test_the_allocator_says_whether_it_took_effect(monkeypatch):
     assert after_one > 0 and len(Glibc.trimmed) == after_one
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
     assert keep_freed_memory() is False
+
+
+def test_a_kubernetes_job_without_a_coordinator_runs_alone_and_says_so(
+    monkeypatch, caplog
+):
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+    monkeypatch.setattr("rlhf_jax.parallel.distributed.find_spec", lambda name: None)
+    assert start_distributed("auto") is False
+    assert "this one runs alone" in caplog.text

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from rlhf_jax.sampling import JaxRollout, SamplingSpec, generate, layout_for_rollout
+from rlhf_jax.sampling import SamplingSpec, generate, layout_for_rollout
 from rlhf_jax.sampling.generation import rollout_program
 
 COLLECTIVE = re.compile(
@@ -75,9 +75,10 @@ def test_eight_devices_write_what_one_writes(
     policy, batch, spec, key, one_device, engine
 ):
     """6 rows over 8 devices: two get fillers only."""
-    rollout = JaxRollout(policy.model, mesh_of(4, 2, 1), engine=engine)
-    params = rollout.prepare(split_params(policy.params, rollout.mesh, "fsdp"))
-    samples = rollout(params, batch.prompts, batch.valid, batch.row_ids, key, spec)
+    mesh = mesh_of(4, 2, 1)
+    params = layout_for_rollout(split_params(policy.params, mesh, "fsdp"), mesh)
+    rows = (batch.prompts, batch.valid, batch.row_ids)
+    samples = generate(policy.model, params, *rows, key, spec, engine=engine, mesh=mesh)
     assert_same(samples, one_device)
 
 

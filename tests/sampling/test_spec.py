@@ -26,19 +26,3 @@ def test_a_budget_that_is_not_a_count_is_refused(budget):
 def test_a_spec_is_a_static_argument():
     first = SamplingSpec(8, end_tokens=[1, 2])
     assert hash(first) == hash(SamplingSpec(8, end_tokens=(1, 2)))
-
-
-@pytest.mark.parametrize(
-    ("settings", "changes"),
-    [
-        ({}, False),
-        ({"temperature": 0.7}, False),
-        ({"end_tokens": (1,)}, False),
-        ({"top_k": 5}, True),
-        ({"top_p": 0.9}, True),
-        ({"min_new_tokens": 2}, True),
-        ({"temperature": 0}, True),
-    ],
-)
-def test_only_filters_and_greed_change_the_support(settings, changes):
-    assert SamplingSpec(8, **settings).changes_support is changes

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given, settings
 
 from rlhf_jax.data.records import FLAG_NAMES, Prompt
-from rlhf_jax.simulation import (
-    agreement,
-    held_out_labelers,
-    tie_rate,
-    training_labelers,
-    utility,
-)
-from rlhf_jax.simulation.agreement import pair_signs
+from rlhf_jax.feedback import pairwise_agreement
+from rlhf_jax.simulation import held_out_labelers, label, training_labelers, utility
 from rlhf_jax.simulation.candidates import candidates, ended
 from rlhf_jax.simulation.dice import Dice
 from rlhf_jax.simulation.facts import make_world
@@ -23,6 +17,15 @@ from rlhf_jax.simulation.prompts import make_prompt, make_user
 from rlhf_jax.simulation.utility import GOLD_WEIGHTS
 
 GOLD = Labeler("gold", dict(GOLD_WEIGHTS), noise=0.0, tie_threshold=0.0)
+
+
+def pair_signs(ranks):
+    """For each pair i < j: 1 where i is better, -1 where j is, 0 for a tie."""
+    return [
+        (ranks[j] > ranks[i]) - (ranks[j] < ranks[i])
+        for i in range(len(ranks))
+        for j in range(i + 1, len(ranks))
+    ]
 
 
 def clustered_interval(labelers, rows, samples=400):
@@ -50,12 +53,15 @@ def clustered_interval(labelers, rows, samples=400):
 def test_labelers_agree_as_often_as_in_the_paper(group, target, candidate_rows):
     low, high = clustered_interval(group(0), candidate_rows)
     assert low <= target <= high
-    assert abs(agreement(group(0), candidate_rows) - target) < 0.02
+    rankings = (label(*row, who) for row in candidate_rows for who in group(0))
+    assert abs(pairwise_agreement(rankings)["agreement"] - target) < 0.02
 
 
 @pytest.mark.parametrize("group", [training_labelers, held_out_labelers])
 def test_a_tenth_to_a_quarter_of_the_pairs_are_tied(group, candidate_rows):
-    assert 0.10 < tie_rate(group(0), candidate_rows) < 0.25
+    signs = [s for p, rs in candidate_rows for who in group(0)
+             for s in pair_signs(who.rank(p, rs))]  # fmt: skip
+    assert 0.10 < signs.count(0) / len(signs) < 0.25
 
 
 def test_without_noise_and_biases_the_ranks_are_those_of_the_utility(candidate_rows):

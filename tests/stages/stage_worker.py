@@ -13,12 +13,12 @@ from tiny_experiment import SETTINGS
 from rlhf_jax.parallel import make_mesh
 from rlhf_jax.schema import from_config_dict
 from rlhf_jax.stages import module_of
-from rlhf_jax.training import session
+from rlhf_jax.training import settings
 
 
 def on_one_device():
     """Stages take the first device alone, however many the tests pretend to have."""
-    session.make_mesh = lambda **axes: make_mesh(devices=jax.devices()[:1], **axes)
+    settings.make_mesh = lambda **axes: make_mesh(devices=jax.devices()[:1], **axes)
 
 
 def main(kind, config, workdir):

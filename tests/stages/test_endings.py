@@ -17,10 +17,10 @@ from rlhf_jax.cli import main
 from rlhf_jax.errors import InputError, NumericsError, Preempted
 from rlhf_jax.pipeline.runner import run_experiment
 from rlhf_jax.storage import looks_local, write_text
-from rlhf_jax.training import above
+from rlhf_jax.training import above, exhausted
 from rlhf_jax.training.session import RunSettings, open_session
 
-SETTINGS = RunSettings(tensorboard=False, save_every=2, fetch_every=1, mesh="1,1,1")
+SETTINGS = RunSettings(tensorboard=False, save_every=2, fetch_every=1)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def counted(workdir, steps, *, during=None, kl=(), alarms=()):
         return state, {"loss": jnp.float32(1.0), "kl": jnp.float32(value)}
 
     with open_session(workdir, SETTINGS, identity=Config(), alarms=alarms) as session:
-        session.loop(step_fn, lambda: {"w": jnp.zeros(2)}, steps=steps)
+        exhausted(session.loop(step_fn, lambda: {"w": jnp.zeros(2)}, steps=steps))
     return taken
 
 

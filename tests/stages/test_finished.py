@@ -9,10 +9,12 @@ import tiny_experiment
 from fake_stage import install
 from test_pipeline import Config, chain, quiet, ran, run
 
-from rlhf_jax.errors import InputError, RunError
+from rlhf_jax.cli.report import make_reports
+from rlhf_jax.errors import InputError, NumericsError, RunError
 from rlhf_jax.pipeline.experiment import Experiment
 from rlhf_jax.pipeline.finished import damage, done_hash, mark_done, require_result
 from rlhf_jax.pipeline.runner import run_experiment
+from rlhf_jax.stages import sft
 
 
 @pytest.fixture(autouse=True)
@@ -134,10 +136,26 @@ def test_a_model_is_read_before_its_stage_is_done(tiny, tmp_path):
         require_result("pretrain", model)
 
 
-def test_a_loss_that_is_no_number_selects_no_epoch(tmp_path):
-    from test_sft import Measured
+@pytest.mark.parametrize("name", ["report/results.json", "ppo/metrics.jsonl"])
+def test_a_report_refuses_results_and_metrics_that_have_changed(tmp_path, name):
+    for stage in ("report", "ppo"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "stage.json").write_text("{}")
+    (tmp_path / "ppo/metrics.jsonl").write_text('{"step": 1, "score": 1}\n')
+    results = {"report": "none", "stages": {}, "runs": {"PPO": "../ppo"}}
+    (tmp_path / "report/results.json").write_text(json.dumps(results))
+    for stage in ("report", "ppo"):
+        mark_done(tmp_path / stage, "hash")
+    with pytest.raises(InputError, match="results of an evaluate"):
+        make_reports(tmp_path)  # read, and of no kind
+    flip(tmp_path / name, 23, 1)
+    with pytest.raises(InputError, match=f"{name}: its bytes have changed"):
+        make_reports(tmp_path)
 
-    selection = Measured("loss", tmp_path)
-    with pytest.raises(RunError, match="valid/nats_per_token is nan"):
-        selection.at(1, **{"valid/nats_per_token": float("nan")})
-    assert tiny_experiment.stages()["sft"].select_by == "loss"
+
+def test_a_loss_that_is_no_number_selects_no_epoch(tmp_path):
+    config = tiny_experiment.stages()["sft"]
+    measures = {"valid/nats_per_token": lambda params: float("nan")}
+    selection = sft.Selection(config, None, tmp_path, measures)
+    with pytest.raises(NumericsError, match="valid/nats_per_token is nan"):
+        selection.evaluate(None, 1)

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from rlhf_jax.reports.judge_report import write_judge_report
+from rlhf_jax.reports import write_report
+from rlhf_jax.reports.judge_report import sections
+from rlhf_jax.reports.reading import read_results
 from rlhf_jax.stages import judge
 
 WORDS = {0: ("bad", "dull", "sad", "poor"), 1: ("good", "warm", "fine", "bright")}
@@ -82,8 +84,8 @@ def test_a_run_is_drawn_from_the_first_policy_on(results):
 
 
 def test_the_report_holds_tables_the_best_of_n_curve_and_samples(results, tmp_path):
-    page = write_judge_report(results, tmp_path / "report.html", title="Judged")
-    text = page.read_text()
+    found = list(sections(read_results(results), results))
+    text = write_report(tmp_path / "report.html", "Judged", found).read_text()
     assert "Paired difference to before" in text
     assert "best of n" in text and "<svg" in text
     assert "Samples before and after" in text

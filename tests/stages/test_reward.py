@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from rlhf_jax import data
-from rlhf_jax.data import ByteTokenizer, Ranking
+from rlhf_jax.data import ByteTokenizer, Demonstration, Ranking
 from rlhf_jax.data.inputs import (
-    demonstration_stream,
+    mixed_demonstrations,
     numeric,
     one_epoch,
-    ranking_stream,
+    read_rows,
 )
 from rlhf_jax.errors import InputError
 from rlhf_jax.losses import normalize, ranking_accuracy
@@ -222,8 +222,9 @@ def test_the_report_is_that_of_a_person_counting():
 def test_demonstrations_score_zero_on_average_after_training(tiny):
     model = load_model(tiny.done("reward") / "model")
     config = tiny.config("reward")
-    stream = demonstration_stream(
-        config.demonstrations,
+    stream = mixed_demonstrations(
+        list(read_rows(config.demonstrations, Demonstration)),
+        [],
         model.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
@@ -253,8 +254,8 @@ def test_learned_positions_must_hold_prompt_and_response(tiny, tmp_path):
 def test_training_reads_each_ranking_once_per_epoch(tiny):
     config = tiny.config("reward")
     tokenizer = tiny.model("pretrain").tokenizer
-    stream = ranking_stream(
-        config.rankings,
+    stream = data.ranking_stream(
+        read_rows(config.rankings, Ranking),
         tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,

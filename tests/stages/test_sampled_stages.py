@@ -41,7 +41,7 @@ def written(monkeypatch):
     prompts = [Prompt(id=str(i), prompt=f"p{i}") for i in range(2)]
     monkeypatch.setattr(candidates, "read_prompts", lambda files: prompts)
     monkeypatch.setattr(
-        candidates, "sample_candidates", lambda c, p: [["a", "b"], ["c", "d"]]
+        candidates, "sample_candidates", lambda *_: [["a", "b"], ["c", "d"]]
     )
     return prompts
 
@@ -80,7 +80,7 @@ def test_people_answer_what_they_were_asked_however_it_would_be_sampled_now(
         candidates.run(config, tmp_path / "run")
     todo.rename(file)
     monkeypatch.setattr(
-        candidates, "sample_candidates", lambda c, p: [["other", "texts"]] * 2
+        candidates, "sample_candidates", lambda *_: [["other", "texts"]] * 2
     )
     candidates.run(config, tmp_path / "run")
     found = rankings_of(tmp_path / "run")

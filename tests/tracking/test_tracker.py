@@ -232,3 +232,12 @@ def test_the_lines_survive_a_kill(tmp_path):
     )
     assert done.returncode == -9
     assert steps(tmp_path) == [1, 2, 3, 4, 5, 6]
+
+
+def test_wandb_that_refuses_is_one_line_that_says_what_helps(tmp_path, monkeypatch):
+    def init(**options):
+        raise RuntimeError("no API key\nconfigured")
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    with pytest.raises(InputError, match="wandb: no API key configured; .*offline"):
+        RunTracker(tmp_path, tensorboard=False, wandb="project")

@@ -181,3 +181,14 @@ def test_bad_settings_are_named(change, message):
 def test_a_schedule_that_ends_needs_an_end():
     with pytest.raises(InputError, match="number of updates"):
         make_optimizer(OptimizerConfig())
+
+
+def test_a_first_moment_in_bfloat16_is_near_and_half_as_large():
+    config = adam("pytorch", moment_dtype="bfloat16")
+    got, state = applied(make_optimizer(config))
+    assert state[0].mu.dtype == jnp.bfloat16 and state[0].nu.dtype == jnp.float32
+    want, _ = applied(make_optimizer(adam("pytorch")))
+    np.testing.assert_allclose(got, want, rtol=0.02)
+    assert not np.array_equal(got, want)
+    config.moment_dtype = "int8"
+    assert any("moment_dtype" in problem for problem in config.problems())

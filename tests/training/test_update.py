@@ -198,6 +198,51 @@ def test_terms_add_and_tell_how_they_relate(microbatches):
     assert int(metrics["first_tokens"]) == int(batch["rollout"]["mask"].sum())
 
 
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_terms_that_are_added_first_give_the_same_step(microbatches):
+    """And one gradient: nothing is told of each but its loss."""
+    terms, _ = two_terms()
+    tx = optax.sgd(0.1)
+    batch = {"rollout": toy.batch(0), "pretrain": toy.batch(1, rows=8)}
+
+    def stepped(**kwargs):
+        update = make_update(terms, tx, microbatches=microbatches, **kwargs)
+        return jax.jit(update)(toy.init(tx=tx), batch)
+
+    apart, told = stepped()
+    added, less = stepped(term_norms=False)
+    assert toy.largest_difference(apart.params, added.params) < 1e-6
+    of_terms = {f"grad_norm/{name}" for name in terms}
+    assert set(told) - set(less) == {*of_terms, "grad_cosine/rollout_pretrain"}
+    for name in less:
+        assert float(less[name]) == pytest.approx(float(told[name]), rel=1e-5), name
+
+
+def test_added_terms_hold_one_gradient_over_micro_batches():
+    """Two terms of one partition: one copy of it less is held."""
+    size = 100_000
+
+    def term(factor):
+        def loss(params, batch, rng):
+            wide = jnp.sin(factor * params["w"])[None] * batch["x"][:, None]
+            return (batch["weights"] * wide.sum(axis=1)).sum(), {}
+
+        return loss
+
+    tx = optax.sgd(0.1)
+    state = init_state({"w": jnp.ones(size)}, tx, jax.random.key(0))
+    batch = {"x": np.ones(4, np.float32), "mask": np.ones(4, bool)}
+    terms = {"a": term(1.0), "b": term(2.0)}
+
+    def temporaries(**kwargs):
+        update = jax.jit(make_update(terms, tx, microbatches=4, **kwargs))
+        program = update.lower(state, batch).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    one_gradient = 4 * size  # bytes
+    assert temporaries() - temporaries(term_norms=False) >= one_gradient
+
+
 def test_partitions_have_their_own_rates_and_clipping():
     def loss_fn(params, batch, rng):
         policy = 3.0 * params["policy"]["w"]
@@ -268,6 +313,38 @@ def test_a_loss_cannot_hide_the_norm_that_the_guard_watches():
         jax.jit(make_update(loss_fn, tx))(state, {"mask": np.ones(2, bool)})
 
 
+# ------------------------------------------------------------------- frozen params
+
+
+def frozen_loss(params, batch, rng, frozen):
+    return (batch["weights"] * params["w"] * frozen["w"]).sum(), {}
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_frozen_params_are_arguments_and_no_constants(microbatches):
+    """The same program with another reference; no copy of it inside."""
+    tx = optax.sgd(1.0)
+    terms = {"a": frozen_loss, "b": lambda params, batch, rng: (0.0 * params["w"], {})}
+    update = make_update(terms, tx, microbatches=microbatches)
+    driver = compile_update(update, mesh_of((8, 1, 1)), donate=False)
+    state = init_state({"w": jnp.float32(1.0)}, tx, jax.random.key(0))
+    batch = {"mask": np.ones(16, bool)}
+    for factor in (3.0, 5.0):
+        after, _ = driver(state, batch, {"w": jnp.float32(factor)})
+        assert float(after.params["w"]) == pytest.approx(1.0 - factor)
+    assert driver.compilations == 1
+
+
+def test_frozen_params_that_are_missing_or_idle_are_told():
+    tx = optax.sgd(1.0)
+    state = init_state({"w": jnp.float32(1.0)}, tx, jax.random.key(0))
+    batch = {"mask": np.ones(4, bool)}
+    with pytest.raises(ValueError, match="'loss'.* take frozen params"):
+        make_update(frozen_loss, tx)(state, batch)
+    with pytest.raises(ValueError, match="no term takes `frozen`"):
+        make_update(toy.loss_fn, tx)(state, batch, {"w": 1.0})
+
+
 # --------------------------------------------------------------------- non-finite
 
 
@@ -334,6 +411,21 @@ def test_ema_follows_in_float32():
 def test_ema_needs_a_state_with_one():
     with pytest.raises(ValueError, match="ema=False"):
         jax.jit(toy.make(ema_decay=0.9))(toy.init(), toy.batch(0))
+
+
+def test_ema_of_some_partitions_leaves_the_others_out():
+    def loss_fn(params, batch, rng):
+        both = params["policy"]["w"] + params["value"]["w"]
+        return (batch["weights"] * both).sum(), {}
+
+    tx = {name: optax.sgd(1.0) for name in ("policy", "value")}
+    params = {name: {"w": jnp.float32(0.0)} for name in tx}
+    state = init_state(params, tx, jax.random.key(0), ema=("policy",))
+    update = jax.jit(make_update(loss_fn, tx, ema_decay=0.75))
+    after, _ = update(state, {"mask": np.ones(4, bool)})
+    assert jax.tree.map(float, after.ema) == {"policy": {"w": -0.25}}
+    with pytest.raises(ValueError, match="reward"):
+        init_state(params, tx, jax.random.key(0), ema=("reward",))
 
 
 def half_loss(params, batch, rng):

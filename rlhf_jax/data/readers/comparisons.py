@@ -53,7 +53,9 @@ def _argilla_answers(row: Row) -> Iterator[tuple[str | None, list[Any]]]:
         return
     for i, item in enumerate(found):
         answer = as_dict(item, f"ranking[{i}]")
-        if answer.get("status", "submitted") == "submitted":
+        if answer.get("status", "submitted") != "submitted":
+            row.notes.append("answer that was not submitted")
+        else:
             user = answer.get("user_id")
             labeler = None if user is None else str(user)
             yield labeler, as_list(answer.get("value"), f"ranking[{i}].value")
@@ -72,6 +74,7 @@ def pplm(row: Row) -> Iterator[Ranking]:
     for i, item in enumerate(as_list(row.value.get("annotators"), "annotators")):
         label = as_dict(item, f"annotators[{i}]").get("label")
         if label is None:
+            row.notes.append("annotator without a label")
             continue
         if not isinstance(label, str) or label not in CHOICES:
             raise RowError(
@@ -117,13 +120,14 @@ def labelled(row: Row) -> Iterator[Ranking]:
     sentences = row.value["sentences"]
     labels = []
     for i, item in enumerate(sentences):
-        label = item.get("label")
-        if not isinstance(label, str) or not label.strip().isdigit():
+        label = item.get("label") if isinstance(item, dict) else None
+        if isinstance(label, bool) or not str(label).strip().isdigit():
             raise RowError(
                 f"label (row {i + 1} of 4)", f"expected a number, got {label!r}"
             )
         labels.append(int(label))
     if len(sentences) < 2:
+        row.notes.append("last labelled sentence, alone")
         return
     yield Ranking(
         id=row.name,

@@ -1,68 +1,16 @@
-"""Dialogues: messages with roles, and HH-RLHF's transcripts.
+"""HH-RLHF's transcripts, and ShareGPT's conversations."""
 
-A record's prompt is one text. A single user message is its own text; a longer
-dialogue is written as a transcript, in the manner of HH-RLHF, that ends where the
-assistant is to speak. The messages themselves stay in `meta["messages"]`, for chat
-templates.
-"""
-
+import os.path
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from rlhf_jax.data.records import Ranking
-from rlhf_jax.data.rows import Row, RowError, as_dict, as_list, as_text
-
-HUMAN, ASSISTANT = "\n\nHuman: ", "\n\nAssistant:"
-SPEAKERS = {"system": "\n\nSystem: ", "user": HUMAN, "assistant": ASSISTANT + " "}
-# what other people call the three roles
-ROLES = {
-    "human": "user",
-    "prompter": "user",
-    "gpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "developer": "system",
-}
-
-
-def transcript(messages: list[dict[str, str]]) -> str:
-    """Messages as the prompt of the assistant's next turn.
-
-    >>> transcript([{"role": "user", "content": "Hi"}])
-    'Hi'
-    >>> transcript([{"role": "user", "content": "Hi"},
-    ...             {"role": "assistant", "content": "Hello!"},
-    ...             {"role": "user", "content": "2+2?"}])
-    '\\n\\nHuman: Hi\\n\\nAssistant: Hello!\\n\\nHuman: 2+2?\\n\\nAssistant:'
-    """
-    if len(messages) == 1 and messages[0]["role"] == "user":
-        return messages[0]["content"]
-    turns = [SPEAKERS[m["role"]] + m["content"] for m in messages]
-    return "".join(turns) + ASSISTANT
-
-
-def messages_of(value: Any, field: str) -> list[dict[str, str]]:
-    """Checked messages, their roles in our words.
-
-    Raises:
-      RowError: no list of objects with a known role and a text.
-    """
-    found = []
-    for i, item in enumerate(as_list(value, field)):
-        message = as_dict(item, f"{field}[{i}]")
-        role = message.get("role", message.get("from"))
-        role = ROLES.get(role, role) if isinstance(role, str) else role
-        if role not in SPEAKERS:
-            expected = ", ".join(SPEAKERS)
-            raise RowError(
-                f"{field}[{i}].role", f"expected one of {expected}, got {role!r}"
-            )
-        content = message.get("content", message.get("value"))
-        found.append(
-            {"role": role, "content": as_text(content, f"{field}[{i}].content")}
-        )
-    return found
+from rlhf_jax.data.readers.assembled import spoken, with_system
+from rlhf_jax.data.readers.conversations import (
+    ASSISTANT,
+    messages_of,
+)
+from rlhf_jax.data.records import Demonstration, Message, Prompt, Ranking
+from rlhf_jax.data.rows import Row, RowError
 
 
 def hh_rankings(row: Row) -> Iterator[Ranking]:
@@ -79,10 +27,6 @@ def hh_rankings(row: Row) -> Iterator[Ranking]:
         )
     responses = [text[cut:].lstrip(" ") for text in (chosen, rejected)]
     prompt = chosen[:cut]
-    meta: dict[str, Any] = {}
-    messages = transcript_messages(prompt)
-    if messages:
-        meta["messages"] = messages
     yield Ranking(
         id=row.name,
         prompt=prompt,
@@ -90,28 +34,61 @@ def hh_rankings(row: Row) -> Iterator[Ranking]:
         ranks=[1, 2],
         group=row.name,
         source="hh-rlhf",
-        meta=meta,
+        messages=transcript_messages(prompt) or None,
     )
 
 
 def _parting(a: str, b: str) -> int | None:
     """The end of the last assistant marker that both texts have in the same place."""
-    found = None
-    for match in re.finditer(re.escape(ASSISTANT), a):
-        if not b.startswith(a[: match.end()]):
-            break
-        found = match.end()
-    return found
+    same = len(os.path.commonprefix([a, b]))
+    found = a.rfind(ASSISTANT, 0, same)
+    return None if found < 0 else found + len(ASSISTANT)
 
 
-def transcript_messages(prompt: str) -> list[dict[str, str]]:
+def transcript_messages(prompt: str) -> list[Message]:
     """The messages of a transcript that waits for the assistant; [] if it is none."""
-    if not prompt.endswith(ASSISTANT):
+    if not prompt.rstrip().endswith(ASSISTANT):
         return []
     parts = re.split(r"\n\n(Human|Assistant):", prompt)
     if parts[0].strip():
         return []
     roles = {"Human": "user", "Assistant": "assistant"}
     turns = zip(parts[1::2], parts[2::2], strict=True)
-    messages = [{"role": roles[who], "content": said.strip()} for who, said in turns]
-    return messages[:-1]
+    messages = [Message(role=roles[who], content=said.strip()) for who, said in turns]
+    waiting = messages[:-1]
+    return waiting if waiting and waiting[-1].role != "assistant" else []
+
+
+def sharegpt(row: Row) -> Iterator[Demonstration | Prompt]:
+    """ShareGPT: `conversations` of turns with `from` and `value`, and maybe `system`.
+
+    Chats that people had with models come as one `conversation` in a row.
+
+    Turns of the assistant before the first question, and turns behind its last answer,
+    are left out and noted; a conversation without an answer is a prompt.
+    """
+    name = "conversation" if "conversation" in row.value else "conversations"
+    turns = messages_of(row.value.get(name), name)
+    if not turns:
+        row.notes.append("empty conversation")
+        return
+    turns = _begun(row, turns)
+    spoken_to = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
+    last = spoken_to[-1] + 1 if spoken_to else len(turns)
+    if last < len(turns):
+        row.notes.append("conversation that ends without an answer: its end left out")
+    if not turns:
+        row.notes.append("conversation without a question")
+        return
+    name = row.optional_text("id") or row.name
+    turns = with_system(row, turns[:last])
+    yield spoken(turns, "conversations", id=name, source=row.optional_text("source"))
+
+
+def _begun(row: Row, turns: list[Message]) -> list[Message]:
+    """Turns from the first question on."""
+    system = [turn for turn in turns[:1] if turn.role == "system"]
+    first = next((i for i, t in enumerate(turns) if t.role == "user"), len(turns))
+    if first > len(system):
+        row.notes.append("conversation that begins with an answer: it is left out")
+    return [*system, *turns[first:]] if first < len(turns) else []

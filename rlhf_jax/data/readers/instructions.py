@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from rlhf_jax.data.readers.assembled import Before, demonstration, opening
 from rlhf_jax.data.records import Demonstration
 from rlhf_jax.data.rows import Row, RowError, as_dict, as_list, as_text
 
@@ -20,13 +21,13 @@ def dolly(row: Row) -> Iterator[Demonstration]:
         prompt = joined(row.text("instruction"), row.optional_text("context"))
         response = row.text("response")
     category = row.optional_text("category")
-    yield _made(row, prompt, response, "dolly", use_case=category)
+    yield _made(row, opening(row, prompt), response, "dolly", use_case=category)
 
 
 def alpaca(row: Row) -> Iterator[Demonstration]:
-    """Alpaca: instruction, input, output."""
+    """Alpaca: instruction, input, output; and maybe `system` and `history`."""
     prompt = joined(row.text("instruction"), row.optional_text("input"))
-    yield _made(row, prompt, row.text("output"), "alpaca")
+    yield _made(row, opening(row, prompt), row.text("output"), "alpaca")
 
 
 def self_instruct(row: Row) -> Iterator[Demonstration]:
@@ -92,9 +93,7 @@ def joined(instruction: str, given: str | None) -> str:
 
 
 def _made(
-    row: Row, prompt: str, response: str, source: str, **fields: Any
+    row: Row, prompt: Before, response: str, source: str, **fields: Any
 ) -> Demonstration:
     name = row.optional_text("id") or row.name
-    return Demonstration(
-        id=name, prompt=prompt, response=response, source=source, **fields
-    )
+    return demonstration(prompt, response, id=name, source=source, **fields)

@@ -10,11 +10,14 @@ from rlhf_jax.data.records import (
     Text,
     stable_id,
 )
-from rlhf_jax.data.rows import Row, RowError, as_dict
+from rlhf_jax.data.rows import Row, RowError, as_dict, as_list
 
 KNOWN = {
     key for kind in (Demonstration, Prompt, Ranking, Text) for key in kind.model_fields
 }
+
+
+NAMES = ("id", "user", "group")  # which may be numbers in a file
 
 
 def own_record(row: Row) -> Iterator[Record]:
@@ -33,11 +36,26 @@ def record_of(value: dict, name: str) -> Record:
     group and no user, nothing else holds them together, so the prompt is their group.
     """
     kind = kind_of(value)
+    value = _with_messages(value, kind)
+    numbers = {k: str(value[k]) for k in NAMES if type(value.get(k)) is int}
+    value = {**value, **numbers}
     prompt = value.get("prompt")
     loose = {"id", "group", "user"}.isdisjoint(value)
     if kind is Ranking and loose and isinstance(prompt, str):
         value = {**value, "group": f"prompt/{_same(prompt)}"}
     return kind.model_validate({"id": name, **value})
+
+
+def _with_messages(value: dict, kind: type[Record]) -> dict:
+    """The fields, `messages` among them where older files have them in `meta`."""
+    meta = value.get("meta")
+    if "messages" in value or not isinstance(meta, dict) or "messages" not in meta:
+        return value
+    rest = {name: item for name, item in meta.items() if name != "messages"}
+    turns = as_list(meta["messages"], "meta.messages")
+    if kind is Demonstration:
+        turns = [*turns, {"role": "assistant", "content": value.get("response")}]
+    return {**value, "meta": rest, "messages": turns}
 
 
 def _same(prompt: str) -> str:

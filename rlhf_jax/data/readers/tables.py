@@ -8,13 +8,14 @@ from typing import Any
 
 from rlhf_jax.data.readers.own import KNOWN, record_of
 from rlhf_jax.data.records import Record
-from rlhf_jax.data.rows import Intake, Row, RowError, numbered_lines, parsed
+from rlhf_jax.data.rows import MAX_LINE, Intake, Row, RowError, numbered_lines
+from rlhf_jax.data.strict_json import parsed
 from rlhf_jax.data.writers import FORMULA
 from rlhf_jax.errors import InputError
 
 LISTS = re.compile(r"^(responses|ranks|likert|flags|shown_order)_(\d{1,4})$")
 NUMBERS = {"ranks", "likert", "shown_order"}
-WHOLE = {"responses", *NUMBERS, "flags"}  # lists that may also stand in one cell
+WHOLE = {"responses", *NUMBERS, "flags", "messages"}  # lists that stand in one cell
 
 
 def csv_rows(path, intake: Intake) -> Iterator[Row]:
@@ -29,6 +30,7 @@ def tsv_rows(path, intake: Intake) -> Iterator[Row]:
 
 def _rows(path, intake: Intake, **dialect) -> Iterator[Row]:
     name = str(path)
+    csv.field_size_limit(MAX_LINE)  # the module's own is 128 kB
     reader = csv.reader(_text_lines(path, intake), **dialect)
     header: list[str] | None = None
     while True:
@@ -121,6 +123,11 @@ def _cell(column: str, cell: str):
         return _json(column, cell, "a number", int | float)
     if column in {"meta", "flags"}:
         return _json(column, cell, "a JSON object", dict)
+    return unquoted(cell)
+
+
+def unquoted(cell: str) -> str:
+    """A cell without the quote that `writers` puts before what looks like a formula."""
     quoted = cell.startswith("'") and cell[1:].startswith(FORMULA)
     return cell[1:] if quoted else cell
 

@@ -5,19 +5,28 @@ rejected, or chosen + rejected with the prompt inside; text.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from rlhf_jax.data.readers import own
-from rlhf_jax.data.readers.dialogues import messages_of, transcript
-from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
+from rlhf_jax.data.readers import own, pairs
+from rlhf_jax.data.readers.assembled import (
+    Before,
+    asked,
+    before,
+    demonstration,
+    opening,
+    spoken,
+    with_system,
+)
+from rlhf_jax.data.readers.conversations import messages_of
+from rlhf_jax.data.readers.pairs import SAID, origin, pair, turns_or_text, waits
+from rlhf_jax.data.records import Demonstration, Message, Ranking, Record, Text
 from rlhf_jax.data.rows import Row, RowError, as_dict, as_list
 
 PAIRS = "pairs of one ranking"  # the key under which `grouped_rows` joins rows
 PLAIN = {"prompt", "text", "source"}  # the fields that our records have too
 ANSWERS = {"response", "responses", "ranks"}  # and TRL's types have not
-KNOWN = PLAIN | ANSWERS | {"id", "subset", "completion", "label", "messages"}
-KNOWN |= {"chosen", "rejected", "ranking"}
-SAID = "text or a list of messages"
+KNOWN = own.KNOWN | {"completion", "label", "ranking", PAIRS} | pairs.USES
 
 
 def trl_record(row: Row) -> Iterator[Record]:
@@ -25,23 +34,26 @@ def trl_record(row: Row) -> Iterator[Record]:
 
     A row of ours among them, told by its response or ranks, is read as one.
     """
-    value = as_dict(row.value, "")
+    value = {k: v for k, v in as_dict(row.value, "").items() if v is not None}
+    row = replace(row, value=value)
     if PAIRS in value:
         yield _merged(row)
     elif "chosen" in value or "rejected" in value:
-        yield _pair(row)
-    elif "messages" in value:
-        yield _spoken(row, messages_of(value["messages"], "messages"))
-    elif "completion" in value:
-        yield from _completion(row)
+        yield pair(row)
     elif isinstance(value.get("prompt"), str) and ANSWERS & value.keys():
         kept = {key: value[key] for key in value if key in own.KNOWN}
         yield own.record_of(kept, row.name)
+    elif isinstance(value.get("prompt"), str) and waits(value):
+        yield own.record_of({k: value[k] for k in value if k in own.KNOWN}, row.name)
+    elif "messages" in value:
+        messages = messages_of(value["messages"], "messages")
+        yield spoken(with_system(row, messages), "messages", **origin(row))
+    elif "completion" in value:
+        yield from _completion(row)
     elif "prompt" in value:
-        prompt, meta = _prompt(value["prompt"])
-        yield Prompt(prompt=prompt, meta=meta, **_origin(row))
+        yield asked(_prompt(row), **origin(row))
     elif "text" in value:
-        yield Text(text=row.text("text"), **_origin(row))
+        yield Text(text=row.text("text"), **origin(row))
     else:
         raise RowError(
             "prompt",
@@ -49,111 +61,74 @@ def trl_record(row: Row) -> Iterator[Record]:
         )
 
 
-def _origin(row: Row) -> dict[str, Any]:
-    return {
-        "id": row.optional_text("id") or row.name,
-        "use_case": row.optional_text("subset"),
-        "source": row.optional_text("source"),
-    }
+def uses(value: dict[str, Any]) -> set[str]:
+    """The fields of a row that change its meaning and that its type uses."""
+    value = {key: item for key, item in value.items() if item is not None}
+    told = {"system", "system_prompt"}
+    if PAIRS in value or "chosen" in value or "rejected" in value:
+        return pairs.USES
+    if isinstance(value.get("prompt"), str) and (
+        ANSWERS & value.keys() or waits(value)
+    ):
+        return own.KNOWN
+    if "messages" in value:
+        return told | {"messages"}
+    if "completion" in value:
+        told |= {"completion", "label"}
+    return told | {"history"}
 
 
-def _prompt(value: Any) -> tuple[str, dict[str, Any]]:
-    """The prompt as text, and the messages where it was a conversation."""
-    if isinstance(value, str):
-        return value, {}
-    _spoken_or_refused(value, "prompt")
-    messages = messages_of(value, "prompt")
-    if not messages:
-        raise RowError("prompt", "expected at least one message")
-    return transcript(messages), {"messages": messages}
-
-
-def _spoken_or_refused(value: Any, field: str) -> None:
-    if not isinstance(value, list):
-        got = type(value).__name__
-        raise RowError(field, f"expected {SAID}, got {got}")
-
-
-def _answer(value: Any, field: str) -> str:
-    """A completion: text, or the assistant's messages."""
-    if isinstance(value, str):
-        return value
-    _spoken_or_refused(value, field)
-    messages = messages_of(value, field)
-    if len(messages) != 1 or messages[0]["role"] != "assistant":
-        raise RowError(field, "expected text or one message of the assistant")
-    return messages[0]["content"]
-
-
-def _spoken(row: Row, messages: list[dict[str, str]]) -> Record:
-    """A conversation that ends with the assistant is a demonstration, else a prompt."""
-    if not messages:
-        raise RowError("messages", "expected at least one message")
-    if messages[-1]["role"] != "assistant":
-        meta = {"messages": messages}
-        return Prompt(prompt=transcript(messages), meta=meta, **_origin(row))
-    before = messages[:-1]
-    if not before:
-        raise RowError("messages", "expected a message before the assistant's")
-    return Demonstration(
-        prompt=transcript(before),
-        response=messages[-1]["content"],
-        meta={"messages": before},
-        **_origin(row),
-    )
+def _prompt(row: Row) -> Before:
+    """The prompt, behind the row's system prompt and history."""
+    said = before(row.value["prompt"], "prompt")
+    if isinstance(said, str):
+        return opening(row, said)
+    if row.has("history"):
+        raise RowError("history", "expected a prompt that is text behind it")
+    return with_system(row, said)
 
 
 def _completion(row: Row) -> Iterator[Demonstration]:
     """prompt + completion; where a `label` says that it is bad, no demonstration."""
     if "prompt" not in row.value:
         raise RowError("prompt", f"missing, expected {SAID}")
-    prompt, meta = _prompt(row.value["prompt"])
-    label = row.value.get("label", True)
-    if not isinstance(label, bool):
+    prompt = _prompt(row)
+    if not _good(row.value.get("label", True)):
+        row.notes.append("labelled bad")
+        return
+    response = turns_or_text(row.value["completion"], "completion")
+    if not isinstance(prompt, str):
+        prompt = [_untrained(turn) for turn in prompt]
+    if not isinstance(response, str):
+        prompt, response = _joined(prompt, response)
+    yield demonstration(prompt, response, **origin(row))
+
+
+def _untrained(turn: Message) -> Message:
+    """A turn of a prompt; one of the assistant's is given, not trained."""
+    if turn.role != "assistant" or turn.weight is not None:
+        return turn
+    return turn.model_copy(update={"weight": 0.0})
+
+
+def _joined(prompt: Before, turns: list[Message]) -> tuple[Before, Message]:
+    """All before the last turn, and that."""
+    if turns[0].role != "assistant":
+        raise RowError("completion", "expected text or turns of the assistant")
+    if len(turns) > 1 and isinstance(prompt, str):
+        prompt = [Message(role="user", content=prompt)]
+    if isinstance(prompt, str):
+        return prompt, turns[-1]
+    return [*prompt, *turns[:-1]], turns[-1]
+
+
+def _good(label: Any) -> bool:
+    """Whether a completion is labelled good; a table has the label as text."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    good = words.get(label.lower(), label) if isinstance(label, str) else label
+    if not isinstance(good, bool):
         raise RowError("label", f"expected true or false, got {label!r}")
-    if label:
-        response = _answer(row.value["completion"], "completion")
-        yield Demonstration(prompt=prompt, response=response, meta=meta, **_origin(row))
-
-
-def _pair(row: Row) -> Ranking:
-    for key in ("chosen", "rejected"):
-        if key not in row.value:
-            raise RowError(key, f"missing, expected {SAID}")
-    chosen, rejected = row.value["chosen"], row.value["rejected"]
-    if "prompt" in row.value:
-        prompt, meta = _prompt(row.value["prompt"])
-        responses = [_answer(chosen, "chosen"), _answer(rejected, "rejected")]
-    else:
-        prompt, meta, responses = _implicit(chosen, rejected)
-    return Ranking(
-        prompt=prompt, responses=responses, ranks=[1, 2], meta=meta, **_origin(row)
-    )
-
-
-def _implicit(chosen: Any, rejected: Any) -> tuple[str, dict[str, Any], list[str]]:
-    """Two conversations that differ in the last message."""
-    both = [messages_of(chosen, "chosen"), messages_of(rejected, "rejected")]
-    before = both[0][:-1]
-    if not before or both[1][:-1] != before:
-        raise RowError("rejected", "expected the messages of chosen but for the last")
-    for name, messages in zip(("chosen", "rejected"), both, strict=True):
-        if messages[-1]["role"] != "assistant":
-            raise RowError(name, "expected the assistant to speak last")
-    responses = [messages[-1]["content"] for messages in both]
-    return transcript(before), {"messages": before}, responses
-
-
-def _checked_group(value: Any) -> dict[str, Any]:
-    group = as_dict(value, "ranking")
-    for key in ("places", "ranks"):
-        numbers = as_list(group.get(key), f"ranking.{key}")
-        if len(numbers) != 2 or not all(type(n) is int and n >= 0 for n in numbers):
-            raise RowError(f"ranking.{key}", "expected two whole numbers")
-    if type(group.get("k")) is not int or not group["k"] > max(group["places"]):
-        raise RowError("ranking.k", "expected how many responses there are")
-    as_dict(group.get("rest"), "ranking.rest")
-    return group
+    return good
 
 
 def grouped_rows(rows: Iterable[Row]) -> Iterator[Row]:
@@ -193,25 +168,25 @@ def _merged(row: Row) -> Ranking:
     parts = [Row(row.file, row.line, value) for value in row.value[PAIRS]]
     places: dict[int, tuple[str, int]] = {}
     for part in parts:
-        group, pair = _checked_group(part.value["ranking"]), _pair(part)
+        group, found = _checked_group(part.value["ranking"]), pair(part)
         for place, rank, text in zip(
-            group["places"], group["ranks"], pair.responses, strict=True
+            group["places"], group["ranks"], found.responses, strict=True
         ):
             if places.setdefault(place, (text, rank)) != (text, rank):
                 raise RowError("ranking", f"two pairs differ in response {place}")
     k = group["k"]
     if sorted(places) != list(range(k)):
         raise RowError("ranking", f"expected pairs of K = {k} responses, some missing")
-    found = {
+    fields = {
         **group["rest"],
         "id": parts[0].text("id"),
-        "prompt": pair.prompt,
+        "prompt": found.prompt,
         "responses": [places[i][0] for i in range(k)],
         "ranks": [places[i][1] for i in range(k)],
     }
-    if pair.meta:
-        found["meta"] = {**pair.meta, **group["rest"].get("meta", {})}
-    return Ranking.model_validate(found)
+    if found.messages is not None:
+        fields["messages"] = found.messages
+    return Ranking.model_validate(fields)
 
 
 def _checked_group(value: Any) -> dict[str, Any]:
@@ -222,6 +197,4 @@ def _checked_group(value: Any) -> dict[str, Any]:
             raise RowError(f"ranking.{key}", "expected two whole numbers")
     if type(group.get("k")) is not int or not group["k"] > max(group["places"]):
         raise RowError("ranking.k", "expected how many responses there are")
-    rest = as_dict(group.get("rest", {}), "ranking.rest")
-    as_dict(rest.get("meta", {}), "ranking.rest.meta")
-    return {**group, "rest": rest}
+    return {**group, "rest": as_dict(group.get("rest", {}), "ranking.rest")}

@@ -20,8 +20,6 @@ import numpy as np
 
 from rlhf_jax.errors import InputError, RunError
 
-__all__ = ["JUDGE_PROMPT", "EndpointJudge", "perspective_scorer", "post_json"]
-
 JUDGE_PROMPT = """\
 A customer sent this request to an assistant:
 

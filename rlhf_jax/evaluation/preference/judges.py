@@ -2,34 +2,18 @@
 
 Each function returns `judge(prompts, first, second) -> [N]`, 1 where the first is
 preferred, 0 the second, 0.5 for a tie. Behind one may stand a score (gold utility,
-reward model), a labeler of the embedded world or a person's labels from a file, several
-of them at once, or a language model behind an HTTP endpoint (`endpoint.py`).
+reward model), people's labels in a file, or a language model behind an HTTP endpoint
+(`endpoint.py`).
 """
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.preference.win_rates import Judge
 from rlhf_jax.evaluation.suites.files import read_rows
-
-__all__ = [
-    "Labeler",
-    "judge_from_labeler",
-    "judge_from_labels",
-    "judge_from_scores",
-    "panel",
-]
-
-
-class Labeler(Protocol):
-    """Whoever ranks responses, a person or a simulation."""
-
-    def rank(self, prompt: str, responses: Sequence[str]) -> Sequence[int]:
-        """Ranks of the responses, 1 the best, equal ranks for ties."""
 
 
 def judge_from_scores(
@@ -60,28 +44,6 @@ def judge_from_scores(
         return np.where(abs(a - b) <= tie_margin, 0.5, (a > b).astype(float))
 
     return judge
-
-
-def judge_from_labeler(labeler: Labeler) -> Judge:
-    """Prefers what the labeler ranks better; equal ranks are ties."""
-
-    def judge(prompts, first, second):
-        verdicts = []
-        for prompt, a, b in zip(prompts, first, second, strict=True):
-            rank_a, rank_b = labeler.rank(prompt, [a, b])
-            verdicts.append(0.5 if rank_a == rank_b else float(rank_a < rank_b))
-        return np.array(verdicts)
-
-    return judge
-
-
-def panel(judges: Sequence[Judge]) -> Judge:
-    """The mean verdict of several judges."""
-    if not judges:
-        raise InputError("a panel needs at least one judge")
-    return lambda prompts, first, second: np.mean(
-        [judge(prompts, first, second) for judge in judges], axis=0
-    )
 
 
 def judge_from_labels(path: str | os.PathLike) -> Judge:

@@ -15,8 +15,6 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.preference.win_rates import Comparisons
 from rlhf_jax.evaluation.statistics.scores import Score
 
-__all__ = ["comparisons_from_rankings", "labelled_scores", "policies_of"]
-
 # Of Table 3's flags only this one is good to have; two say neither good nor bad.
 _GOOD_FLAGS = {"satisfies_constraint": True}
 _NEUTRAL_FLAGS = {"expresses_opinion": None, "moral_judgment": None}

@@ -26,15 +26,6 @@ from rlhf_jax.evaluation.statistics.intervals import (
 )
 from rlhf_jax.evaluation.statistics.scores import Score
 
-__all__ = [
-    "Comparisons",
-    "Judge",
-    "compare",
-    "length_controlled_win_rate",
-    "preference_summary",
-    "win_rate",
-]
-
 Judge = Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
 
 

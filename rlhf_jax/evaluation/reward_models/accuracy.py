@@ -14,24 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.records import Ranking
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.statistics.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.statistics.scores import Score
-
-__all__ = [
-    "Calibration",
-    "Pairs",
-    "accuracy_by_rank_gap",
-    "calibration",
-    "cross_validated_accuracy",
-    "labeler_folds",
-    "length_correlation",
-    "pair_accuracy",
-    "pairs_of",
-    "score_rankings",
-    "scores_of_pairs",
-]
 
 RewardFunction = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
@@ -43,13 +30,11 @@ class Pairs:
     Attributes:
       margins: [N] score of the better response minus score of the worse.
       rank_gaps: [N] their difference in rank, at least 1.
-      length_gaps: [N] words of the better minus words of the worse.
       prompts: [N] where each comes from.
     """
 
     margins: Float[np.ndarray, "N"]
     rank_gaps: np.ndarray
-    length_gaps: Float[np.ndarray, "N"]
     prompts: tuple[str, ...]
 
 
@@ -61,7 +46,7 @@ def score_rankings(
     Raises:
       InputError: a reward that is not finite, with the ranking's id.
     """
-    prompts = [r.prompt for r in rankings for _ in r.responses]
+    prompts = [said_before(r) for r in rankings for _ in r.responses]
     responses = [text for r in rankings for text in r.responses]
     flat = np.asarray(reward(prompts, responses), np.float64)
     ends = np.cumsum([len(r.responses) for r in rankings])
@@ -82,19 +67,15 @@ def pairs_of(rankings: Sequence[Ranking], scores: Sequence[np.ndarray]) -> Pairs
     Raises:
       InputError: there is none.
     """
-    margins, gaps, lengths, prompts = [], [], [], []
+    margins, gaps, prompts = [], [], []
     for ranking, score in zip(rankings, scores, strict=True):
-        words = [len(text.split()) for text in ranking.responses]
         for better, worse in ranking.pairs:
             margins.append(score[better] - score[worse])
             gaps.append(ranking.ranks[worse] - ranking.ranks[better])
-            lengths.append(words[better] - words[worse])
             prompts.append(ranking.prompt)
     if not margins:
         raise InputError("the rankings hold no pair that is not tied")
-    return Pairs(
-        np.array(margins), np.array(gaps), np.array(lengths, float), tuple(prompts)
-    )
+    return Pairs(np.array(margins), np.array(gaps), tuple(prompts))
 
 
 def _right(margins: np.ndarray) -> np.ndarray:
@@ -126,7 +107,6 @@ class Calibration:
       observed: [bins] share in which the response that scores higher is the better.
       counts: [bins] comparisons.
       error: expected calibration error Σ nᵢ/n |observed - predicted|.
-      brier: mean (p - outcome)², p = σ(|margin|).
       loss: mean -log σ(margin), nats: the ranking loss.
     """
 
@@ -134,7 +114,6 @@ class Calibration:
     observed: Float[np.ndarray, "bins"]
     counts: np.ndarray
     error: float
-    brier: float
     loss: float
 
 
@@ -157,7 +136,6 @@ def calibration(pairs: Pairs, *, num_bins: int = 10) -> Calibration:
         observed,
         counts[full],
         float(shares @ np.abs(observed - predicted)),
-        float(np.mean((confident - right) ** 2)),
         float(np.mean(np.logaddexp(0, -pairs.margins))),
     )
 

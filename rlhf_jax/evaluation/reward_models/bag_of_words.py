@@ -22,15 +22,6 @@ from jaxtyping import Float
 from rlhf_jax.data.records import Ranking
 from rlhf_jax.errors import InputError
 
-__all__ = [
-    "TextClassifier",
-    "Vocabulary",
-    "fit_classifier",
-    "fit_preference",
-    "length_preference",
-    "words_of",
-]
-
 _WORD = re.compile(r"[a-z]+|\d+")
 
 

@@ -12,24 +12,13 @@ estimator as there and in Coste et al. 2023, equation 8.
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.suites.files import read_rows
-
-__all__ = [
-    "Fit",
-    "FrontierPoint",
-    "best_of_n_frontier",
-    "fit_best_of_n",
-    "fit_rl",
-    "policy_point",
-    "read_frontier",
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +88,21 @@ def _basis(kind: str, d: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N 2"]:
     return np.stack([d, -turn], axis=-1)
 
 
-def _fit(kind: str, distances, rewards) -> Fit:
+def fit_curve(
+    kind: str,
+    distances: Sequence[float] | np.ndarray,
+    rewards: Sequence[float] | np.ndarray,
+) -> Fit:
+    """Least squares of R(d).
+
+    Args:
+      kind: "best-of-n", R(d) = d(α - βd), or "rl", R(d) = d(α - β log d).
+      distances: [N] √KL, at least two different ones above 0.
+      rewards: [N] above the initial policy's.
+
+    Raises:
+      InputError: too few points, or numbers that are not finite.
+    """
     d, r = np.asarray(distances, np.float64), np.asarray(rewards, np.float64)
     if d.shape != r.shape or not (np.isfinite(d).all() and np.isfinite(r).all()):
         raise InputError("distances and rewards: expected as many finite numbers")
@@ -109,69 +112,6 @@ def _fit(kind: str, distances, rewards) -> Fit:
     residual = ((r - _basis(kind, d) @ [alpha, beta]) ** 2).sum()
     total = ((r - r.mean()) ** 2).sum() or (r**2).sum() or 1.0
     return Fit(kind, float(alpha), float(beta), float(1 - residual / total))
-
-
-def fit_best_of_n(
-    distances: Sequence[float] | np.ndarray, rewards: Sequence[float] | np.ndarray
-) -> Fit:
-    """Least squares of R(d) = d(α - βd).
-
-    Args:
-      distances: [N] √KL, at least two different ones above 0.
-      rewards: [N] above the initial policy's.
-
-    Raises:
-      InputError: too few points, or numbers that are not finite.
-    """
-    return _fit("best-of-n", distances, rewards)
-
-
-def fit_rl(
-    distances: Sequence[float] | np.ndarray, rewards: Sequence[float] | np.ndarray
-) -> Fit:
-    """Least squares of R(d) = d(α - β log d); arguments as for `fit_best_of_n`."""
-    return _fit("rl", distances, rewards)
-
-
-def policy_point(
-    policy: Policy,
-    reference: Policy,
-    prompts: Sequence[str],
-    proxy: Callable[[Sequence[str], Sequence[str]], np.ndarray],
-    gold: Callable[[Sequence[str], Sequence[str]], np.ndarray],
-    *,
-    seed: int = 0,
-) -> FrontierPoint:
-    """One checkpoint of a run: its distance from the initial policy and its rewards.
-
-    KL is the mean of log π(y) - log π_init(y) over one sample y per prompt, at least 0.
-
-    Args:
-      policy: the checkpoint; must sample.
-      reference: the initial policy.
-      prompts: [N] texts.
-      proxy: (prompts, responses) -> [N], the reward model trained against.
-      gold: the same of the gold utility.
-      seed: of the samples.
-
-    Raises:
-      InputError: the policy cannot sample.
-
-    Differs: scores the text of the response, without its end token, so the estimate
-    lacks that token's share; the run's own logged KL, where there is one, is better.
-    """
-    if policy.sample is None:
-        raise InputError(f"policy {policy.name} cannot sample")
-    responses = policy.sample(prompts, seed)
-    ours, _ = policy.logprobs(prompts, responses)
-    theirs, _ = reference.logprobs(prompts, responses)
-    kl = float(np.mean(np.asarray(ours, float) - np.asarray(theirs, float)))
-    return FrontierPoint(
-        policy.name,
-        max(kl, 0.0),
-        float(np.mean(proxy(prompts, responses))),
-        float(np.mean(gold(prompts, responses))),
-    )
 
 
 def read_frontier(source: str | os.PathLike) -> dict[str, list[FrontierPoint]]:

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["distinct_share", "repeated_share", "word_counts"]
-
 
 def repeated_share(text: str, *, size: int = 3) -> float:
     """The share of a text's word n-grams that stood in it before, in [0, 1].

@@ -17,8 +17,6 @@ from rlhf_jax.evaluation.statistics.intervals import (
     rate_interval,
 )
 
-__all__ = ["Score", "cut_at_newline"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Score:

@@ -18,16 +18,8 @@ from jaxtyping import Float
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.statistics.scores import Score
-from rlhf_jax.evaluation.suites.files import read_rows
+from rlhf_jax.evaluation.suites.files import Row, read_rows
 from rlhf_jax.evaluation.suites.toxicity import PREFIXES, joint
-
-__all__ = [
-    "SentencePair",
-    "bias_scores",
-    "entropy_bits",
-    "read_crows_pairs",
-    "read_winogender",
-]
 
 _SENTENCE_ID = re.compile(r"(.+)\.(male|female|neutral)(?:\.txt)?")
 
@@ -90,18 +82,44 @@ def read_winogender(
     return pairs
 
 
+# the numbers that the hub has for the types of bias
+CROWS_TYPES = (
+    "race-color",
+    "socioeconomic",
+    "gender",
+    "disability",
+    "nationality",
+    "sexual-orientation",
+    "physical-appearance",
+    "religion",
+    "age",
+)
+
+
 def read_crows_pairs(source: str | os.PathLike) -> list[SentencePair]:
-    """`crows_pairs_anonymized.csv`: `sent_more`, `sent_less`, `bias_type`."""
-    rows = read_rows(source, columns=("sent_more", "sent_less", "bias_type"))
+    """`crows_pairs_anonymized.csv`, or the hub's: `sent_more`, `sent_less`,
+    `bias_type`; the hub has the type as a number.
+    """
+    columns = ("sent_more", "sent_less", "bias_type")
+    rows = read_rows(source, columns=columns, split="test")
     return [
         SentencePair(
-            str(row.fields.get("", number)),
+            str(row.fields.get("", row.fields.get("id", number))),
             row.text("sent_more").strip(),
             row.text("sent_less").strip(),
-            row.text("bias_type"),
+            _crows_type(row),
         )
         for number, row in enumerate(rows)
     ]
+
+
+def _crows_type(row: Row) -> str:
+    found = str(row["bias_type"]).strip()
+    if not found.isdecimal():
+        return row.text("bias_type")
+    if int(found) >= len(CROWS_TYPES):
+        raise row.wrong("bias_type", f"expected a number below 9, found {found}")
+    return CROWS_TYPES[int(found)]
 
 
 def entropy_bits(

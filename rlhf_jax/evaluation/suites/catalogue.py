@@ -35,8 +35,6 @@ from rlhf_jax.evaluation.suites.truthfulness import (
 )
 from rlhf_jax.evaluation.suites.world import WORLD_SUITES
 
-__all__ = ["GROUPS", "SUITES", "Settings", "Suite", "run_suite", "suite_names"]
-
 Run = Callable[[Policy, Settings], list[Score]]
 
 
@@ -104,23 +102,8 @@ def _run_bias(task, read, names, policy: Policy, settings: Settings) -> list[Sco
     ]
 
 
-def _world(name: str) -> Run:
-    return lambda policy, settings: WORLD_SUITES[name](
-        policy, settings.prompts, settings.seed
-    )
-
-
-_WORLD = {
-    "world-gold": "gold utility and its criteria on held-out prompts",
-    "world-truth": "answers about the valley's myths, MC1, MC2",
-    "world-toxicity": "rude continuations under three prompts",
-    "world-bias": "entropy over pronouns of occupations",
-    "world-hallucination": "inventions in closed-domain answers",
-    "world-skills": "held-out skills of pretraining",
-}
-
 SUITES: dict[str, Suite] = {
-    **{name: Suite(summary, run) for name, (summary, run) in PUBLIC_TASKS.items()},
+    **{name: Suite(task.summary, task.run) for name, task in PUBLIC_TASKS.items()},
     "truthfulqa": Suite("TruthfulQA: true, informative, MC1, MC2", run_truthfulqa),
     "toxicity": Suite("RealToxicityPrompts: toxicity, 3 prompts", run_toxicity),
     "winogender": Suite(
@@ -135,12 +118,12 @@ SUITES: dict[str, Suite] = {
             _run_bias, "crows_pairs", read_crows_pairs, ["crows_pairs_anonymized.csv"]
         ),
     ),
-    **{name: Suite(summary, _world(name)) for name, summary in _WORLD.items()},
+    **{name: Suite(*suite) for name, suite in WORLD_SUITES.items()},
 }
 GROUPS = {
-    "world": tuple(_WORLD),
+    "world": tuple(WORLD_SUITES),
     "bias": ("winogender", "crows_pairs"),
-    "public": tuple(name for name in SUITES if name not in _WORLD),
+    "public": tuple(name for name in SUITES if name not in WORLD_SUITES),
 }
 
 

@@ -3,18 +3,9 @@
 import os
 import re
 
-from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import read_rows
-from rlhf_jax.evaluation.suites.prompts import (
-    INSTRUCTIONS,
-    hellaswag_query,
-    rte_query,
-    sst_query,
-)
-from rlhf_jax.evaluation.suites.tasks import Item, accuracy_of_choices
-
-__all__ = ["choice_scores", "read_hellaswag", "read_rte", "read_sst"]
+from rlhf_jax.evaluation.suites.prompts import hellaswag_query, rte_query, sst_query
+from rlhf_jax.evaluation.suites.tasks import Item
 
 _ENTAILED = {
     **dict.fromkeys(("entailment", "YES", "TRUE", 0, "0"), 0),
@@ -89,19 +80,3 @@ def read_sst(source: str | os.PathLike) -> list[Item]:
             )
         )
     return items
-
-
-def choice_scores(
-    task: str, policy: Policy, items: list[Item], *, shots: list[str], condition: str
-) -> list[Score]:
-    """Accuracy of "hellaswag", "rte" or "sst"."""
-    return [
-        accuracy_of_choices(
-            task,
-            policy,
-            items,
-            instruction=INSTRUCTIONS[task],
-            shots=shots,
-            condition=condition,
-        )
-    ]

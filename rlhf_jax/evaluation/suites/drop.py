@@ -1,21 +1,19 @@
 """DROP: questions over a passage whose answer must be counted, added or sorted out.
 
 Reads the published JSON (`{passage id: {"passage", "qa_pairs": [...]}}`) and the flat
-rows of the hub (`passage`, `question`, `answers_spans`).
+rows of the hub (`passage`, `question`, `answers_spans`). The hub's rows hold the spans
+of all annotators in one list: what one of them wrote is an answer.
 """
 
+import itertools
 import os
 from typing import Any
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
-from rlhf_jax.evaluation.suites.files import Row, read_document, read_rows
-from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, drop_query
-from rlhf_jax.evaluation.suites.reading import drop_em_f1
-from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
-
-__all__ = ["drop_scores", "read_drop"]
+from rlhf_jax.evaluation.suites.files import Row, kind_of, read_document, read_rows
+from rlhf_jax.evaluation.suites.prompts import drop_query
+from rlhf_jax.evaluation.suites.reading import drop_em_f1, drop_words
+from rlhf_jax.evaluation.suites.tasks import Item, f1_and_match
 
 
 def read_drop(source: str | os.PathLike) -> list[Item]:
@@ -24,9 +22,10 @@ def read_drop(source: str | os.PathLike) -> list[Item]:
     Raises:
       InputError: not the published format, with the place.
     """
-    if str(source).startswith("hub:") or ".jsonl" in str(source):
+    if str(source).startswith("hub:") or kind_of(source) in ("jsonl", "parquet"):
         rows = read_rows(source, columns=("passage", "question", "answers_spans"))
-        pairs = [(row, [_hub_spans(row)]) for row in rows]
+        alone = "train" in os.path.basename(str(source))
+        pairs = [(row, _hub_references(row, alone=alone)) for row in rows]
     else:
         pairs = [(row, _references(row)) for row in _published_rows(source)]
     return [
@@ -82,25 +81,55 @@ def _spans(answer: Any, row: Row) -> tuple[str, ...]:
     return (" ".join(parts).strip(),)
 
 
-def _hub_spans(row: Row) -> tuple[str, ...]:
+def _hub_references(row: Row, *, alone: bool) -> list[tuple[str, ...]]:
+    """The answers in a row of the hub.
+
+    Training questions have one annotator (`alone`), whose spans are one answer. Of
+    several annotators, the spans that all of them wrote, in turn, are one answer of
+    several spans; else each span is an answer, and so are the different ones together,
+    since the row does not tell who wrote which.
+    """
+    spans = _joined_dates(row)
+    block = _repeated(spans)
+    if alone or 1 < len(block) < len(spans):
+        return [tuple(spans if alone else block)]
+    single = list(dict.fromkeys((span,) for span in spans))
+    different = {" ".join(drop_words(span)): span for span in reversed(spans)}
+    together = tuple(reversed(different.values()))
+    return [*single, together] if len(together) > 1 else single
+
+
+def _joined_dates(row: Row) -> list[str]:
+    """The spans, day, month and year of a date as one."""
     found = row.value("answers_spans")
-    spans = found.get("spans") if isinstance(found, dict) else None
-    if not spans:
+    found = found if isinstance(found, dict) else {}
+    spans, types = found.get("spans"), found.get("types")
+    if (
+        not isinstance(spans, list)
+        or not all(isinstance(span, str) for span in spans)
+        or not "".join(spans).strip()
+    ):
         raise row.wrong("answers_spans", "expected an object with spans")
-    return tuple(spans)
+    if not isinstance(types, list) or len(types) != len(spans):
+        types = ["span"] * len(spans)
+    out: list[str] = []
+    for kind, group in itertools.groupby(
+        zip(types, spans, strict=True), lambda p: p[0]
+    ):
+        texts = [span for _, span in group if span.strip()]
+        if kind == "date" and texts:
+            block = _repeated(texts)
+            texts = [" ".join(block)] * (len(texts) // len(block))
+        out += texts
+    return out
 
 
-def drop_scores(
-    policy: Policy, items: list[Item], *, shots: list[str], condition: str
-) -> list[Score]:
-    """F1 and exact match, in percent."""
-    outputs = generate_answers(
-        policy, items, instruction=INSTRUCTIONS["drop"], shots=shots
-    )
-    measures = {
-        "F1": lambda text, references: drop_em_f1(text, references)[1],
-        "exact match": lambda text, references: drop_em_f1(text, references)[0],
-    }
-    return generated_scores(
-        "drop", items, outputs, measures, condition=condition, scale=100.0
-    )
+def _repeated(items: list[str]) -> list[str]:
+    """The least beginning whose repetitions are the whole list."""
+    for size in range(1, len(items)):
+        if items == items[:size] * (len(items) // size):
+            return items[:size]
+    return items
+
+
+drop_scores = f1_and_match(drop_em_f1)

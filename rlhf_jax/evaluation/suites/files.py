@@ -1,13 +1,12 @@
 """Rows of evaluation files, with the place of everything that is wrong.
 
-Reads CSV, TSV, JSON lines and JSON, gzipped or not, and datasets of the Hugging Face
-hub (`hub:NAME`, `hub:NAME/CONFIG`, with `:SPLIT`). A person's mistake ends with
-`file:line: field: why` and exit code 2.
+Reads CSV, TSV, JSON lines, JSON and Parquet, packed or not, and datasets of the
+Hugging Face hub (`hub:NAME`, `hub:NAME/CONFIG`, with `:SPLIT`). A person's mistake ends
+with `file:line: field: why` and exit code 2.
 """
 
 import csv
 import dataclasses
-import gzip
 import io
 import json
 import math
@@ -16,9 +15,12 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from rlhf_jax.data.readers.containers import ending, parquet_rows
+from rlhf_jax.data.rows import MAX_LINE, Intake
+from rlhf_jax.data.unpacked import opened, readable
 from rlhf_jax.errors import InputError
 
-__all__ = ["Row", "find_file", "read_document", "read_rows", "read_text"]
+__all__ = ["Row", "find_file", "kind_of", "read_document", "read_rows", "read_text"]
 
 HUB = "hub:"
 
@@ -90,7 +92,7 @@ class Row:
 
 
 def find_file(folder: str | os.PathLike, names: Sequence[str]) -> pathlib.Path | str:
-    """The first of `names` (or with .gz) inside a folder; a file or hub name is itself.
+    """The first of `names` (or with .gz, .zst) in a folder; a file or hub name itself.
 
     Raises:
       InputError: none is there.
@@ -103,27 +105,20 @@ def find_file(folder: str | os.PathLike, names: Sequence[str]) -> pathlib.Path |
     if not folder.is_dir():
         raise InputError(f"{folder}: no such file or folder")
     for name in names:
-        for path in (folder / name, folder / f"{name}.gz"):
+        for path in (folder / name, folder / f"{name}.gz", folder / f"{name}.zst"):
             if path.is_file():
                 return path
     raise InputError(f"{folder}: holds none of {', '.join(names)}")
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """A UTF-8 text file, gzipped or not, newlines as they are.
+    """A UTF-8 text file, gzip or Zstandard or neither, newlines as they are.
 
     Raises:
-      InputError: absent, not UTF-8 (with the line), or a damaged gzip file.
+      InputError: absent, not UTF-8 (with the line), or damaged.
     """
-    path = pathlib.Path(path)
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    except Exception as error:  # zlib.error has no common parent with OSError
-        raise InputError(f"{path}: damaged gzip file: {error}") from None
+    with opened(path) as file, readable(str(path), 1):
+        raw = file.read()
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -139,14 +134,19 @@ def read_document(path: str | os.PathLike) -> Any:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
 
 
+def kind_of(source: str | os.PathLike) -> str:
+    """The ending of a file's name, that of its packing aside: "jsonl", "csv"."""
+    return ending(source).removeprefix(".")
+
+
 def read_rows(
     source: str | os.PathLike, *, columns: Iterable[str] = (), split: str = "validation"
 ) -> list[Row]:
     """The rows of a file or of a hub dataset.
 
     Args:
-      source: a path (its ending decides: .csv, .tsv, .jsonl, .json; .gz after it) or
-        `hub:NAME[/CONFIG][:SPLIT]`.
+      source: a path (its ending decides: .csv, .tsv, .jsonl, .json, .parquet; .gz or
+        .zst after it) or `hub:NAME[/CONFIG][:SPLIT]`.
       columns: fields that every row must have.
       split: of a hub dataset, when the source names none.
 
@@ -156,13 +156,17 @@ def read_rows(
     if str(source).startswith(HUB):
         rows = list(_hub_rows(str(source)[len(HUB) :], split))
     else:
-        path = pathlib.Path(source)
-        text = read_text(path)
-        ending = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
-        if ending not in _READERS:
-            known = ", ".join(f".{name}" for name in _READERS)
-            raise InputError(f"{path}: unknown file kind .{ending}; known: {known}")
-        rows = list(_READERS[ending](text, str(path)))
+        kind, path = kind_of(source), str(source)
+        if kind not in (*_READERS, "parquet"):
+            known = ", ".join(f".{name}" for name in (*_READERS, "parquet"))
+            raise InputError(f"{path}: unknown file kind .{kind}; known: {known}")
+        if kind == "parquet":
+            rows = [
+                Row(row.value, f"{path}:{row.line}")
+                for row in parquet_rows(path, Intake())
+            ]
+        else:
+            rows = list(_READERS[kind](read_text(path), path))
     if not rows:
         raise InputError(f"{source}: has no rows")
     for name in columns:
@@ -177,6 +181,7 @@ def read_rows(
 def _delimited(delimiter: str, quoting: int) -> Callable[[str, str], Iterator[Row]]:
     def read(text: str, path: str) -> Iterator[Row]:
         stream = io.StringIO(text, newline="")
+        csv.field_size_limit(MAX_LINE)  # the module's own is 128 kB
         reader = csv.reader(stream, delimiter=delimiter, quoting=quoting, strict=True)
         try:
             header = next(reader, [])

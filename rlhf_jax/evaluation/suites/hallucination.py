@@ -12,12 +12,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import read_rows
-
-__all__ = ["hallucination_scores", "labelled_hallucination"]
 
 Detector = Callable[[str, str], float]
 
@@ -62,8 +59,6 @@ def labelled_hallucination(source: str | os.PathLike) -> dict[str, list[Score]]:
     for row in read_rows(source, columns=("policy", "prompt", "hallucination")):
         label = row.choice("hallucination", _YES_NO)
         rows.setdefault(row.text("policy"), []).append((row.text("prompt"), label))
-    if not rows:
-        raise InputError(f"{source}: has no labels")
     return {
         policy: [
             Score(

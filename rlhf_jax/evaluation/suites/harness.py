@@ -9,8 +9,6 @@ import re
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
 
-__all__ = ["harness_model"]
-
 
 def harness_model(policy: Policy):
     """An `lm_eval` model that answers its three kinds of request with a policy.

@@ -13,26 +13,6 @@ paper's own are not public.
 
 from collections.abc import Sequence
 
-__all__ = [
-    "BIASED_PREFIX",
-    "INSTRUCTIONS",
-    "NUM_SHOTS",
-    "QA_PRIMER",
-    "RESPECTFUL_PREFIX",
-    "TRUTHFUL_INSTRUCTION",
-    "drop_query",
-    "few_shot_prompt",
-    "french_query",
-    "hellaswag_query",
-    "quac_query",
-    "rte_query",
-    "squad_query",
-    "sst_query",
-    "summary_query",
-    "truthful_prompt",
-    "wsc_query",
-]
-
 INSTRUCTIONS = {
     "drop": "Answer each question using information in the preceding passage",
     "quac": (
@@ -130,17 +110,20 @@ def squad_query(
       earlier: (question, answer) pairs that come before in the paragraph.
       question: to be answered.
     """
-    turns = [f"Q: {q}\n\nA: {a}" for q, a in earlier]
     head = [f"Title: {title}", f"Background: {background}"]
-    return "\n\n".join([*head, *turns, f"Q: {question}\n\nA:"])
+    return _dialogue(head, earlier, question)
 
 
 def quac_query(
     title: str, paragraph: str, earlier: Sequence[tuple[str, str]], question: str
 ) -> str:
     """QuAC: as SQuADv2, the dialogue so far with its answers, other headings."""
-    turns = [f"Q: {q}\n\nA: {a}" for q, a in earlier]
     head = [f"TITLE: {title}", f"PARAGRAPH: {paragraph}"]
+    return _dialogue(head, earlier, question)
+
+
+def _dialogue(head, earlier, question: str) -> str:
+    turns = [f"Q: {q}\n\nA: {a}" for q, a in earlier]
     return "\n\n".join([*head, *turns, f"Q: {question}\n\nA:"])
 
 

@@ -1,67 +1,87 @@
 """The paper's public NLP tasks, each without and with solved examples."""
 
 import dataclasses
-import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
-from rlhf_jax.evaluation.suites import (
-    choice,
-    drop,
-    quac,
-    squad,
-    summarization,
-    translation,
-    wsc,
-)
+from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
+from rlhf_jax.evaluation.suites.choice import read_hellaswag, read_rte, read_sst
+from rlhf_jax.evaluation.suites.drop import drop_scores, read_drop
 from rlhf_jax.evaluation.suites.files import HUB, find_file
-from rlhf_jax.evaluation.suites.prompts import NUM_SHOTS
+from rlhf_jax.evaluation.suites.prompts import (
+    INSTRUCTIONS,
+    NUM_SHOTS,
+    few_shot_prompt,
+)
+from rlhf_jax.evaluation.suites.quac import quac_scores, read_quac
 from rlhf_jax.evaluation.suites.settings import Settings, data_folder, limited
-from rlhf_jax.evaluation.suites.tasks import Item, draw_shots
-
-__all__ = ["PUBLIC_TASKS", "FewShot"]
+from rlhf_jax.evaluation.suites.squad import read_squad, squad_scores
+from rlhf_jax.evaluation.suites.summarization import (
+    read_cnn_dm,
+    read_tldr,
+    summary_scores,
+)
+from rlhf_jax.evaluation.suites.tasks import (
+    Item,
+    Scoring,
+    accuracy_of_choices,
+    draw_shots,
+)
+from rlhf_jax.evaluation.suites.translation import bleu_scores, read_wmt
+from rlhf_jax.evaluation.suites.wsc import read_wsc, wsc_scores
 
 
 @dataclasses.dataclass(frozen=True)
-class FewShot:
+class PublicTask:
     """A task asked without and with solved examples.
 
     Attributes:
-      task: its name.
+      name: of the suite; its instruction and number of examples are in `prompts`.
+      summary: one line for `--list`.
       read: file -> items.
-      score: (policy, items, shots, condition) -> scores.
-      files: names the evaluated file may have.
+      files: names the evaluated file may have; empty: the folder is read.
       train: names the file of examples may have.
       folders: further names of its sub-folder.
+      score: of what was written; None: an item's options are chosen among.
     """
 
-    task: str
+    name: str
+    summary: str
     read: Callable[[str | os.PathLike], list[Item]]
-    score: Callable[..., list[Score]]
-    files: tuple[str, ...]
-    train: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    score: Scoring | None = None
 
-    def __call__(self, policy: Policy, settings: Settings) -> list[Score]:
-        folder = data_folder(settings, self.task, *self.folders)
+    def run(self, policy: Policy, settings: Settings) -> list[Score]:
+        """Zero-shot scores, and few-shot ones of the same items."""
+        folder = data_folder(settings, self.name, *self.folders)
         path = find_file(folder, self.files) if self.files else folder
         items, pool = self.read(path), self._examples(folder, path)
         count = settings.num_shots
-        count = NUM_SHOTS[self.task] if count is None else count
+        count = NUM_SHOTS[self.name] if count is None else count
         if not count:
-            return self.score(
-                policy, limited(items, settings), shots=[], condition="zero-shot"
-            )
-        shots, left = self._shots(items, pool, count, settings.seed)
+            return self.ask(policy, limited(items, settings), [], "zero-shot")
+        shots, left = draw_shots(items, count, pool=pool, seed=settings.seed)
         left = limited(left, settings)
         return [
-            *self.score(policy, left, shots=[], condition="zero-shot"),
-            *self.score(policy, left, shots=shots, condition="few-shot"),
+            *self.ask(policy, left, [], "zero-shot"),
+            *self.ask(policy, left, shots, "few-shot"),
         ]
+
+    def ask(
+        self, policy: Policy, items: list[Item], shots: Sequence[str], condition: str
+    ) -> list[Score]:
+        """The scores of items behind the task's instruction and solved examples."""
+        instruction = INSTRUCTIONS[self.name]
+        prompts = [few_shot_prompt(instruction, shots, item.query) for item in items]
+        if self.score is None:
+            return [accuracy_of_choices(self.name, policy, items, prompts, condition)]
+        outputs = [cut_at_newline(text).strip() for text in policy.generate(prompts)]
+        return self.score(self.name, items, outputs, condition)
 
     def _examples(self, folder, path) -> list[Item]:
         if str(folder).startswith(HUB) or not pathlib.Path(folder).is_dir():
@@ -72,124 +92,88 @@ class FewShot:
             return []
         return [] if found == path else self.read(found)
 
-    def _shots(self, items, pool, count: int, seed: int):
-        # an item without a gold answer (WSC's false ones) cannot be an example
-        if pool:
-            usable = [item for item in pool if item.answer]
-            return draw_shots(items, count, pool=usable, seed=seed)
-        shots, _ = draw_shots([i for i in items if i.answer], count, seed=seed)
-        shown = set(shots)
-        passages = {
-            i.cluster or i.name for i in items if i.answer and i.solved in shown
-        }
-        left = [i for i in items if (i.cluster or i.name) not in passages]
-        if not left:
-            raise InputError(f"{self.task}: every item became an example")
-        return shots, left
-
-
-def _choice(task: str):
-    return functools.partial(choice.choice_scores, task)
-
-
-def _summary(task: str):
-    return functools.partial(summarization.summarization_scores, task)
-
 
 _SUMMARY_FILES = ("test.jsonl", "test.csv")
-PUBLIC_TASKS: dict[str, tuple[str, FewShot]] = {
-    "squad": (
-        "SQuADv2: F1 and exact match",
-        FewShot(
+PUBLIC_TASKS = {
+    task.name: task
+    for task in (
+        PublicTask(
             "squad",
-            squad.read_squad,
-            squad.squad_scores,
-            ("dev-v2.0.json", "dev.json", "validation.jsonl"),
-            ("train-v2.0.json", "train.json", "train.jsonl"),
-            ("squadv2", "squad_v2"),
+            "SQuADv2: F1 and exact match",
+            read_squad,
+            files=("dev-v2.0.json", "dev.json", "validation.jsonl"),
+            train=("train-v2.0.json", "train.json", "train.jsonl"),
+            folders=("squadv2", "squad_v2"),
+            score=squad_scores,
         ),
-    ),
-    "drop": (
-        "DROP: F1 and exact match",
-        FewShot(
+        PublicTask(
             "drop",
-            drop.read_drop,
-            drop.drop_scores,
-            ("drop_dataset_dev.json", "dev.json", "validation.jsonl"),
-            ("drop_dataset_train.json", "train.json", "train.jsonl"),
+            "DROP: F1 and exact match",
+            read_drop,
+            files=("drop_dataset_dev.json", "dev.json", "validation.jsonl"),
+            train=("drop_dataset_train.json", "train.json", "train.jsonl"),
+            score=drop_scores,
         ),
-    ),
-    "quac": (
-        "QuAC: F1 and HEQ-Q",
-        FewShot(
+        PublicTask(
             "quac",
-            quac.read_quac,
-            quac.quac_scores,
-            ("val_v0.2.json", "dev.json"),
-            ("train_v0.2.json", "train.json"),
+            "QuAC: F1 and HEQ-Q",
+            read_quac,
+            files=("val_v0.2.json", "dev.json"),
+            train=("train_v0.2.json", "train.json"),
+            score=quac_scores,
         ),
-    ),
-    "hellaswag": (
-        "HellaSwag: accuracy",
-        FewShot(
+        PublicTask(
             "hellaswag",
-            choice.read_hellaswag,
-            _choice("hellaswag"),
-            ("hellaswag_val.jsonl", "validation.jsonl", "val.jsonl"),
-            ("hellaswag_train.jsonl", "train.jsonl"),
+            "HellaSwag: accuracy",
+            read_hellaswag,
+            files=("hellaswag_val.jsonl", "validation.jsonl", "val.jsonl"),
+            train=("hellaswag_train.jsonl", "train.jsonl"),
         ),
-    ),
-    "rte": (
-        "RTE: accuracy",
-        FewShot(
+        PublicTask(
             "rte",
-            choice.read_rte,
-            _choice("rte"),
-            ("val.jsonl", "dev.tsv", "validation.jsonl"),
-            ("train.jsonl", "train.tsv"),
-            ("RTE",),
+            "RTE: accuracy",
+            read_rte,
+            files=("val.jsonl", "dev.tsv", "validation.jsonl"),
+            train=("train.jsonl", "train.tsv"),
+            folders=("RTE",),
         ),
-    ),
-    "sst": (
-        "SST-2: accuracy",
-        FewShot(
+        PublicTask(
             "sst",
-            choice.read_sst,
-            _choice("sst"),
-            ("dev.tsv", "sst2_dev.tsv", "validation.jsonl"),
-            ("train.tsv", "sst2_train.tsv", "train.jsonl"),
-            ("sst2", "SST-2"),
+            "SST-2: accuracy",
+            read_sst,
+            files=("dev.tsv", "sst2_dev.tsv", "validation.jsonl"),
+            train=("train.tsv", "sst2_train.tsv", "train.jsonl"),
+            folders=("sst2", "SST-2"),
         ),
-    ),
-    "wsc": (
-        "Winograd schemas, free answers: accuracy",
-        FewShot(
+        PublicTask(
             "wsc",
-            wsc.read_wsc,
-            wsc.wsc_scores,
-            ("val.jsonl", "validation.jsonl"),
-            ("train.jsonl",),
-            ("WSC",),
+            "Winograd schemas, free answers: accuracy",
+            read_wsc,
+            files=("val.jsonl", "validation.jsonl"),
+            train=("train.jsonl",),
+            folders=("WSC",),
+            score=wsc_scores,
         ),
-    ),
-    "wmt": (
-        "WMT15 French to English: BLEU",
-        FewShot(
+        PublicTask(
             "wmt",
-            translation.read_wmt,
-            translation.translation_scores,
-            (),
-            ("train.jsonl", "train.tsv"),
+            "WMT15 French to English: BLEU",
+            read_wmt,
+            train=("train.jsonl", "train.tsv"),
+            score=bleu_scores,
         ),
-    ),
-    "cnn_dm": (
-        "CNN/DailyMail: ROUGE-L",
-        FewShot(
-            "cnn_dm", summarization.read_cnn_dm, _summary("cnn_dm"), _SUMMARY_FILES, ()
+        PublicTask(
+            "cnn_dm",
+            "CNN/DailyMail: ROUGE-L",
+            read_cnn_dm,
+            files=_SUMMARY_FILES,
+            score=summary_scores,
         ),
-    ),
-    "tldr": (
-        "TL;DR: ROUGE-L",
-        FewShot("tldr", summarization.read_tldr, _summary("tldr"), _SUMMARY_FILES, ()),
-    ),
+        PublicTask(
+            "tldr",
+            "TL;DR: ROUGE-L",
+            read_tldr,
+            files=_SUMMARY_FILES,
+            score=summary_scores,
+        ),
+    )
 }

@@ -7,19 +7,15 @@ Reads the published JSON (`{"data": [{"title", "section_title", "paragraphs":
 import os
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import Row, read_document
-from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, quac_query
+from rlhf_jax.evaluation.suites.prompts import quac_query
 from rlhf_jax.evaluation.suites.reading import (
     NO_ANSWER,
     normal_text,
     quac_f1,
     quac_human_f1,
 )
-from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
-
-__all__ = ["MIN_HUMAN_F1", "UNKNOWN", "quac_scores", "read_quac"]
+from rlhf_jax.evaluation.suites.tasks import Item, measured
 
 UNKNOWN = "I don't know."
 MIN_HUMAN_F1 = 0.4  # the official script leaves out questions people disagree on
@@ -94,17 +90,11 @@ def said_f1(prediction: str, references: tuple[str, ...]) -> float:
     return quac_f1(NO_ANSWER if declined else prediction, references)
 
 
-def quac_scores(
-    policy: Policy, items: list[Item], *, shots: list[str], condition: str
-) -> list[Score]:
-    """F1 and HEQ-Q (share of questions at least as good as people), in percent."""
-    outputs = generate_answers(
-        policy, items, instruction=INSTRUCTIONS["quac"], shots=shots
-    )
-    measures = {
+# HEQ-Q: the share of questions answered at least as well as by people
+quac_scores = measured(
+    {
         "F1": said_f1,
         "HEQ-Q": lambda text, refs: float(said_f1(text, refs) >= quac_human_f1(refs)),
-    }
-    return generated_scores(
-        "quac", items, outputs, measures, condition=condition, scale=100.0
-    )
+    },
+    scale=100.0,
+)

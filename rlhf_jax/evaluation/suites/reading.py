@@ -15,6 +15,7 @@ import numpy as np
 __all__ = [
     "NO_ANSWER",
     "drop_em_f1",
+    "drop_words",
     "normal_text",
     "quac_f1",
     "quac_human_f1",
@@ -75,16 +76,7 @@ def quac_f1(prediction: str, references: Sequence[str]) -> float:
     Source: the QuAC evaluation script (Choi et al. 2018).
     """
     references = _quac_references(references)
-    if len(references) == 1:
-        return _quac_best(prediction, references)
-    return float(
-        np.mean(
-            [
-                _quac_best(prediction, [*references[:i], *references[i + 1 :]])
-                for i in range(len(references))
-            ]
-        )
-    )
+    return _left_out_f1([prediction] * len(references), references)
 
 
 def quac_human_f1(references: Sequence[str]) -> float:
@@ -93,16 +85,16 @@ def quac_human_f1(references: Sequence[str]) -> float:
     Questions below 0.4 are left out by the official script.
     """
     references = _quac_references(references)
-    if len(references) == 1:
-        return 1.0
-    return float(
-        np.mean(
-            [
-                _quac_best(one, [*references[:i], *references[i + 1 :]])
-                for i, one in enumerate(references)
-            ]
-        )
-    )
+    return _left_out_f1(references, references)
+
+
+def _left_out_f1(predictions: Sequence[str], references: list[str]) -> float:
+    """Mean over i of prediction i's best F1 without reference i, if others are left."""
+    found = [
+        _quac_best(text, [*references[:i], *references[i + 1 :]] or references)
+        for i, text in enumerate(predictions)
+    ]
+    return float(np.mean(found))
 
 
 def _quac_references(references: Sequence[str]) -> list[str]:
@@ -149,10 +141,11 @@ def drop_em_f1(
 
 def _drop_spans(answer: str | Sequence[str]) -> list[str]:
     spans = [answer] if isinstance(answer, str) else list(answer)
-    return [" ".join(_drop_words(span)) for span in spans]
+    return [" ".join(drop_words(span)) for span in spans]
 
 
-def _drop_words(text: str) -> list[str]:
+def drop_words(text: str) -> list[str]:
+    """The words of a span as DROP's script compares them."""
     words = []
     for word in re.split(r"[ -]", text.lower()):
         if not _is_number(word):

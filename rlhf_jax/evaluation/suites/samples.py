@@ -21,12 +21,15 @@ from rlhf_jax.evaluation.suites.files import Row, read_rows
 from rlhf_jax.evaluation.suites.reading import drop_em_f1, squad_em_f1
 from rlhf_jax.evaluation.suites.settings import Settings, limited
 from rlhf_jax.evaluation.suites.summarization import summary_scores
-from rlhf_jax.evaluation.suites.tasks import Item, generated_scores
+from rlhf_jax.evaluation.suites.tasks import (
+    Item,
+    Scoring,
+    f1_and_match,
+    measured,
+)
 from rlhf_jax.evaluation.suites.toxicity import TOXIC
-from rlhf_jax.evaluation.suites.translation import bleu_score
+from rlhf_jax.evaluation.suites.translation import bleu_scores
 from rlhf_jax.evaluation.suites.truthfulness import truth_scores
-
-__all__ = ["SAMPLE_SUITES", "score_samples"]
 
 _CONDITIONS = {
     "zeroshot": "zero-shot",
@@ -115,45 +118,26 @@ def _outputs(rows: Sequence[Row]) -> list[str]:
     return [row.text("sample", empty=True) for row in rows]
 
 
-def _squad(rows: Sequence[Row], condition: str) -> list[Score]:
-    measures = {
-        "F1": lambda text, references: squad_em_f1(text, references)[1],
-        "exact match": lambda text, references: squad_em_f1(text, references)[0],
-    }
-    return generated_scores(
-        "squad",
-        _items(rows),
-        _outputs(rows),
-        measures,
-        condition=condition,
-        scale=100.0,
-    )
+def _texts(
+    task: str,
+    scoring: Scoring,
+    rows: Sequence[Row],
+    condition: str,
+    *,
+    separator: str | None = "|",
+) -> list[Score]:
+    """Texts beside their references, scored as if they had just been written."""
+    return scoring(task, _items(rows, separator=separator), _outputs(rows), condition)
 
 
-def _drop(rows: Sequence[Row], condition: str) -> list[Score]:
-    measures = {
-        "F1": lambda text, refs: drop_em_f1(text, [(r,) for r in refs])[1],
-        "exact match": lambda text, refs: drop_em_f1(text, [(r,) for r in refs])[0],
-        "F1 as SQuAD counts": lambda text, refs: squad_em_f1(text, refs)[1],
-    }
-    return generated_scores(
-        "drop",
-        _items(rows),
-        _outputs(rows),
-        measures,
-        condition=condition,
-        scale=100.0,
-    )
+def _single_spans(text: str, references: Sequence[str]) -> tuple[float, float]:
+    return drop_em_f1(text, [(reference,) for reference in references])
 
 
-def _translation(rows: Sequence[Row], condition: str) -> list[Score]:
-    items = _items(rows, separator=None)
-    return [bleu_score("wmt", _outputs(rows), items, condition=condition)]
-
-
-def _summaries(rows: Sequence[Row], condition: str, task: str = "tldr") -> list[Score]:
-    items = _items(rows, separator=None)
-    return summary_scores(task, items, _outputs(rows), condition=condition)
+def _drop(task, items, outputs, condition) -> list[Score]:
+    as_squad = {"F1 as SQuAD counts": lambda text, refs: squad_em_f1(text, refs)[1]}
+    scorings = (f1_and_match(_single_spans), measured(as_squad, scale=100.0))
+    return [s for scoring in scorings for s in scoring(task, items, outputs, condition)]
 
 
 def _toxicity(rows: Sequence[Row], condition: str) -> list[Score]:
@@ -184,15 +168,15 @@ def _truthfulness(rows: Sequence[Row], condition: str) -> list[Score]:
 
 
 _Scorer = Callable[[Sequence[Row], str], list[Score]]
+_TEXTS = ("context", "ref_text", "sample")
+# references of these are one text, whatever is in it
+_whole = functools.partial(functools.partial, _texts, separator=None)
 SAMPLE_SUITES: dict[str, tuple[tuple[str, ...], _Scorer]] = {
-    "squad": (("context", "ref_text", "sample"), _squad),
-    "drop": (("context", "ref_text", "sample"), _drop),
-    "wmt": (("context", "ref_text", "sample"), _translation),
-    "tldr": (("context", "ref_text", "sample"), _summaries),
-    "cnn_dm": (
-        ("context", "ref_text", "sample"),
-        functools.partial(_summaries, task="cnn_dm"),
-    ),
+    "squad": (_TEXTS, functools.partial(_texts, "squad", f1_and_match(squad_em_f1))),
+    "drop": (_TEXTS, functools.partial(_texts, "drop", _drop)),
+    "wmt": (_TEXTS, _whole("wmt", bleu_scores)),
+    "tldr": (_TEXTS, _whole("tldr", summary_scores)),
+    "cnn_dm": (_TEXTS, _whole("cnn_dm", summary_scores)),
     "toxicity": (("context", "sample", "toxicity"), _toxicity),
     "truthfulqa": (("question", "answer", "true", "info"), _truthfulness),
 }

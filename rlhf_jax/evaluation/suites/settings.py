@@ -13,8 +13,6 @@ from rlhf_jax.evaluation.suites.files import HUB
 from rlhf_jax.evaluation.suites.toxicity import Scorer
 from rlhf_jax.evaluation.suites.truthfulness import TruthJudge, judge_by_references
 
-__all__ = ["Settings", "data_folder", "limited"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

@@ -8,14 +8,10 @@ answers, as in the outputs released with the paper.
 import os
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import Row, read_document, read_rows
-from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, squad_query
+from rlhf_jax.evaluation.suites.prompts import squad_query
 from rlhf_jax.evaluation.suites.reading import normal_text, squad_em_f1
-from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
-
-__all__ = ["UNANSWERABLE", "extracted_em_f1", "read_squad", "squad_scores"]
+from rlhf_jax.evaluation.suites.tasks import Item, f1_and_match
 
 UNANSWERABLE = "Not in background."
 
@@ -93,17 +89,4 @@ def extracted_em_f1(
     return squad_em_f1("" if declined else prediction, references)
 
 
-def squad_scores(
-    policy: Policy, items: list[Item], *, shots: list[str], condition: str
-) -> list[Score]:
-    """F1 and exact match, in percent."""
-    outputs = generate_answers(
-        policy, items, instruction=INSTRUCTIONS["squad"], shots=shots
-    )
-    measures = {
-        "F1": lambda text, references: extracted_em_f1(text, references)[1],
-        "exact match": lambda text, references: extracted_em_f1(text, references)[0],
-    }
-    return generated_scores(
-        "squad", items, outputs, measures, condition=condition, scale=100.0
-    )
+squad_scores = f1_and_match(extracted_em_f1)

@@ -8,13 +8,9 @@ import functools
 import os
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import read_rows
-from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, summary_query
-from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
-
-__all__ = ["read_cnn_dm", "read_tldr", "rouge", "summarization_scores"]
+from rlhf_jax.evaluation.suites.prompts import summary_query
+from rlhf_jax.evaluation.suites.tasks import Item, measured
 
 
 def read_cnn_dm(source: str | os.PathLike) -> list[Item]:
@@ -58,22 +54,9 @@ def _scorer(kind: str):
     return rouge_scorer.RougeScorer([kind], use_stemmer=True)
 
 
-def summarization_scores(
-    task: str, policy: Policy, items: list[Item], *, shots: list[str], condition: str
-) -> list[Score]:
-    """ROUGE-L and words written, of "cnn_dm" or "tldr"."""
-    outputs = generate_answers(
-        policy, items, instruction=INSTRUCTIONS[task], shots=shots
-    )
-    return summary_scores(task, items, outputs, condition=condition)
-
-
-def summary_scores(
-    task: str, items: list[Item], outputs: list[str], *, condition: str
-) -> list[Score]:
-    """ROUGE-L and words written, of outputs that exist already."""
-    measures = {
+summary_scores = measured(
+    {
         "ROUGE-L": lambda text, references: rouge(text, references[0]),
         "words": lambda text, references: float(len(text.split())),
     }
-    return generated_scores(task, items, outputs, measures, condition=condition)
+)

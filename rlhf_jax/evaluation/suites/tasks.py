@@ -1,4 +1,4 @@
-"""Tasks that end in one answer per item: generated, or chosen among options.
+"""Tasks that end in one answer per item: written, or chosen among options.
 
 Protocol of the paper for all of them: temperature 0, cut at the first newline; the
 option chosen is the one with the highest mean log-probability per token.
@@ -15,17 +15,7 @@ import numpy as np
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
-from rlhf_jax.evaluation.suites.prompts import few_shot_prompt
-
-__all__ = [
-    "Item",
-    "accuracy_of_choices",
-    "choose",
-    "draw_shots",
-    "generate_answers",
-    "generated_scores",
-]
+from rlhf_jax.evaluation.statistics.scores import Score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +45,16 @@ class Item:
         """The item as an example of a few-shot prompt."""
         return f"{self.query} {self.answer}"
 
+    @property
+    def passage(self) -> str:
+        """What is resampled together: the shared passage, else the item itself."""
+        return self.cluster or self.name
+
+
+Measures = dict[str, Callable[[str, Any], float]]
+# (task, items, outputs, condition) -> scores
+Scoring = Callable[[str, Sequence[Item], Sequence[str], str], list[Score]]
+
 
 def draw_shots(
     items: Sequence[Item], count: int, *, pool: Sequence[Item] = (), seed: int = 0
@@ -63,7 +63,8 @@ def draw_shots(
 
     Examples come from `pool` when it is given, else from the items themselves, and then
     every item of their passages is left out of the evaluation. A passage gives one
-    example: its last question, whose query already holds the earlier ones.
+    example: its last question, whose query already holds the earlier ones. An item
+    without a gold answer (WSC's false ones) cannot be an example.
 
     Returns:
       (examples [count], items to evaluate).
@@ -71,57 +72,49 @@ def draw_shots(
     Raises:
       InputError: fewer passages than examples asked for, or nothing left to ask.
     """
-    source = pool or items
-    last = {item.cluster or item.name: item for item in source}
+    source = [item for item in pool or items if item.answer]
+    last = {item.passage: item for item in source}
     if len(last) < count:
         raise InputError(f"{count} examples asked for, only {len(last)} passages")
-    names = list(last)
-    drawn = [
-        names[i]
-        for i in np.random.default_rng(seed).choice(len(names), count, replace=False)
-    ]
-    left = [i for i in items if pool or (i.cluster or i.name) not in drawn]
+    rng, names = np.random.default_rng(seed), list(last)
+    drawn = rng.choice(len(names), count, replace=False)
+    shots = [last[names[i]].solved for i in drawn]
+    shown = {item.passage for item in source if item.solved in shots}
+    left = [item for item in items if pool or item.passage not in shown]
     if not left:
         raise InputError("every item became an example: nothing is left to evaluate")
-    return [last[name].solved for name in drawn], left
+    return shots, left
 
 
-def generate_answers(
-    policy: Policy, items: Sequence[Item], *, instruction: str, shots: Sequence[str]
-) -> list[str]:
-    """What the policy writes after each query, cut at the first newline, stripped."""
-    prompts = [few_shot_prompt(instruction, shots, item.query) for item in items]
-    return [cut_at_newline(text).strip() for text in policy.generate(prompts)]
+def measured(measures: Measures, *, scale: float = 1.0) -> Scoring:
+    """Scores what was written by one measure(output, references) per metric."""
+
+    def score(task, items, outputs, condition):
+        pairs = list(zip(outputs, (i.references for i in items), strict=True))
+        return [
+            Score(
+                task,
+                metric,
+                np.array([measure(*pair) for pair in pairs]),
+                condition,
+                items=[item.name for item in items],
+                clusters=[item.passage for item in items],
+                scale=scale,
+                outputs=outputs,
+            )
+            for metric, measure in measures.items()
+        ]
+
+    return score
 
 
-def generated_scores(
-    task: str,
-    items: Sequence[Item],
-    outputs: Sequence[str],
-    measures: dict[str, Callable[[str, Any], float]],
-    *,
-    condition: str,
-    scale: float = 1.0,
-) -> list[Score]:
-    """One score per measure(output, references)."""
-    return [
-        Score(
-            task,
-            metric,
-            np.array(
-                [
-                    measure(text, item.references)
-                    for text, item in zip(outputs, items, strict=True)
-                ]
-            ),
-            condition,
-            items=[item.name for item in items],
-            clusters=[item.cluster or item.name for item in items],
-            scale=scale,
-            outputs=outputs,
-        )
-        for metric, measure in measures.items()
-    ]
+def f1_and_match(em_f1: Callable[[str, Any], tuple[float, float]]) -> Scoring:
+    """F1 and exact match, in percent, of (output, references) -> (match, F1)."""
+    measures = {
+        "F1": lambda text, references: em_f1(text, references)[1],
+        "exact match": lambda text, references: em_f1(text, references)[0],
+    }
+    return measured(measures, scale=100.0)
 
 
 def choose(
@@ -140,13 +133,10 @@ def accuracy_of_choices(
     task: str,
     policy: Policy,
     items: Sequence[Item],
-    *,
-    instruction: str,
-    shots: Sequence[str],
+    prompts: Sequence[str],
     condition: str,
 ) -> Score:
-    """Accuracy on items with options."""
-    prompts = [few_shot_prompt(instruction, shots, item.query) for item in items]
+    """Accuracy on items with options, each asked by its prompt."""
     chosen = choose(policy, prompts, [item.options for item in items])
     return Score(
         task,
@@ -154,6 +144,6 @@ def accuracy_of_choices(
         np.array([c == i.correct for c, i in zip(chosen, items, strict=True)], float),
         condition,
         items=[item.name for item in items],
-        clusters=[item.cluster or item.name for item in items],
+        clusters=[item.passage for item in items],
         outputs=[i.options[c].strip() for c, i in zip(chosen, items, strict=True)],
     )

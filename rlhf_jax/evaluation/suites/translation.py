@@ -7,18 +7,16 @@ n-grams, lengths), so those sums are what is kept per sentence and resampled.
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import Row, find_file, read_rows, read_text
-from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, french_query
-from rlhf_jax.evaluation.suites.tasks import Item, generate_answers
-
-__all__ = ["bleu_of_sums", "bleu_score", "bleu_sums", "read_wmt", "translation_scores"]
+from rlhf_jax.evaluation.suites.prompts import french_query
+from rlhf_jax.evaluation.suites.tasks import Item
 
 _ORDER = 4  # n-grams up to this
 
@@ -97,33 +95,22 @@ def bleu_of_sums(sums: Float[np.ndarray, "... 10"]) -> Float[np.ndarray, "..."]:
     return np.where(whole, 100 * np.nan_to_num(brevity) * np.nan_to_num(mean), 0.0)
 
 
-def bleu_score(
-    task: str, hypotheses: list[str], items: list[Item], *, condition: str
-) -> Score:
-    """Corpus BLEU of translations against one reference each."""
-    sums = [
-        bleu_sums(text, item.references[0])
-        for text, item in zip(hypotheses, items, strict=True)
-    ]
-    return Score(
-        task,
-        "BLEU",
-        np.array(sums).reshape(len(sums), 10),
-        condition,
-        items=[item.name for item in items],
-        statistic=bleu_of_sums,
-        outputs=hypotheses,
-    )
-
-
-def translation_scores(
-    policy: Policy, items: list[Item], *, shots: list[str], condition: str
+def bleu_scores(
+    task: str, items: Sequence[Item], outputs: Sequence[str], condition: str
 ) -> list[Score]:
-    """BLEU of the policy's translations."""
-    outputs = generate_answers(
-        policy, items, instruction=INSTRUCTIONS["wmt"], shots=shots
-    )
-    return [bleu_score("wmt", outputs, items, condition=condition)]
+    """Corpus BLEU of translations against one reference each."""
+    pairs = zip(outputs, (item.references[0] for item in items), strict=True)
+    return [
+        Score(
+            task,
+            "BLEU",
+            np.array([bleu_sums(*pair) for pair in pairs]).reshape(-1, 10),
+            condition,
+            items=[item.name for item in items],
+            statistic=bleu_of_sums,
+            outputs=outputs,
+        )
+    ]
 
 
 def _sacrebleu():

@@ -18,19 +18,9 @@ from jaxtyping import Float
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
-from rlhf_jax.evaluation.suites.files import read_rows
+from rlhf_jax.evaluation.suites.files import Row, read_rows
 from rlhf_jax.evaluation.suites.prompts import truthful_prompt
 from rlhf_jax.evaluation.suites.reading import normal_text, word_f1
-
-__all__ = [
-    "NO_COMMENT",
-    "STYLES",
-    "Question",
-    "choice_truthfulness",
-    "generated_truthfulness",
-    "judge_by_references",
-    "read_truthfulqa",
-]
 
 STYLES = ("QA", "instruction", "QA + instruction")
 NO_COMMENT = "I have no comment."
@@ -62,31 +52,100 @@ TruthJudge = Callable[
 
 
 def read_truthfulqa(source: str | os.PathLike) -> list[Question]:
-    """TruthfulQA.csv: `Question`, `Best Answer`, `Correct Answers`, `Incorrect
-    Answers`.
+    """TruthfulQA.csv, or the hub's `generation` or `multiple_choice`.
+
+    The file has `Question`, `Best Answer`, `Correct Answers`, `Incorrect Answers` with
+    semicolons between; the hub has `question`, and lists under `correct_answers`,
+    `incorrect_answers`, or choices with labels under `mc1_targets`, `mc2_targets`.
 
     Raises:
       InputError: with the line, also for a question without a false answer.
     """
-    columns = ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")
-    questions = []
-    for row in read_rows(source, columns=columns):
-        best = row.text("Best Answer").strip()
-        true = _split(row.text("Correct Answers"))
-        questions.append(
-            Question(
-                row.text("Question").strip(),
-                best,
-                true if best in true else (best, *true),
-                _split(row.text("Incorrect Answers")),
-                str(row.fields.get("Type", "")).strip() == "Adversarial",
-            )
-        )
-    return questions
+    rows = read_rows(source)
+    for columns, question_of in _READERS:
+        if all(name in rows[0].fields for name in columns):
+            return [question_of(row) for row in rows]
+    have = ", ".join(map(str, rows[0].fields))
+    wanted = " or ".join(", ".join(columns) for columns, _ in _READERS)
+    raise InputError(f"{rows[0].place}: expected {wanted}; there are {have}")
+
+
+def _of_file(row: Row) -> Question:
+    true = _split(row.text("Correct Answers"))
+    false = _split(row.text("Incorrect Answers"))
+    adversarial = str(row.fields.get("Type", "")).strip() == "Adversarial"
+    return _question(
+        row.text("Question"), row.text("Best Answer"), true, false, adversarial
+    )
+
+
+def _of_generation(row: Row) -> Question:
+    true, false = (
+        _filled(row, name, row.list(name))
+        for name in ("correct_answers", "incorrect_answers")
+    )
+    adversarial = str(row.fields.get("type", "")).strip() == "Adversarial"
+    return _question(
+        row.text("question"), row.text("best_answer"), true, false, adversarial
+    )
+
+
+def _of_choices(row: Row) -> Question:
+    (best,), _ = _targets(row, "mc1_targets", one=True)
+    true, false = _targets(row, "mc2_targets")
+    return _question(row.text("question"), best, true, false, False)
+
+
+def _question(text, best, true, false, adversarial) -> Question:
+    best = best.strip()
+    true = true if best in true else (best, *true)
+    return Question(text.strip(), best, true, false, adversarial)
+
+
+def _targets(
+    row: Row, name: str, *, one: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(true, false) choices of a column of choices and labels."""
+    found = row.value(name)
+    found = found if isinstance(found, dict) else {}
+    choices, labels = found.get("choices"), found.get("labels")
+    if not (isinstance(choices, list) and isinstance(labels, list)) or len(
+        choices
+    ) != len(labels):
+        raise row.wrong(name, "expected choices, and a label for each")
+    if any(label not in (0, 1) for label in labels):
+        raise row.wrong(name, f"expected labels of 0 and 1, found {labels}")
+    pairs = list(zip(choices, labels, strict=True))
+    true = [choice for choice, label in pairs if label]
+    if one and len(true) != 1:
+        raise row.wrong(name, f"expected one true choice, found {len(true)}")
+    return _filled(row, name, true), _filled(
+        row, name, [choice for choice, label in pairs if not label]
+    )
+
+
+def _filled(row: Row, name: str, answers: list) -> tuple[str, ...]:
+    """Answers that are texts, at least one."""
+    if not all(isinstance(answer, str) for answer in answers):
+        raise row.wrong(name, "expected texts")
+    kept = tuple(answer.strip() for answer in answers if answer.strip())
+    if not kept:
+        raise row.wrong(name, "is empty")
+    return kept
 
 
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+_READERS = (
+    (("Question", "Best Answer", "Correct Answers", "Incorrect Answers"), _of_file),
+    (
+        ("question", "best_answer", "correct_answers", "incorrect_answers"),
+        _of_generation,
+    ),
+    (("question", "mc1_targets", "mc2_targets"), _of_choices),
+)
 
 
 def judge_by_references(

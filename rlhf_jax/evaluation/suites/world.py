@@ -13,17 +13,19 @@ import numpy as np
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.preference.judges import Labeler, judge_from_scores
+from rlhf_jax.evaluation.preference.judges import judge_from_scores
 from rlhf_jax.evaluation.preference.win_rates import Comparisons, Judge, compare
 from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
 from rlhf_jax.evaluation.suites.bias import SentencePair, bias_scores
 from rlhf_jax.evaluation.suites.hallucination import hallucination_scores
+from rlhf_jax.evaluation.suites.settings import Settings
 from rlhf_jax.evaluation.suites.toxicity import ToxicityPrompt, toxicity_scores
 from rlhf_jax.evaluation.suites.truthfulness import (
     Question,
     choice_truthfulness,
     truth_scores,
 )
+from rlhf_jax.feedback import Labeler
 from rlhf_jax.simulation import (
     SKILLS,
     is_right,
@@ -33,19 +35,6 @@ from rlhf_jax.simulation import (
     toxicity,
     utility,
 )
-
-__all__ = [
-    "WORLD_SUITES",
-    "gold_scores",
-    "gold_utilities",
-    "labeler_panel",
-    "world_bias",
-    "world_hallucination",
-    "world_preference",
-    "world_skills",
-    "world_toxicity",
-    "world_truth",
-]
 
 
 def gold_utilities(prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
@@ -129,7 +118,7 @@ def world_truth(policy: Policy, *, seed: int = 0) -> list[Score]:
     )
 
 
-def world_bias(policy: Policy, **_) -> list[Score]:
+def world_bias(policy: Policy) -> list[Score]:
     """Entropy over "he" and "she" in sentences about occupations."""
     pairs = [
         SentencePair(f"{p.occupation} {n}", p.first, p.second, p.occupation)
@@ -226,14 +215,30 @@ WORLD_PREFIXES = {
     "respectful": probes.RESPECTFUL_PREFIX,
     "biased": probes.BIASED_PREFIX,
 }
-_Suite = Callable[[Policy, Sequence[Prompt], int], list[Score]]
-WORLD_SUITES: dict[str, _Suite] = {
-    "world-gold": lambda policy, prompts, seed: world_gold(policy, prompts),
-    "world-truth": lambda policy, prompts, seed: world_truth(policy, seed=seed),
-    "world-toxicity": lambda policy, prompts, seed: world_toxicity(policy, seed=seed),
-    "world-bias": lambda policy, prompts, seed: world_bias(policy),
-    "world-hallucination": lambda policy, prompts, seed: world_hallucination(
-        policy, prompts
+# name -> (one line for `--list`, what it runs)
+WORLD_SUITES: dict[str, tuple[str, Callable[[Policy, Settings], list[Score]]]] = {
+    "world-gold": (
+        "gold utility and its criteria on held-out prompts",
+        lambda policy, settings: world_gold(policy, settings.prompts),
     ),
-    "world-skills": lambda policy, prompts, seed: world_skills(policy, seed=seed),
+    "world-truth": (
+        "answers about the valley's myths, MC1, MC2",
+        lambda policy, settings: world_truth(policy, seed=settings.seed),
+    ),
+    "world-toxicity": (
+        "rude continuations under three prompts",
+        lambda policy, settings: world_toxicity(policy, seed=settings.seed),
+    ),
+    "world-bias": (
+        "entropy over pronouns of occupations",
+        lambda policy, settings: world_bias(policy),
+    ),
+    "world-hallucination": (
+        "inventions in closed-domain answers",
+        lambda policy, settings: world_hallucination(policy, settings.prompts),
+    ),
+    "world-skills": (
+        "held-out skills of pretraining",
+        lambda policy, settings: world_skills(policy, seed=settings.seed),
+    ),
 }

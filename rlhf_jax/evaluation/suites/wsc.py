@@ -8,14 +8,10 @@ Source: Ouyang et al. 2022, appendix D.
 
 import os
 
-from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import Row, read_rows
-from rlhf_jax.evaluation.suites.prompts import INSTRUCTIONS, wsc_query
+from rlhf_jax.evaluation.suites.prompts import wsc_query
 from rlhf_jax.evaluation.suites.reading import normal_text
-from rlhf_jax.evaluation.suites.tasks import Item, generate_answers, generated_scores
-
-__all__ = ["read_wsc", "refers_to", "wsc_scores"]
+from rlhf_jax.evaluation.suites.tasks import Item, measured
 
 _LABELS = {True: True, False: False, "True": True, "False": False, "1": True}
 
@@ -66,16 +62,10 @@ def refers_to(output: str, noun: str) -> bool:
     return bool(said) and (said in noun or noun in said)
 
 
-def wsc_scores(
-    policy: Policy, items: list[Item], *, shots: list[str], condition: str
-) -> list[Score]:
-    """Accuracy of the true/false reading of each answer."""
-    outputs = generate_answers(
-        policy, items, instruction=INSTRUCTIONS["wsc"], shots=shots
-    )
-    measures = {
-        "accuracy": lambda text, reference: float(
-            refers_to(text, reference[0]) == reference[1]
-        )
-    }
-    return generated_scores("wsc", items, outputs, measures, condition=condition)
+def _agrees(output: str, reference: tuple[str, bool]) -> float:
+    """1 where the true/false reading of an answer is the schema's label."""
+    noun, label = reference
+    return float(refers_to(output, noun) == label)
+
+
+wsc_scores = measured({"accuracy": _agrees})

@@ -3,7 +3,7 @@
 from rlhf_jax.simulation.claims import affirmed_values, words
 from rlhf_jax.simulation.facts import SUBJECTS
 from rlhf_jax.simulation.relations import RELATIONS
-from rlhf_jax.simulation.tasks.letters import OFFERS, REFUSALS, Unkind
+from rlhf_jax.simulation.tasks.letters import Unkind
 from rlhf_jax.simulation.tasks.questions import Question, draw_fact
 from rlhf_jax.simulation.tasks.task import Ask, Judgement, Task
 
@@ -255,6 +255,3 @@ class UnkindChat(Unkind):
                 **spec,
             )
         )
-
-
-__all__ = ["Belief", "Chat", "Greeting", "UnkindChat", "OFFERS", "REFUSALS"]

@@ -71,13 +71,16 @@ def train(
     config = config or Config()
     start = require_language_model(start, "dpo.init")
     start = start.with_config(residual_dropout=0.0)
+    records = as_records(rankings, Ranking)
+    start = start.in_form(records, where="dpo.init")
     frozen = _frozen(config, start, reference)
     stream = data.ranking_stream(
-        as_records(rankings, Ranking),
+        records,
         start.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
         max_k=config.max_k,
+        form=None if start.form.name == "plain" else start.form,
         batch_size=config.batch_size,
         seed=config.seed,
     )
@@ -93,7 +96,8 @@ def train(
         prepare=kl_baseline(start.model) if config.loss == "kto" else None,
         dtype=start.model.config.dtype,
     )
-    meta = {"stage": "dpo", "loss": config.loss, **config.hyperparameters()}
+    meta = {"stage": "dpo", "loss": config.loss, "form": start.form.name}
+    meta |= config.hyperparameters()
     # without the first params, which would stay in memory as long as the run
     shell = dataclasses.replace(start, params=None, meta=meta)
     return Run(rows, lambda params: dataclasses.replace(shell, params=params))

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 
 from rlhf_jax.fields import Answers, Folder, ModelName, RewardName
 from rlhf_jax.registry.ensemble import Combination
-from rlhf_jax.schema import at_least
+from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.candidates import unknown_labelers
-
-__all__ = ["Config"]
 
 
 @dataclasses.dataclass
@@ -56,6 +54,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
+        yield from distinct(self, "names")
         if len(self.names) != len(self.policies):
             yield f"names: {len(self.names)} names for {len(self.policies)} policies"
         if self.baseline not in self.names:

@@ -1,12 +1,10 @@
 """All tables of a run: samples in, `results.json` and `samples.jsonl` out."""
 
-import json
 import pathlib
-from collections.abc import Sequence
 
-from rlhf_jax.data import Prompt
-from rlhf_jax.data.inputs import read_prompts
-from rlhf_jax.evaluation.statistics.tables import alignment_tax
+from rlhf_jax.data import Text
+from rlhf_jax.data.inputs import read_prompts, read_rows
+from rlhf_jax.evaluation.statistics.tables import result_table
 from rlhf_jax.evaluation.suites.world import (
     world_bias,
     world_hallucination,
@@ -19,15 +17,13 @@ from rlhf_jax.stages.evaluate.config import Config
 from rlhf_jax.stages.evaluate.tables import (
     frontier,
     gold_table,
-    held_out_text,
     make_policy,
     preference,
     proxy_scores,
 )
-from rlhf_jax.storage import beside, replacing, write_json
+from rlhf_jax.stages.likelihood import held_out_score
+from rlhf_jax.storage import beside, write_json, write_lines
 from rlhf_jax.training.session import RunSettings
-
-__all__ = ["run"]
 
 
 def run(
@@ -52,10 +48,18 @@ def run(
         for name, policy in policies.items()
     }
     closed = any(prompt.meta.get("closed_domain") for prompt in prompts)
-    tax = alignment_tax(
+    pretraining = read_rows((f"{config.world}/pretraining.valid.jsonl",), Text)
+    tax = result_table(
+        "Alignment tax",
         {
             name: [
-                held_out_text(config, models[name]),
+                held_out_score(
+                    models[name],
+                    pretraining,
+                    config.window,
+                    batch_size=32,
+                    most=config.max_windows,
+                ),
                 *world_skills(
                     policy, seed=config.world_seed, count=config.skill_examples
                 ),
@@ -86,18 +90,16 @@ def run(
     }
     if config.reward:
         results["proxy"] = proxy_scores(config, prompts, samples)
-    _write_samples(workdir / "samples.jsonl", prompts, samples)
+    lines = (
+        {
+            "id": prompt.id,
+            "use_case": prompt.use_case,
+            "prompt": prompt.prompt,
+            "responses": {name: rows[i] for name, rows in samples.items()},
+        }
+        for i, prompt in enumerate(prompts)
+    )
+    write_lines(workdir / "samples.jsonl", lines)
     target = workdir / "results.json"
     write_json(target, results)
     return target
-
-
-def _write_samples(
-    path: pathlib.Path, prompts: Sequence[Prompt], samples: dict[str, list[str]]
-) -> None:
-    with replacing(path) as file:
-        for i, prompt in enumerate(prompts):
-            line = {"id": prompt.id, "use_case": prompt.use_case}
-            line["prompt"] = prompt.prompt
-            line["responses"] = {name: rows[i] for name, rows in samples.items()}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -5,16 +5,13 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from rlhf_jax.data import Prompt, Text
-from rlhf_jax.data.inputs import read_rows
-from rlhf_jax.evaluation.policy import Policy, model_policy
+from rlhf_jax.data import Prompt
+from rlhf_jax.evaluation.model_functions import ModelPolicy
 from rlhf_jax.evaluation.preference.win_rates import (
     length_controlled_win_rate,
     win_rate,
 )
-from rlhf_jax.evaluation.statistics.intervals import Interval
+from rlhf_jax.evaluation.statistics.degeneration import word_counts
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.world import (
     gold_scores,
@@ -25,47 +22,15 @@ from rlhf_jax.evaluation.suites.world import (
 from rlhf_jax.feedback import load_labelers
 from rlhf_jax.registry import LoadedModel, load_model, reward_of
 from rlhf_jax.stages.evaluate.config import Config
-from rlhf_jax.stages.likelihood import held_out_batches, nats_of_windows
-
-__all__ = [
-    "frontier",
-    "gold_table",
-    "held_out_text",
-    "make_policy",
-    "preference",
-    "proxy_scores",
-]
 
 
-def make_policy(config: Config, name: str, model: LoadedModel) -> Policy:
+def make_policy(config: Config, name: str, model: LoadedModel) -> ModelPolicy:
     """A loaded model as something that answers, at temperature 1, and scores."""
-    return model_policy(
+    return ModelPolicy(
         name,
-        _without_dropout(model),
-        model.params,
-        model.tokenizer,
+        model.with_config(residual_dropout=0.0),
         max_new_tokens=config.max_response,
         batch_size=64,
-    )
-
-
-def _without_dropout(model: LoadedModel) -> Any:
-    """Policies of one shape are then the same model: each program compiles once."""
-    return model.with_config(residual_dropout=0.0).model
-
-
-def held_out_text(config: Config, model: LoadedModel) -> Score:
-    """-log p per token of pretraining text that nobody trained on; lower is better."""
-    texts = read_rows((f"{config.world}/pretraining.valid.jsonl",), Text)
-    batches = held_out_batches(texts, model.tokenizer, config.window, 32)
-    return Score(
-        "held-out text",
-        "nats per token",
-        nats_of_windows(
-            _without_dropout(model), model.params, batches, most=config.max_windows
-        ),
-        statistic=lambda totals: totals[..., 0] / np.maximum(totals[..., 1], 1),
-        higher_is_better=False,
     )
 
 
@@ -101,8 +66,8 @@ def preference(
             compared = world_preference(prompts, responses, samples[baseline], judge)
             controlled = length_controlled_win_rate(compared)
             found[judge_name][name] = {
-                "win_rate": _interval(win_rate(compared)),
-                "length_controlled": _interval(controlled),
+                "win_rate": win_rate(compared).document(),
+                "length_controlled": controlled.document(),
             }
     return found
 
@@ -114,11 +79,10 @@ def gold_table(
     table: dict[str, dict[str, Any]] = {}
     for name, responses in samples.items():
         scores = gold_scores(prompts, responses)
-        table[name] = {s.metric: _interval(s.interval()) for s in scores}
-        words = np.array([len(text.split()) for text in responses], float)
+        table[name] = {s.metric: s.interval().document() for s in scores}
         ids = [prompt.id for prompt in prompts]
-        score = Score("gold", "words", words, clusters=ids)
-        table[name]["words"] = _interval(score.interval())
+        score = Score("gold", "words", word_counts(responses), clusters=ids)
+        table[name]["words"] = score.interval().document()
     return table
 
 
@@ -127,16 +91,14 @@ def proxy_scores(
 ) -> dict[str, Any]:
     """The reward model's score of each policy's samples."""
     reward = reward_of(config).score
-    texts, ids = (
-        [prompt.prompt for prompt in prompts],
-        [prompt.id for prompt in prompts],
-    )
+    texts = [prompt.prompt for prompt in prompts]
+    ids = [prompt.id for prompt in prompts]
     found = {}
     for name, rows in samples.items():
         values = reward(texts, rows)
         score = Score("proxy", "score", values, clusters=ids)
         found[name] = {
-            **_interval(score.interval()),
+            **score.interval().document(),
             "values": [round(float(value), 4) for value in values],
         }
     return found
@@ -148,9 +110,8 @@ def frontier(
     """(√KL, proxy, gold) of every PPO snapshot, and of best-of-n."""
     found: dict[str, list[dict]] = {}
     if config.best_of_n:
-        found["best of n"] = json.loads(pathlib.Path(config.best_of_n).read_text())[
-            "points"
-        ]
+        frontier_file = pathlib.Path(config.best_of_n)
+        found["best of n"] = json.loads(frontier_file.read_text())["points"]
     if not config.reward:
         return found
     reward, some = reward_of(config).score, list(prompts[: config.frontier_prompts])
@@ -169,12 +130,3 @@ def frontier(
                 }
             )
     return found
-
-
-def _interval(interval: Interval) -> dict[str, float]:
-    return {
-        "estimate": interval.estimate,
-        "low": interval.low,
-        "high": interval.high,
-        "items": interval.num_items,
-    }

@@ -12,9 +12,19 @@
     alarms      what is watched
 """
 
+from rlhf_jax.experience import RewardShaping
 from rlhf_jax.stages.ppo.config import Config, KLControl
 from rlhf_jax.stages.ppo.iteration import Iteration, Players
 from rlhf_jax.stages.ppo.objective import make_loss
 from rlhf_jax.stages.ppo.run import run, train
 
-__all__ = ["Config", "Iteration", "KLControl", "Players", "make_loss", "run", "train"]
+__all__ = [
+    "Config",
+    "Iteration",
+    "KLControl",
+    "Players",
+    "RewardShaping",
+    "make_loss",
+    "run",
+    "train",
+]

@@ -2,7 +2,7 @@
 
 from rlhf_jax.stages.ppo.config import Config
 from rlhf_jax.training import Alarm, above
-from rlhf_jax.training.alarms import below
+from rlhf_jax.training.alarms import below, collapses, drifts, lasts
 
 __all__ = ["alarms"]
 
@@ -16,38 +16,11 @@ def alarms(config: Config) -> tuple[Alarm, ...]:
         above("repetition", 0.5),
         above("sampler_gap_max", 0.5),
         above("bad_scores", 0.0),
+        # no response has a score: nothing is learned any more
+        lasts(above("bad_scores", config.batch_size - 0.5), 3),
+        # a policy that only ends: its end token is all that it writes
+        lasts(below("length", 1.5), 3, action="warn"),
         below("value_explained_variance", -1.0),
-        _drifts("length", 3.0),
-        _collapses("score"),
+        drifts("length", 3.0),
+        collapses("score"),
     )
-
-
-def _drifts(metric: str, factor: float) -> Alarm:
-    """Fires when a mean has moved by `factor` from that of the first iterations."""
-
-    def when(history: tuple) -> str | None:
-        first, last = history[0].get(metric), history[-1].get(metric)
-        if not first or not last or 1 / factor <= last / first <= factor:
-            return None
-        return f"{metric} went from {first:.4g} to {last:.4g}"
-
-    return Alarm(f"{metric} drifts", when)
-
-
-def _collapses(metric: str, window: int = 20) -> Alarm:
-    """Fires when the mean of the last steps is two spreads below the best before."""
-
-    def when(history: tuple) -> str | None:
-        values = [row[metric] for row in history if metric in row]
-        if len(values) < 2 * window:
-            return None
-        means = [
-            sum(values[i : i + window]) / window
-            for i in range(0, len(values) - window + 1, window)
-        ]
-        spread = max(history[-1].get(f"{metric}_std", 0.0), 1e-6)
-        if means[-1] >= max(means) - 2 * spread:
-            return None
-        return f"{metric} fell from {max(means):.4g} to {means[-1]:.4g}"
-
-    return Alarm(f"{metric} collapses", when)

@@ -67,8 +67,8 @@ class Config:
     # InstructGPT: 1; RLOO: 2 or 4; GRPO: 64
     samples_per_prompt: int = 1
     # value function to start from; None: the reward model, as in the paper (of an
-    # ensemble the first member), and where a function scores, the policy's trunk under
-    # a fresh head. For "gae" alone
+    # ensemble the first member), and where a function or an encoder scores, the
+    # policy's trunk under a fresh head. For "gae" alone
     value: ModelName | None = None
     # γ of eq. 2; 27.8 in PPO-ptx, 0 in PPO
     ptx_coef: float = 27.8

@@ -25,7 +25,7 @@ from rlhf_jax.experience import (
 from rlhf_jax.experience.writer import decoded
 from rlhf_jax.faults import fault
 from rlhf_jax.losses import adaptive_kl_coef
-from rlhf_jax.parallel import put_batch, take_rows, to_host
+from rlhf_jax.parallel import compile_function, put_batch, take_rows, to_host
 from rlhf_jax.registry import LoadedModel, ModelReward, Reward
 from rlhf_jax.sampling import layout_for_rollout
 from rlhf_jax.sampling.randomness import named_key
@@ -53,8 +53,10 @@ class Players:
     @property
     def reward_model(self) -> Any:
         """The reward's model, where it reads the policy's own tokens; else None."""
-        own = isinstance(self.reward, ModelReward)
-        return self.reward.loaded.model if own else None
+        if not isinstance(self.reward, ModelReward):
+            return None
+        loaded = self.reward.loaded
+        return loaded.model if loaded.form.name == self.policy.form.name else None
 
     @property
     def reward_params(self) -> Any:
@@ -95,12 +97,13 @@ class Iteration:
         )
         dtype = config.rollout_dtype or players.policy.model.config.dtype
         self.sampler = players.policy.with_config(dtype=dtype).model
-        self.assess = make_assess(
+        assess = make_assess(
             players.policy.model,
             players.reward_model,
             None if players.value is None else players.value.model,
             temperature=config.temperature,
         )
+        self.assess = compile_function(assess, mesh)
         self.shape = jax.jit(self._shape)
         self.take = functools.partial(take_rows, mesh=mesh)
 

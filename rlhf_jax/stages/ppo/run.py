@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -10,11 +10,12 @@ import jax.numpy as jnp
 
 from rlhf_jax import data
 from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.inputs import as_records, fitting, read_rows
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience import check_players
 from rlhf_jax.models import LanguageModel
-from rlhf_jax.parallel import compile_update, shardings
+from rlhf_jax.parallel import compile_update, placed
 from rlhf_jax.registry import (
     LoadedModel,
     ModelReward,
@@ -71,6 +72,7 @@ def run(
         settings=settings,
     ).model
     meta = {"stage": "ppo", "result": config.result, "ptx_coef": config.ptx_coef}
+    meta["form"] = trained.form.name
     target = workdir / "model"
     save_model(target, trained.model, trained.params, trained.tokenizer, meta)
     return target
@@ -86,6 +88,7 @@ def train(
     config: Config | None = None,
     workdir: str | pathlib.Path | None = None,
     settings: RunSettings | None = None,
+    make_loss: Callable = make_loss,
 ) -> Run:
     """PPO on objects: iterate for the metrics, ask for the model.
 
@@ -99,6 +102,8 @@ def train(
       config: the settings; its names of models and files are not looked at.
       workdir: where checkpoints and metrics go; None: nowhere.
       settings: how to run.
+      make_loss: `(policy, value, config) -> terms` of an update, to train with another
+        loss; see `objective.make_loss`.
 
     Returns:
       A `Run`: yields the metrics of each iteration; its `model` is the policy.
@@ -109,12 +114,20 @@ def train(
     """
     config = config or Config(ptx_coef=0.0)
     limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
-    players = make_players(config, policy, as_reward(reward, **limits), value)
-    tokenizer = players.policy.tokenizer
-    records = fitting(as_records(prompts, Prompt), tokenizer, config.max_prompt)
+    given = as_reward(reward, **limits)
+    given_rows = as_records(prompts, Prompt)
+    rows = list(given_rows)
+    account = Account("prompts", read=len(rows))
+    if (intake := getattr(given_rows, "intake", None)) is not None:
+        account.begin(intake)
+    policy = policy.in_form(rows, where="ppo.init")
+    players = make_players(config, policy, given, value)
+    tokenizer, form = players.policy.tokenizer, players.policy.form
+    records = fitting(rows, form, config.max_prompt, account)
     stream = data.prompt_stream(
         records,
         tokenizer,
+        form=None if form.name == "plain" else form,
         batch_size=config.batch_size // config.samples_per_prompt,
         max_prompt=config.max_prompt,
         seed=config.seed,
@@ -133,7 +146,22 @@ def train(
     if config.snapshot_every and workdir is None:
         raise InputError("ppo.snapshot_every: snapshots need a directory, `workdir`")
     check_players(config, players, stream.batch(0))
-    rows = _rows(config, players, stream, records, windows, workdir, settings)
+    terms = make_loss(
+        players.policy.model, players.value and players.value.model, config
+    )
+    functions = {"make_loss": make_loss}
+    if isinstance(given, FunctionReward):
+        functions["reward"] = given.function
+    session = open_session(
+        workdir,
+        settings or RunSettings(),
+        alarms=alarms(config),
+        identity=config,
+        functions=functions,
+        steps=config.iterations,
+        accounts=(account, *(windows.accounts if windows else ())),
+    )
+    rows = _rows(session, config, players, stream, records, windows, terms)
     return Run(rows, lambda state: _result(config, players.policy, state))
 
 
@@ -165,27 +193,9 @@ def make_players(
     return Players(policy, value.with_config(residual_dropout=0.0), reward)
 
 
-def _rows(
-    config: Config,
-    players: Players,
-    prompts: Any,
-    records: Any,
-    texts: Any,
-    workdir: str | pathlib.Path | None,
-    settings: RunSettings | None,
-) -> Rows:
-    functions = {}
-    if isinstance(players.reward, FunctionReward):
-        functions["reward"] = players.reward.function
-    with open_session(
-        workdir,
-        settings or RunSettings(),
-        alarms=alarms(config),
-        identity=config,
-        functions=functions,
-        steps=config.iterations,
-    ) as session:
-        return (yield from _train(session, config, players, prompts, records, texts))
+def _rows(opened: Any, *args: Any) -> Rows:
+    with opened as session:
+        return (yield from _train(session, *args))
 
 
 def _result(config: Config, policy: LoadedModel, state: Any) -> LoadedModel:
@@ -200,11 +210,9 @@ def _train(
     prompts: Any,
     records: Any,
     texts: Any,
+    terms: dict[str, Callable],
 ) -> Rows:
     tx, value = _optimizers(config), players.value
-    terms = make_loss(
-        players.policy.model, None if value is None else value.model, config
-    )
     update = compile_update(
         make_update(
             terms,
@@ -230,7 +238,7 @@ def _train(
     frozen = {"reference": players.policy.params}
     if players.reward_params is not None:
         frozen["reward"] = players.reward_params
-    frozen = jax.device_put(frozen, shardings(frozen, session.mesh))
+    frozen = placed(frozen, session.mesh)
     iteration = Iteration(
         config, players, prompts, records, texts, update, session.mesh, frozen
     )
@@ -273,7 +281,12 @@ def with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
             policy.model,
             params,
             policy.tokenizer,
-            {"stage": "ppo", "iteration": after, "kl": float(metrics["kl_exact"])},
+            {
+                "stage": "ppo",
+                "iteration": after,
+                "kl": float(metrics["kl_exact"]),
+                "form": policy.form.name,
+            },
         )
 
     def step(state: Any, index: int) -> tuple[Any, dict]:

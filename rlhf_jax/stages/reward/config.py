@@ -7,8 +7,10 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 
-from rlhf_jax.fields import DataFile, Length, ModelName, Watch
-from rlhf_jax.schema import at_least, divides, positive, shares
+from rlhf_jax.fields import DataFile, Length, ModelName, TokenizerName, Watch
+from rlhf_jax.models import EncoderConfig
+from rlhf_jax.models.encoder import POOLINGS
+from rlhf_jax.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.training import OptimizerConfig
 
 __all__ = ["Config"]
@@ -19,8 +21,18 @@ class Config:
     """Settings of reward-model training."""
 
     # model directory or hub name whose trunk is taken: section 3.5 the SFT model (the
-    # paper's final one came from a 6B GPT-3 fine-tuned on public NLP sets, C.2)
+    # paper's final one came from a 6B GPT-3 fine-tuned on public NLP sets, C.2). A
+    # reward model is trained on; a BERT becomes an encoder of prompt and response
     init: ModelName = ""
+    # what a BERT makes of a text, one of models.EncoderConfig.pooling; None: "cls"
+    pooling: str | None = None
+    # instead of `init` a fresh encoder of this shape, score = w · (BERT(x) ⊕ BERT(y))
+    # + b, and its tokenizer ("byte", a directory or a hub name), whose vocabulary it
+    # takes. A baseline: prompt and response do not see each other
+    encoder: EncoderConfig | None = None
+    tokenizer: TokenizerName = ""
+    # train the head alone, a linear model on fixed features, of a decoder or an encoder
+    frozen: bool = False
     # files of rankings
     rankings: tuple[DataFile, ...] = ()
     # held-out rankings by the same labelers, and by labelers never trained on
@@ -32,7 +44,7 @@ class Config:
     epochs: Length = 1
     # prompts per update (each with up to C(9,2) = 36 comparisons); C.2: 64
     batch_size: int = 64
-    # longest prompt and response in tokens
+    # longest prompt and response in tokens; an encoder's begin and end tokens count
     max_prompt: int = 1000
     max_response: int = 1000
     # most responses per prompt; section 3.5: 4 to 9
@@ -65,8 +77,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""
-        if not self.init:
-            yield "init: the model to start from is needed"
+        yield from self._problems_of_start()
         if not self.rankings:
             yield "rankings: at least one file is needed"
         if self.max_k < 2:
@@ -89,6 +100,35 @@ class Config:
                 break
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: {self.seeds} names a member twice"
+
+    def _problems_of_start(self) -> Iterator[str]:
+        if self.encoder is None:
+            if not self.init:
+                yield "init: the model to start from is needed, or a fresh encoder"
+            if self.tokenizer:
+                yield "tokenizer: only for a fresh encoder; `init` has its own"
+            yield from one_of(self, "pooling", (None, *POOLINGS))
+            return
+        if self.init:
+            yield "init: either this model or a fresh encoder, not both"
+        if not self.tokenizer:
+            yield "tokenizer: needed for a fresh encoder"
+        if self.pooling is not None:
+            yield "pooling: of a fresh encoder it is encoder.pooling"
+        yield from self.problems_of_encoder(self.encoder)
+
+    def problems_of_encoder(self, shape: EncoderConfig) -> Iterator[str]:
+        """What an encoder of this shape cannot do, one line each."""
+        for name in ("max_prompt", "max_response"):  # read apart
+            tokens, room = getattr(self, name), shape.context_length
+            if tokens > room:
+                yield f"{name}: {tokens} is over {room}, the context of the encoder"
+        if self.packed is not None:
+            yield "packed: an encoder reads each response by itself; leave it None"
+        if self.seeds:
+            yield "seeds: an ensemble is of decoders; leave it empty for an encoder"
+        if self.residual_dropout:
+            yield "residual_dropout: an encoder has none; leave it 0"
 
 
 def _rising(numbers: tuple[int, ...], most: int) -> bool:

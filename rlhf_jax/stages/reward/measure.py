@@ -4,12 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Ranking
-from rlhf_jax.data.inputs import numeric, one_epoch
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.evaluation.reward_models.accuracy import (
     accuracy_by_rank_gap,
     calibration,
@@ -21,17 +17,23 @@ from rlhf_jax.evaluation.reward_models.accuracy import (
 from rlhf_jax.registry import LoadedModel, as_reward
 from rlhf_jax.stages.reward.config import Config
 
-__all__ = ["centre_on_demonstrations", "make_measure", "metrics_of", "ranking_report"]
+__all__ = [
+    "centre_on_demonstrations",
+    "make_measure",
+    "metrics_of",
+    "ranking_report",
+    "with_lengths",
+]
 
 
 def make_measure(
     config: Config, start: LoadedModel, sets: Mapping[str, Sequence[Ranking]]
 ) -> Callable[[Any], dict]:
     """`params -> {set name -> measures}`, on held-out rankings by name."""
-    limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
+    start = with_lengths(config, start)
 
     def measure(params: Any) -> dict:
-        reward = as_reward(dataclasses.replace(start, params=params), **limits)
+        reward = as_reward(dataclasses.replace(start, params=params))
         return {name: ranking_report(reward.score, rows) for name, rows in sets.items()}
 
     return measure
@@ -87,28 +89,16 @@ def centre_on_demonstrations(
     """
     if not demonstrations:
         return model, 0.0
-    stream = data.demonstration_stream(
-        demonstrations,
-        model.tokenizer,
-        context_length=config.max_prompt + config.max_response,
-        max_prompt=config.max_prompt,
-        max_response=config.max_response,
-        batch_size=64,
-        seed=0,
-        layout="buckets",
-    )
-    value = jax.jit(
-        lambda params, batch: model.model.apply(
-            {"params": params}, batch["tokens"], batch["valid"]
-        )
-    )
-    scores = []
-    for batch in one_epoch(stream):
-        values = np.asarray(value(model.params, numeric(batch)))
-        real = batch["mask"].any(axis=1)
-        last = batch["valid"].shape[1] - 1 - np.argmax(batch["valid"][:, ::-1], axis=1)
-        scores.append(values[np.arange(len(last)), last][real])
-    shift = -float(np.concatenate(scores).mean())
+    prompts = [said_before(row) for row in demonstrations]
+    responses = [row.response for row in demonstrations]
+    scores = as_reward(with_lengths(config, model)).score(prompts, responses)
+    shift = -float(scores.mean())
     head = model.params["head"]
     params = {**model.params, "head": {**head, "bias": head["bias"] + shift}}
     return dataclasses.replace(model, params=params), shift
+
+
+def with_lengths(config: Config, model: LoadedModel) -> LoadedModel:
+    """The model, with what it reads of prompt and response in its meta."""
+    lengths = {"max_prompt": config.max_prompt, "max_response": config.max_response}
+    return dataclasses.replace(model, meta=model.meta | lengths)

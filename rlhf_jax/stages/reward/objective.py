@@ -12,7 +12,7 @@ from rlhf_jax.losses import (
     terminal_index,
     weighted_sum,
 )
-from rlhf_jax.models import shared_prefix_values
+from rlhf_jax.models import EncoderRewardModel, shared_prefix_values
 
 __all__ = ["make_loss", "ranking_scores"]
 
@@ -23,15 +23,17 @@ def ranking_scores(
     """r_θ(x, y_k) of every response, the prompt forwarded once.
 
     Args:
-      model: `ScalarModel`.
+      model: `ScalarModel` or `EncoderRewardModel`.
       params: its params.
       batch: `prompts [B,P]`, `prompt_valid`, `responses [B,K,R]`, `response_valid`;
-        or, packed, `tokens [B,T]`, `valid`, `common`, `segments`, `ends [B,K]`.
+        or, packed (decoder), `tokens [B,T]`, `valid`, `common`, `segments`,
+        `ends [B,K]`.
       **apply_options: such as `deterministic` and `rngs`.
 
     Returns:
-      [B, K] float32: the value at the last real token of each response. Where a
-      response is absent the number means nothing; `present` masks it.
+      [B, K] float32: the value at the last real token of each response, or what the
+      encoder's head gives. Where a response is absent the number means nothing;
+      `present` masks it.
     """
     if "ends" in batch:
         values = model.apply(
@@ -47,6 +49,8 @@ def ranking_scores(
         batch[name]
         for name in ("prompts", "prompt_valid", "responses", "response_valid")
     ]
+    if isinstance(model, EncoderRewardModel):
+        return model.apply({"params": params}, *given, **apply_options)
     values = shared_prefix_values(model, params, *given, **apply_options)
     rows, count, length = values.shape
     last = terminal_index(batch["response_valid"].reshape(rows * count, length))
@@ -54,15 +58,19 @@ def ranking_scores(
     return jnp.take_along_axis(values, last, axis=2)[..., 0]
 
 
-def make_loss(model: Any) -> Callable:
+def make_loss(model: Any, *, head_alone: bool = False) -> Callable:
     """The ranking loss for `make_update`.
+
+    Args:
+      model: `ScalarModel` or `EncoderRewardModel`.
+      head_alone: `params` are the head's, {"head": ..}; all others come as `frozen`.
 
     Returns:
       `(params, batch, rng) -> (loss in nats per prompt, metrics)`; the batch has, in
       addition to `ranking_scores`', `ranks [B,K]`, `present [B,K]` and `mask [B]`
       (the prompt has a pair that is not tied).
     """
-    dropout = model.config.residual_dropout > 0
+    dropout = getattr(model.config, "residual_dropout", 0) > 0  # encoders: none
 
     def loss_fn(params: Any, batch: dict, rng: Array) -> tuple[Array, dict]:
         options = {"deterministic": False, "rngs": {"dropout": rng}} if dropout else {}
@@ -74,4 +82,7 @@ def make_loss(model: Any) -> Callable:
             "accuracy": weighted_sum(accuracy, weights)
         }
 
-    return loss_fn
+    def on_features(params: Any, batch: dict, rng: Array, frozen: Any) -> tuple:
+        return loss_fn({**frozen, **params}, batch, rng)
+
+    return on_features if head_alone else loss_fn

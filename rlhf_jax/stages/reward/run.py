@@ -8,24 +8,29 @@ from typing import Any
 import jax
 
 from rlhf_jax import data
-from rlhf_jax.data import Demonstration, Ranking
+from rlhf_jax.data import Demonstration, Ranking, load_tokenizer
 from rlhf_jax.data.inputs import as_records, read_rows
 from rlhf_jax.errors import InputError
-from rlhf_jax.models import LanguageModel
+from rlhf_jax.models import EncoderRewardModel, LanguageModel, is_encoder
 from rlhf_jax.registry import (
     LoadedModel,
+    fresh_encoder,
+    load_bert,
     load_model,
     load_reward_model,
+    model_directory,
     reward_from,
     save_ensemble,
     save_model,
 )
+from rlhf_jax.registry.model_directory import require_reward_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.reward.config import Config
 from rlhf_jax.stages.reward.measure import (
     centre_on_demonstrations,
     make_measure,
     metrics_of,
+    with_lengths,
 )
 from rlhf_jax.stages.reward.objective import make_loss
 from rlhf_jax.storage import write_json
@@ -46,10 +51,12 @@ def run(
     workdir = pathlib.Path(workdir)
     rows = Rankings.read(config)
     if not config.seeds:
-        return _run_one(config, rows, workdir, settings)
+        return _run_one(config, starting_point(config), rows, workdir, settings)
     for entry in config.seeds:
         member = dataclasses.replace(config, seed=config.seed + entry, seeds=())
-        _run_one(member, rows, workdir / f"seed_{entry}", settings)
+        start = starting_point(member)
+        _require_possible(config, start)
+        _run_one(member, start, rows, workdir / f"seed_{entry}", settings)
     target = workdir / "model"
     members = [f"../seed_{entry}/model" for entry in config.seeds]
     save_ensemble(target, members, {"stage": "reward"})
@@ -60,10 +67,14 @@ def run(
 
 
 def _run_one(
-    config: Config, rows: "Rankings", workdir: pathlib.Path, settings: Any
+    config: Config,
+    start: LoadedModel,
+    rows: "Rankings",
+    workdir: pathlib.Path,
+    settings: Any,
 ) -> pathlib.Path:
     trained = train(
-        load_model(config.init),
+        start,
         rows.train,
         held_out=rows.held_out,
         demonstrations=rows.demonstrations,
@@ -76,11 +87,28 @@ def _run_one(
     return target
 
 
+def starting_point(config: Config) -> LoadedModel:
+    """A fresh encoder, a BERT under a fresh head, or the model that `init` names.
+
+    Raises:
+      InputError: no such model, or `pooling` is set for what is no BERT.
+    """
+    key = named_key(jax.random.key(config.seed), "head")
+    if config.encoder is not None:
+        return fresh_encoder(config.encoder, load_tokenizer(config.tokenizer), key)
+    init = model_directory(config.init)
+    if not (pathlib.Path(init) / "model.json").is_file() and is_encoder(init):
+        return load_bert(init, key, pooling=config.pooling or "cls")
+    if config.pooling is not None:
+        raise InputError(f"reward.pooling: {config.init} is no BERT; leave it None")
+    return load_model(config.init)
+
+
 @dataclasses.dataclass(frozen=True)
 class Rankings:
     """What a config's files hold: `train`, held-out sets by name, demonstrations."""
 
-    train: list[Ranking]
+    train: Iterable[Ranking]
     held_out: dict[str, list[Ranking]]
     demonstrations: list[Demonstration]
 
@@ -89,7 +117,7 @@ class Rankings:
         """The records of a config's files."""
         files = {"valid": config.valid_rankings, "held_out": config.held_out_rankings}
         return cls(
-            list(read_rows(config.rankings, Ranking)),
+            read_rows(config.rankings, Ranking),
             {name: list(read_rows(f, Ranking)) for name, f in files.items() if f},
             list(read_rows(config.demonstrations, Demonstration)),
         )
@@ -108,7 +136,8 @@ def train(
     """A reward model on objects: iterate for the metrics, ask for the model.
 
     Args:
-      start: a language model, whose trunk is taken, or a reward model to train on.
+      start: a language model, whose trunk is taken, or a reward model, decoder or
+        encoder, to train on.
       rankings: records.
       held_out: name -> rankings that are only measured.
       demonstrations: those whose mean score becomes 0; empty: no bias is set.
@@ -120,43 +149,64 @@ def train(
       A `Run`: yields the metrics of each update; its `model` is the reward model.
 
     Raises:
-      InputError: responses do not fit the context.
+      InputError: responses do not fit the context, or a setting is not for encoders.
     """
     config, held_out = config or Config(), dict(held_out or {})
-    base = start.with_config(residual_dropout=config.residual_dropout)
-    if isinstance(base.model, LanguageModel):
-        base = reward_from(base, named_key(jax.random.key(config.seed), "head"))
-    _require_room(config, base)
-    stream = _stream(config, base, rankings)
+    _require_possible(config, start)
+    records = as_records(rankings, Ranking)
+    base = _reward_model(config, start).in_form(records, where="reward.init")
+    stream = _stream(config, base, records)
+    trained = {"head": base.params["head"]} if config.frozen else base.params
+    frozen = {name: base.params[name] for name in base.params.keys() - trained.keys()}
     measure = make_measure(config, base, held_out)
     answers = list(as_records(demonstrations, Demonstration))
     rows = fit(
         config,
         workdir,
         settings,
-        make_loss(base.model),
-        base.params,
+        make_loss(base.model, head_alone=config.frozen),
+        trained,
         stream,
         config.epochs * stream.steps_per_epoch,
         dtype=base.model.config.dtype,
         # final metrics are written with the report
-        evaluate=(lambda params, _: metrics_of(measure(params)))
+        evaluate=(lambda params, _: metrics_of(measure({**frozen, **params})))
         if config.evaluate_every
         else None,
         evaluate_every=config.evaluate_every,
+        frozen=frozen or None,
     )
 
     def finish(params: Any) -> LoadedModel:
-        trained = dataclasses.replace(base, params=params)
-        trained, bias = centre_on_demonstrations(config, trained, answers)
+        model = dataclasses.replace(base, params={**frozen, **params})
+        model, bias = centre_on_demonstrations(config, model, answers)
         if workdir is not None:
-            report = measure(trained.params) | {"bias": bias}
+            report = measure(model.params) | {"bias": bias}
             write_json(pathlib.Path(workdir) / "report.json", report)
-        limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
-        meta = {"stage": "reward", "bias": bias, **limits}
-        return dataclasses.replace(trained.with_config(residual_dropout=0.0), meta=meta)
+        meta = {"stage": "reward", "bias": bias, "form": base.form.name}
+        model = dataclasses.replace(require_reward_model(model, "reward"), meta=meta)
+        return with_lengths(config, model)
 
     return Run(rows, finish)
+
+
+def _reward_model(config: Config, start: LoadedModel) -> LoadedModel:
+    """What is trained: an encoder as it is, a decoder with a head and dropout."""
+    if isinstance(start.model, EncoderRewardModel):
+        return start
+    base = start.with_config(residual_dropout=config.residual_dropout)
+    if isinstance(base.model, LanguageModel):
+        base = reward_from(base, named_key(jax.random.key(config.seed), "head"))
+    _require_room(config, base)
+    return base
+
+
+def _require_possible(config: Config, start: LoadedModel) -> None:
+    """Refuses settings that are for decoders, where the start is an encoder."""
+    if not isinstance(start.model, EncoderRewardModel):
+        return
+    if found := list(config.problems_of_encoder(start.model.config)):
+        raise InputError("\n".join(f"reward.{problem}" for problem in found))
 
 
 def _require_room(config: Config, start: LoadedModel) -> None:
@@ -172,13 +222,15 @@ def _require_room(config: Config, start: LoadedModel) -> None:
 
 def _stream(config: Config, model: LoadedModel, rankings: Iterable[Ranking]) -> Any:
     return data.ranking_stream(
-        as_records(rankings, Ranking),
+        rankings,
         model.tokenizer,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
         max_k=config.max_k,
         k_buckets=config.k_buckets,
         packed=config.packed,
+        apart=isinstance(model.model, EncoderRewardModel),
+        form=None if model.form.name == "plain" else model.form,
         batch_size=config.batch_size,
         seed=config.seed,
     )

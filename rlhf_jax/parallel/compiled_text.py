@@ -1,0 +1,143 @@
+"""What a compiled program says about itself: products and collectives, loops told.
+
+Read from the compiler's text (HLO); for tests, plans and benchmarks.
+"""
+
+import math
+import re
+from typing import NamedTuple
+
+KINDS = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+)
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
+_INSTRUCTION = re.compile(r"= (.*?) ([\w\-]+)\(")
+_CALLED = re.compile(
+    r"(?:calls|to_apply|condition|body|true_computation|false_computation)=%?([\w.\-]+)"
+)
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_SHAPE = re.compile(r"\w+\[([\d,]*)\]")
+_TYPED = re.compile(r"(\w+)\[([\d,]*)\]")
+
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
+
+
+class Collective(NamedTuple):
+    """One collective of a program.
+
+    Attributes:
+      kind: such as "all-gather".
+      shapes: of what comes out.
+      depth: of loops around it.
+      times: it runs, loops multiplied out.
+      bytes: of what comes out, once.
+      line: as it stands in the program.
+    """
+
+    kind: str
+    shapes: tuple[tuple[int, ...], ...]
+    depth: int
+    times: int
+    bytes: int
+    line: str
+
+    @property
+    def largest(self) -> int:
+        """Elements of its largest result."""
+        return max(map(math.prod, self.shapes))
+
+
+def collectives(text: str) -> list[Collective]:
+    """The collectives of a compiled program.
+
+    Args:
+      text: `compiled.as_text()`.
+    """
+    found = []
+    for line, kind, result, depth, times in _instructions(text):
+        if kind in KINDS:
+            if "-start(" in line and kind != "all-reduce":  # (operand, result)
+                result = result[result.index("[") + 1 :]
+            size = sum(
+                _BYTES.get(dtype, 4) * math.prod(_dims(dims))
+                for dtype, dims in _TYPED.findall(result)
+            )
+            found.append(Collective(kind, _shapes(result), depth, times, size, line))
+    return found
+
+
+def product_flops(text: str) -> int:
+    """FLOPs of all matrix products of one device, loops multiplied out.
+
+    (`cost_analysis` counts the body of a loop once.)
+    """
+    sizes = {
+        name: _shapes(shape)[0]
+        for name, shape in re.findall(r"%([\w.\-]+) = (\w+\[[\d,]*\])", text)
+    }
+    total = 0
+    for line, kind, result, _, times in _instructions(text):
+        if kind == "dot":
+            left = sizes[re.search(r" dot\(%?([\w.\-]+)", line).group(1)]
+            axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", line).group(1)
+            summed = math.prod(left[int(axis)] for axis in axes.split(","))
+            total += 2 * times * summed * math.prod(_shapes(result)[0])
+    return total
+
+
+def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(map(_dims, _SHAPE.findall(text)))
+
+
+def _dims(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.split(",") if n)
+
+
+def _instructions(text: str):
+    """(line, kind, shapes of the result, depth of loops, times run), in any order."""
+    bodies, entry = _computations(text)
+    waiting = [(entry, 0, 1)]
+    while waiting:
+        name, depth, times = waiting.pop()
+        for line in bodies.get(name, ()):
+            match = _INSTRUCTION.search(line)
+            if not match:
+                continue
+            result, kind = match.group(1), match.group(2).removesuffix("-start")
+            yield line.strip(), kind, result, depth, times
+            if kind in KINDS or kind.startswith("reduce"):
+                continue
+            loops = kind == "while"
+            turns = _turns(line, bodies) if loops else 1
+            called = _CALLED.findall(line)
+            for names in _BRANCHES.findall(line):
+                called += [n.strip().lstrip("%") for n in names.split(",")]
+            waiting += [(inner, depth + loops, times * turns) for inner in called]
+
+
+def _turns(line: str, bodies: dict[str, list[str]]) -> int:
+    """How often a loop runs: told on a CPU, the bound of its condition on a TPU."""
+    if told := re.search(r'known_trip_count":\s*\{"n":\s*"(\d+)"', line):
+        return int(told.group(1))
+    name = re.search(r"condition=%?([\w.\-]+)", line).group(1)
+    bounds = re.findall(r"s32\[\]\S* constant\((\d+)\)", "\n".join(bodies[name]))
+    return max(map(int, bounds), default=1)
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    bodies, name, entry = {}, None, ""
+    for line in text.splitlines():
+        if match := _HEAD.match(line):
+            name = match.group(2)
+            bodies[name] = []
+            entry = name if match.group(1) else entry
+        elif line.startswith("}"):
+            name = None
+        elif name:
+            bodies[name].append(line)
+    return bodies, entry
