@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rlhf_jax.data import Demonstration, Message, Prompt, Ranking
+from rlhf_jax.data.readers import read
 from rlhf_jax.data.records import (
     competition_ranks,
     dense_ranks,
@@ -135,3 +136,16 @@ def test_before_a_prompts_response_the_assistant_is_to_speak(turns):
 def test_a_turn_with_calls_of_tools_has_them_in_its_text():
     turn = Message(role="assistant", content="Look:", tool_calls='[{"name": "f"}]')
     assert turn.text == 'Look:\n[{"name": "f"}]'
+
+
+def test_a_record_with_all_its_fields_written_out_is_read_as_it_was(tmp_path):
+    turns = [Message(role="user", content="p"), Message(role="assistant", content="r")]
+    for record in (
+        Prompt(id="1", prompt="p", meta={"a": 1}),
+        Prompt(id="1", prompt="p", meta={"a": 1}, messages=turns[:1]),
+        Demonstration(id="1", prompt="p", response="r", meta={"a": 1}),
+        Demonstration(id="1", prompt="p", response="r", messages=turns),
+    ):
+        path = tmp_path / "rows.jsonl"
+        path.write_text(record.model_dump_json() + "\n")
+        assert list(read(path)) == [record]

@@ -112,7 +112,8 @@ def _of_general(value: dict[str, Any], ours: set[str], own_name: str) -> str | N
         return own_name
     if "completion" in value:
         return "trl"
-    if "messages" in value and not ("prompt" in value and pairs.waits(value)):
+    talks = value.get("messages") is not None
+    if talks and not ("prompt" in value and pairs.waits(value)):
         return "trl"
     if "prompt" in value and isinstance(value["prompt"], str) and ours:
         return own_name
