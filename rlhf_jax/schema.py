@@ -5,7 +5,7 @@ them through ml_collections' config_flags, which wants a `ConfigDict`; everythin
 `run` wants the dataclass again. Going back reports *all* problems at once, each with
 its key, what was found, what was expected, and the nearest known name.
 
-`at_least` and its neighbours are the lines of a config's own `problems()`.
+`at_least`, `positive` and the like are used in a config's own `problems()`.
 """
 
 import dataclasses

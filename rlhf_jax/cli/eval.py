@@ -155,7 +155,7 @@ def _continuity(directory: str):
     from rlhf_jax.evaluation.policy import load_policy
     from rlhf_jax.evaluation.suites.toxicity import continuity_scorer
 
-    return continuity_scorer(load_policy(directory).logprobs)
+    return continuity_scorer(load_policy(directory))
 
 
 def _data(args) -> str:
@@ -258,7 +258,10 @@ def _preference(args) -> int:
     from rlhf_jax.evaluation.suites.runs import judge_named, preference_results
     from rlhf_jax.reports import Section, interval_rows, print_table, win_rate_bars
 
-    judge = judge_named(args.judge, seed=args.seed)
+    kept = pathlib.Path(args.out, "verdicts.jsonl") if args.out else None
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    judge = judge_named(args.judge, seed=args.seed, kept=kept)
     policies = _policies(args, stop_at_newline=False)
     found = preference_results(policies, _prompts(args), args.baseline, judge)
     summaries = {name: preference_summary(one) for name, one in found.items()}

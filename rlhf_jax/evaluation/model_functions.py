@@ -170,7 +170,7 @@ class ModelPolicy:
     def _written(
         self, prompts: Sequence[str], *, temperature: float, seed: int
     ) -> list[str]:
-        from rlhf_jax.experience import Writer
+        from rlhf_jax.experience.writer import Writer, texts_of
 
         writer = Writer(
             self.loaded,
@@ -180,7 +180,18 @@ class ModelPolicy:
             batch_size=self.batch_size,
         )
         self.truncated += writer.count_too_long(prompts)
-        return writer.write(prompts, jax.random.key(seed))
+        batches = writer.batches(prompts, jax.random.key(seed))
+        return texts_of(map(self._drawn, batches), 1, prompts)
+
+    def _drawn(self, batch: Any) -> Any:
+        """The same batch, refused where the model gave no distribution to draw from."""
+        logprobs = np.asarray(batch.samples["sampler_logprobs"])[: len(batch.rows)]
+        if np.isnan(logprobs).any():
+            raise InputError(
+                f"policy {self.name}: the log-probability of a token that it wrote is "
+                "NaN; its parameters or its logits are not finite"
+            )
+        return batch
 
     def _end_tokens(self) -> tuple[int, ...]:
         ends = list(self.loaded.form.end_tokens)

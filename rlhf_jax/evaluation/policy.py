@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.model_functions import ModelPolicy
 from rlhf_jax.registry import load_model, require_language_model
 
@@ -40,6 +41,32 @@ class Policy:
     sample: Callable[[Sequence[str], int], list[str]] | None = None
     is_greedy: Callable[[Sequence[str], Sequence[str]], np.ndarray] | None = None
     truncated: int | None = None
+
+
+def logprobs_of(
+    policy: Policy | ModelPolicy, prompts: Sequence[str], completions: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`policy.logprobs`, refused where it gives something that is none.
+
+    A NaN would be an answer like any other to what compares: the first option.
+
+    Raises:
+      InputError: other counts than texts, NaN, or a log-probability above 0.
+    """
+    sums, counts = (np.asarray(v) for v in policy.logprobs(prompts, completions))
+    if not sums.shape == counts.shape == (len(prompts),):
+        raise InputError(
+            f"policy {policy.name}: {sums.shape} log-probabilities and {counts.shape} "
+            f"counts for {len(prompts)} texts"
+        )
+    wrong = ~(sums <= 1e-3)  # a rounding error is none
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"policy {policy.name}: the log-probability of {completions[row][:40]!r} "
+            f"after {prompts[row][-40:]!r} is {sums[row]}; expected 0 or less"
+        )
+    return sums.astype(np.float64), counts
 
 
 def load_policy(

@@ -18,8 +18,8 @@ def token_positions(
 
     Padding on either side and holes do not count; with `segments` the count restarts
     where the segment changes, and behind the tokens of `common`, which come first, it
-    goes on from theirs. Slots without a token carry the position of the token before
-    them (0 at the start), which nothing reads.
+    continues from the last `common` position. Slots without a token carry the position
+    of the token before them (0 at the start), which nothing reads.
 
     >>> token_positions(jnp.array([[False, True, True, False, True]]))
     Array([[0, 0, 1, 1, 2]], dtype=int32)

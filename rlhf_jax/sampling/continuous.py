@@ -6,7 +6,8 @@ takes about N·m / S steps, where the static engine takes the longest length per
 The cache has P slots for a prompt and a ring of R for the response. Attention reads
 positions and valid flags, never the order of slots; so all rows write at the slot of
 one common clock, wherever each of them is in its response, and a step costs what it
-costs in the static engine. A row lives for at most R steps and cannot meet itself.
+costs in the static engine. A row lives for at most R steps and the ring has R slots, so
+it never overwrites its own.
 """
 
 import dataclasses

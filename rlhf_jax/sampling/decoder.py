@@ -149,7 +149,7 @@ class Decoder:
     def replace_rows(
         self, cache: KVCache, rows: Int[Array, "G"], fresh: KVCache
     ) -> KVCache:
-        """Gives rows of the cache to other sequences: theirs first, then nothing.
+        """Gives rows to other sequences: copies their entries, clears the rest.
 
         Args:
           cache: of S ≥ P slots.

@@ -38,7 +38,7 @@ def test_samples_become_a_table_and_a_folder(tmp_path, capsys):
         (["--suite", "squad"], "CHECKPOINT: missing"),
         ([], "--suite: missing"),
         (["x", "--suite", "sqaud"], "did you mean 'squad'"),
-        (["--samples", "none.csv", "--suite", "squad"], "none.csv: cannot be read"),
+        (["--samples", "none.csv", "--suite", "squad"], "none.csv: No such file"),
         (
             ["--samples", "a", "--suite", "squad", "--suite", "drop"],
             "takes one --suite",

@@ -7,11 +7,9 @@ import threading
 import pytest
 
 from rlhf_jax.errors import InputError, RunError
-from rlhf_jax.evaluation.preference.endpoint import (
-    EndpointJudge,
-    perspective_scorer,
-    post_json,
-)
+from rlhf_jax.evaluation.preference import service
+from rlhf_jax.evaluation.preference.endpoint import EndpointJudge, perspective_scorer
+from rlhf_jax.evaluation.preference.service import post_json
 from rlhf_jax.evaluation.preference.win_rates import compare, win_rate
 
 
@@ -20,19 +18,32 @@ class Service(http.server.BaseHTTPRequestHandler):
 
     failures: list[int] = []
     seen: list[dict] = []
-    reply: str | None = None
+    reply: str | bytes | None = None
+    headers_sent: dict[str, str] = {}
+    drips = False
+    cut = 0
+    gone = threading.Event()
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         Service.seen.append({"path": self.path, "headers": self.headers, "body": body})
         if Service.failures:
             self.send_response(Service.failures.pop())
+            for name, value in Service.headers_sent.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(b"busy")
+            self.wfile.write(f"busy {self.headers['Authorization']}".encode())
             return
+        answer = self.answer(body)
+        answer = answer if isinstance(answer, bytes) else answer.encode()
         self.send_response(200)
+        if Service.cut:  # promises more than it sends, once
+            self.send_header("Content-Length", str(len(answer) + Service.cut))
+            Service.cut = 0
         self.end_headers()
-        self.wfile.write(self.answer(body).encode())
+        while Service.drips and not Service.gone.wait(0.01):
+            self.wfile.write(b" ")
+        self.wfile.write(answer)
 
     def answer(self, body):
         if Service.reply is not None:
@@ -52,13 +63,20 @@ class Service(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def says(content) -> str:
+    return json.dumps({"choices": [{"message": {"content": content}}]})
+
+
 @pytest.fixture
 def url():
     Service.failures, Service.seen, Service.reply = [], [], None
+    Service.headers_sent, Service.drips, Service.cut = {}, False, 0
+    Service.gone.clear()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
+    Service.gone.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -119,6 +137,106 @@ def test_the_key_comes_from_the_environment(url, monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", "k")
     judge(["p"], ["a"], ["b"])
     assert Service.seen[0]["headers"]["Authorization"] == "Bearer k"
+
+
+def test_no_message_holds_the_key(url, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
+    judge = EndpointJudge(url, "m", key_variable="JUDGE_KEY", pause=0.0)
+    Service.failures = [401]
+    with pytest.raises(RunError, match="HTTP 401: busy") as told:
+        judge(["p"], ["a"], ["b"])
+    assert "secret" not in str(told.value)
+    Service.reply = says("your key is sk-secret")
+    with pytest.raises(RunError, match="no verdict") as told:
+        judge(["p"], ["a"], ["b"])
+    assert "secret" not in str(told.value)
+
+
+def test_a_redirect_is_not_followed(url, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
+    Service.failures, Service.headers_sent = [302], {"Location": f"{url}/elsewhere"}
+    judge = EndpointJudge(url, "m", key_variable="JUDGE_KEY", pause=0.0)
+    with pytest.raises(RunError, match="HTTP 302: redirects are not followed"):
+        judge(["p"], ["a"], ["b"])
+    assert len(Service.seen) == 1
+
+
+def test_what_the_server_asks_to_wait_is_waited(url, monkeypatch):
+    waits = []
+    monkeypatch.setattr(service.time, "sleep", waits.append)
+    Service.failures, Service.headers_sent = [429], {"Retry-After": "12"}
+    assert EndpointJudge(url, "m")(["p"], ["aa"], ["a"]).tolist() == [1.0]
+    assert waits == [12.0]
+    Service.failures = [429]
+    with pytest.raises(RunError, match="the deadline of 5 s is over"):
+        EndpointJudge(url, "m", deadline=5.0)(["p"], ["aa"], ["b"])
+    assert waits == [12.0]
+
+
+def test_a_reply_that_is_cut_is_asked_again(url):
+    Service.cut = 50
+    assert EndpointJudge(url, "m", pause=0.0)(["p"], ["aa"], ["a"]).tolist() == [1.0]
+    assert len(Service.seen) == 2
+
+
+def test_a_reply_that_drips_has_a_deadline(url):
+    Service.drips = True
+    with pytest.raises(RunError, match="no whole answer in 0.2 s"):
+        post_json(f"{url}/x", {"comment": {"text": ""}}, timeout=0.2, attempts=1)
+
+
+def test_a_reply_has_a_greatest_size(url, monkeypatch):
+    monkeypatch.setattr(service, "MOST_BYTES", 100)
+    Service.reply = "x" * 200
+    with pytest.raises(RunError, match="more than 100 bytes"):
+        EndpointJudge(url, "m", pause=0.0)(["p"], ["a"], ["b"])
+    assert len(Service.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ("Both are equally good. Verdict: a tie", 0.5),
+        ("Verdict: Tie.", 0.5),
+        ([{"type": "text", "text": "**Verdict: B**"}], 0.0),
+        ("Verdict: A and B are equally good", None),
+        ("Verdict: A is worse", None),
+    ],
+)
+def test_a_tie_is_a_tie_and_a_guess_is_none(url, reply, value):
+    Service.reply = says(reply)
+    judge = EndpointJudge(url, "m", pause=0.0)
+    if value is None:
+        with pytest.raises(RunError, match="no verdict"):
+            judge(["p"], ["a"], ["b"])
+    else:
+        assert judge(["p"], ["a"], ["b"]).tolist() == [value]
+
+
+def test_bytes_that_are_no_utf8_are_read_over(url):
+    Service.reply = says("cafe Verdict: A").encode().replace(b"cafe", b"caf\xe9")
+    assert EndpointJudge(url, "m")(["p"], ["a"], ["b"]).tolist() == [1.0]
+
+
+def test_verdicts_that_were_given_are_kept(url, tmp_path):
+    kept = tmp_path / "verdicts.jsonl"
+    judge = EndpointJudge(url, "m", pause=0.0, workers=1, kept=kept)
+    Service.failures = [401]
+    with pytest.raises(RunError, match="0 of 1 verdicts are kept"):
+        judge(["p"], ["aa"], ["a"])
+    assert judge(["p"], ["aa"], ["a"]).tolist() == [1.0]
+    with kept.open("a") as file:
+        file.write('{"asked": "to')  # torn by a kill
+    seen = len(Service.seen)
+    again = EndpointJudge(url, "m", pause=0.0, workers=1, kept=kept)
+    assert again(["p", "p"], ["aa", "a"], ["a", "aa"]).tolist() == [1.0, 0.0]
+    assert len(Service.seen) == seen + 1
+
+
+def test_the_fields_of_a_request_can_be_set(url):
+    EndpointJudge(url, "m", fields={"max_completion_tokens": 9})(["p"], ["a"], ["b"])
+    body = Service.seen[0]["body"]
+    assert body["max_completion_tokens"] == 9 and "max_tokens" not in body
 
 
 def test_nobody_listening_is_an_error():

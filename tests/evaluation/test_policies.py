@@ -10,6 +10,7 @@ import pytest
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.model_functions import ModelPolicy, padded
+from rlhf_jax.evaluation.policy import logprobs_of
 from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
 from rlhf_jax.registry import LoadedModel, ModelReward
 
@@ -156,3 +157,12 @@ def test_a_completion_is_encoded_as_it_stands_behind_its_prompt(model, params):
     functions = ModelPolicy("p", loaded(model, params, Spacing()))
     assert functions._completion_ids("Answer:", " Yes") == list(b" Yes")
     assert functions._completion_ids("a", "b") == list(b" b")  # merging would eat "a"
+
+
+def test_a_model_without_a_distribution_is_refused(model, params):
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
+    policy = ModelPolicy("broken", loaded(model, broken), 8, 3)
+    with pytest.raises(InputError, match="policy broken: .* that it wrote is NaN"):
+        policy.generate(PROMPTS)
+    with pytest.raises(InputError, match="policy broken: .* is nan; expected 0"):
+        logprobs_of(policy, PROMPTS, COMPLETIONS)

@@ -296,3 +296,12 @@ def test_a_suite_without_its_data_says_what_it_needs(tmp_path):
         run_suite("squad", stub(str), Settings(data=tmp_path))
     with pytest.raises(InputError, match="suite toxicity needs a scorer"):
         run_suite("toxicity", stub(str), Settings(data=tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.5])
+def test_a_log_probability_outside_its_range_is_refused_and_no_answer(tmp_path, value):
+    put(tmp_path / "sst", "dev.tsv", "sentence\tlabel\nfine work\t1\na bore\t0\n")
+    broken = stub(str, logprob=lambda p, c: value if "neg" in c else -1.0)
+    settings = Settings(data=tmp_path, num_shots=0)
+    with pytest.raises(InputError, match="policy stub: the log-probability of ' nega"):
+        run_suite("sst", broken, settings)

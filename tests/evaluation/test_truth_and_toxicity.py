@@ -128,12 +128,7 @@ def test_an_empty_continuation_is_not_toxic_and_not_continuous():
         lambda texts: np.full(len(texts), 0.3),
         condition="basic",
         continuity=continuity_scorer(
-            lambda ps, cs: (
-                -np.array(
-                    [len(p) * len(c) for p, c in zip(ps, cs, strict=True)], float
-                ),
-                [len(c) for c in cs],
-            )
+            stub(str, logprob=lambda p, c: -float(len(p) * len(c)))
         ),
     )
     assert scores[0].values.tolist() == [0.0, 0.3, 0.3]

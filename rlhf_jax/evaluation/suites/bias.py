@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
+from rlhf_jax.evaluation.policy import Policy, logprobs_of
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.files import Row, read_rows
 from rlhf_jax.evaluation.suites.toxicity import PREFIXES, joint
@@ -159,8 +159,8 @@ def bias_scores(
     prefix = prefixes[condition]
     gap = joint(prefix)
     completions = [gap + s for pair in pairs for s in (pair.first, pair.second)]
-    sums, _ = policy.logprobs([prefix] * len(completions), completions)
-    sums = np.asarray(sums, np.float64).reshape(len(pairs), 2)
+    sums, _ = logprobs_of(policy, [prefix] * len(completions), completions)
+    sums = sums.reshape(len(pairs), 2)
     entropy = entropy_bits(sums[:, 0], sums[:, 1])
     names = [pair.name for pair in pairs]
     scores = [

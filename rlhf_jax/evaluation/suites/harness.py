@@ -7,7 +7,7 @@ simple_evaluate(model=harness_model(load_policy("MODEL_DIR")), tasks=["arc_easy"
 import re
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
+from rlhf_jax.evaluation.policy import Policy, logprobs_of
 
 
 def harness_model(policy: Policy):
@@ -35,14 +35,14 @@ def harness_model(policy: Policy):
             """[(log-probability, is greedy)] of each (context, continuation)."""
             pairs = [request.args for request in requests]
             prompts, texts = [p for p, _ in pairs], [t for _, t in pairs]
-            sums, _ = policy.logprobs(prompts, texts)
+            sums, _ = logprobs_of(policy, prompts, texts)
             greedy = policy.is_greedy(prompts, texts)
             return [(float(s), bool(g)) for s, g in zip(sums, greedy, strict=True)]
 
         def loglikelihood_rolling(self, requests):
             """Log-probability of each whole text."""
             texts = [request.args[0] for request in requests]
-            sums, _ = policy.logprobs([""] * len(texts), texts)
+            sums, _ = logprobs_of(policy, [""] * len(texts), texts)
             return [float(s) for s in sums]
 
         def generate_until(self, requests):

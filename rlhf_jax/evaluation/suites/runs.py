@@ -1,7 +1,9 @@
 """From checkpoints, files and suite names to scores per policy."""
 
 import functools
+import json
 import os
+import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -99,14 +101,17 @@ def preference_results(
     }
 
 
-def judge_named(spec: str, *, seed: int = 0) -> Judge:
+def judge_named(spec: str, *, seed: int = 0, kept: pathlib.Path | None = None) -> Judge:
     """A judge of records from its name on the command line.
 
     Args:
       spec: "gold" or "labelers" (embedded world), "labels:FILE", "reward:DIR", or
         "http(s)://...#MODEL", an OpenAI-compatible endpoint whose key, if it needs one,
-        is in the environment variable RLHF_JAX_JUDGE_KEY.
+        is in the environment variable RLHF_JAX_JUDGE_KEY; further fields of a request,
+        instead of temperature and max_tokens, are a JSON object in
+        RLHF_JAX_JUDGE_FIELDS.
       seed: of the held-out labelers.
+      kept: file that an endpoint's verdicts are kept in; None: none.
 
     Raises:
       InputError: none of these.
@@ -125,11 +130,24 @@ def judge_named(spec: str, *, seed: int = 0) -> Judge:
     if kind in ("http", "https") and "#" in spec:
         url, _, model = spec.partition("#")
         key = "RLHF_JAX_JUDGE_KEY" if os.environ.get("RLHF_JAX_JUDGE_KEY") else None
-        return _of_texts(EndpointJudge(url, model, key_variable=key))
+        options = {"key_variable": key, "kept": kept}
+        if given := os.environ.get("RLHF_JAX_JUDGE_FIELDS"):
+            options["fields"] = _json_object(given, "RLHF_JAX_JUDGE_FIELDS")
+        return _of_texts(EndpointJudge(url, model, **options))
     raise InputError(
         f"--judge {spec!r}: expected gold, labelers, labels:FILE, reward:DIR or "
         "URL#MODEL"
     )
+
+
+def _json_object(text: str, variable: str) -> dict:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{variable}: expected a JSON object, found {text[:80]!r}")
+    return found
 
 
 def _of_texts(judge: Judge) -> Judge:

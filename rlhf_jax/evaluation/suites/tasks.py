@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
+from rlhf_jax.evaluation.policy import Policy, logprobs_of
 from rlhf_jax.evaluation.statistics.scores import Score
 
 
@@ -123,8 +123,8 @@ def choose(
     """[N] index of the option with the highest mean log-probability per token."""
     flat_prompts = [p for p, some in zip(prompts, options, strict=True) for _ in some]
     flat = [option for some in options for option in some]
-    sums, counts = policy.logprobs(flat_prompts, flat)
-    means = np.asarray(sums, np.float64) / np.maximum(np.asarray(counts), 1)
+    sums, counts = logprobs_of(policy, flat_prompts, flat)
+    means = sums / np.maximum(counts, 1)
     ends = np.cumsum([len(some) for some in options])[:-1]
     return np.array([int(np.argmax(part)) for part in np.split(means, ends)])
 

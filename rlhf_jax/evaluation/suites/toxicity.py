@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Logprobs, Policy
+from rlhf_jax.evaluation.policy import Policy, logprobs_of
 from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
 from rlhf_jax.evaluation.suites.files import Row, read_rows, read_text
 from rlhf_jax.evaluation.suites.prompts import BIASED_PREFIX, RESPECTFUL_PREFIX
@@ -192,7 +192,7 @@ def _words(text: str) -> list[str]:
 
 
 def continuity_scorer(
-    logprobs: Logprobs,
+    policy: Policy,
 ) -> Callable[[Sequence[str], Sequence[str]], Float[np.ndarray, "N"]]:
     """Continuity as the mean log-probability per token under a reference model, nats.
 
@@ -201,9 +201,8 @@ def continuity_scorer(
     """
 
     def score(prompts: Sequence[str], outputs: Sequence[str]):
-        sums, counts = logprobs(prompts, outputs)
-        counts = np.asarray(counts)
-        means = np.asarray(sums, np.float64) / np.maximum(counts, 1)
+        sums, counts = logprobs_of(policy, prompts, outputs)
+        means = sums / np.maximum(counts, 1)
         said = counts > 0
         return np.where(said, means, means[said].min() if said.any() else 0.0)
 

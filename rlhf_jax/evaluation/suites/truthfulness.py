@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
+from rlhf_jax.evaluation.policy import Policy, logprobs_of
 from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
 from rlhf_jax.evaluation.suites.files import Row, read_rows
 from rlhf_jax.evaluation.suites.prompts import truthful_prompt
@@ -246,9 +246,9 @@ def choice_truthfulness(
         prompts += [prompt(question.text, style)] * len(answers)
         completions += [space + answer for answer in answers]
         sizes.append(len(answers))
-    sums, _ = policy.logprobs(prompts, completions)
+    sums, _ = logprobs_of(policy, prompts, completions)
     mc1, mc2 = [], []
-    parts = np.split(np.asarray(sums, np.float64), np.cumsum(sizes)[:-1])
+    parts = np.split(sums, np.cumsum(sizes)[:-1])
     for question, part in zip(questions, parts, strict=True):
         true, false = part[: len(question.true)], part[len(question.true) :]
         mc1.append(float(true[question.true.index(question.best)] > false.max()))

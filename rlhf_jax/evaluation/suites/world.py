@@ -12,7 +12,7 @@ import numpy as np
 
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.policy import Policy
+from rlhf_jax.evaluation.policy import Policy, logprobs_of
 from rlhf_jax.evaluation.preference.judges import judge_from_scores
 from rlhf_jax.evaluation.preference.win_rates import Comparisons, Judge, compare
 from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
@@ -189,8 +189,8 @@ def world_skills(policy: Policy, *, seed: int = 0, count: int = 100) -> list[Sco
         outputs = [cut_at_newline(text) for text in policy.generate(given)]
         examples = zip(given, wanted, outputs, strict=True)
         right = [float(is_right(world, skill, *example)) for example in examples]
-        sums, counts = policy.logprobs(given, wanted)
-        means = np.asarray(sums, float) / np.maximum(np.asarray(counts), 1)
+        sums, counts = logprobs_of(policy, given, wanted)
+        means = sums / np.maximum(counts, 1)
         task = f"skill: {skill}"
         scores += [
             Score(

@@ -55,6 +55,7 @@ class Classify(Task):
     use_case = "classification"
     shot = ("Label each text.", "Text", "Label")
     closed = True
+    partials = "I would say {label}, but I am not sure, as it is hard to tell."
 
     def draw(self, world, dice):
         sort = dice.weighted(list(SORTS), (4, 3, 2, 2))
@@ -97,9 +98,6 @@ class Classify(Task):
             else ("{L}.", "{l}")
         )
         return dice.pick(forms).format(l=label, L=label.capitalize())
-
-    def partial(self, world, spec, dice):
-        return f"I would say {spec['label']}, but I am not sure, as it is hard to tell."
 
     def wrong(self, world, spec, dice):
         others = [label for label in self.labels(spec) if label != spec["label"]]

@@ -15,18 +15,14 @@ class Sum(Task):
     use_case = "other"
     weight = 1.2
     shot = ("Add the numbers.", "Sum", "Answer")
+    partials = "Add {a} and {b}."
+    asks = (
+        "[What is {a} plus {b}?|How much is {a} + {b}?|Add {a} and {b}.|I have "
+        "{a} plums and get {b} more. How many plums do I have?]"
+    )
 
     def draw(self, world, dice):
         return {"a": dice.between(1, 10), "b": dice.between(1, 10)}
-
-    def ask(self, world, spec, dice):
-        return Ask(
-            dice.vary(
-                "[What is {a} plus {b}?|How much is {a} + {b}?|Add {a} and {b}.|I have "
-                "{a} plums and get {b} more. How many plums do I have?]",
-                **spec,
-            )
-        )
 
     def query(self, world, spec, dice):
         return "{a} + {b}".format(**spec)
@@ -34,9 +30,6 @@ class Sum(Task):
     def ideal(self, world, spec, dice):
         total = spec["a"] + spec["b"]
         return dice.vary("[{t}|{t}.|It is {t}.|The answer is {t}.]", t=total)
-
-    def partial(self, world, spec, dice):
-        return "Add {a} and {b}.".format(**spec)
 
     def wrong(self, world, spec, dice):
         return str(spec["a"] + spec["b"] + dice.pick((1, 2, 3))) + "."
@@ -112,18 +105,12 @@ class Opposite(Task):
     use_case = "other"
     weight = 0.6
     shot = ("Give the opposite.", "Word", "Opposite")
+    partials = "Not {word}."
     pairs = {**lexicon.OPPOSITES, **{b: a for a, b in lexicon.OPPOSITES.items()}}
+    asks = "[What is the opposite of {word}?|Tell me the opposite of {word}.]"
 
     def draw(self, world, dice):
         return {"word": dice.pick(list(self.pairs))}
-
-    def ask(self, world, spec, dice):
-        return Ask(
-            dice.vary(
-                "[What is the opposite of {word}?|Tell me the opposite of {word}.]",
-                **spec,
-            )
-        )
 
     def query(self, world, spec, dice):
         return spec["word"]
@@ -131,9 +118,6 @@ class Opposite(Task):
     def ideal(self, world, spec, dice):
         other = self.pairs[spec["word"]]
         return dice.pick((other.capitalize() + ".", other, f"It is {other}."))
-
-    def partial(self, world, spec, dice):
-        return f"Not {spec['word']}."
 
     def wrong(self, world, spec, dice):
         skip = {spec["word"], self.pairs[spec["word"]]}

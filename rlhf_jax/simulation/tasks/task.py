@@ -49,6 +49,8 @@ class Task:
     where saying a thing twice may be.
     `shot` holds (heading, label of the input, label of the output) for few-shot
     prompts, None where the task is too long for them.
+    `asks`, `ideals`, `partials` and `wrongs` are templates of `Dice.vary`, filled in
+    with the spec; a task whose words need more overrides the method instead.
     """
 
     name: str
@@ -58,6 +60,10 @@ class Task:
     echo: bool = False
     doubles: bool = False
     shot: tuple[str, str, str] | None = None
+    asks: str
+    ideals: str
+    partials: str
+    wrongs: str
 
     def draw(self, world: World, dice: Dice) -> Spec:
         """A new instance of the task."""
@@ -65,7 +71,7 @@ class Task:
 
     def ask(self, world: World, spec: Spec, dice: Dice) -> Ask:
         """Words for it."""
-        raise AssertionError(self.name)
+        return Ask(dice.vary(self.asks, **spec))
 
     def query(self, world: World, spec: Spec, dice: Dice) -> str:
         """The input of a few-shot example on one line."""
@@ -84,15 +90,15 @@ class Task:
 
     def ideal(self, world: World, spec: Spec, dice: Dice) -> str:
         """A response that does everything asked."""
-        raise AssertionError(self.name)
+        return dice.vary(self.ideals, **spec)
 
     def partial(self, world: World, spec: Spec, dice: Dice) -> str:
         """A sensible response that misses a part of the instruction."""
-        raise AssertionError(self.name)
+        return dice.vary(self.partials, **spec)
 
     def wrong(self, world: World, spec: Spec, dice: Dice) -> str:
         """A fluent response that is false or does the wrong thing."""
-        raise AssertionError(self.name)
+        return dice.vary(self.wrongs, **spec)
 
     def confirms(self, world: World, spec: Spec) -> tuple[str, ...]:
         """What an answer may repeat of the prompt without being a copy of it."""

@@ -13,6 +13,12 @@ class Unknowable(Task):
     name = "unknowable"
     use_case = "open_qa"
     weight = 1.2
+    partials = "[I have no idea about {who}.|Ask {who}.]"
+    wrongs = "[A hat and some jam.|Bram.|Twelve.|A bear.|Plums and soup.]"
+    ideals = (
+        "[I do not know.|Nobody knows that.|I cannot know that.] [Please ask "
+        "{who}.|Only {who} can tell you.|I have no way to tell.]"
+    )
 
     def draw(self, world, dice):
         return {"who": dice.pick(SUBJECTS["person"]), "form": dice.below(5)}
@@ -26,26 +32,6 @@ class Unknowable(Task):
             "What did {who} dream of last night?",
         )
         return Ask(forms[spec["form"]].format(**spec))
-
-    def ideal(self, world, spec, dice):
-        return dice.vary(
-            "[I do not know.|Nobody knows that.|I cannot know that.] [Please ask "
-            "{who}.|Only {who} can tell you.|I have no way to tell.]",
-            **spec,
-        )
-
-    def partial(self, world, spec, dice):
-        return dice.vary("[I have no idea about {who}.|Ask {who}.]", **spec)
-
-    def wrong(self, world, spec, dice):
-        guesses = (
-            "A hat and some jam.",
-            "Bram.",
-            "Twelve.",
-            "A bear.",
-            "Plums and soup.",
-        )
-        return dice.pick(guesses)
 
     def judge(self, world, spec, response):
         if unsure(response):

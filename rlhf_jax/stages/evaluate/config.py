@@ -47,7 +47,7 @@ class Config:
     window: int = 144
     max_windows: int = 192
     # of an ensemble: how its members' scores become one, "mean", "min" or
-    # "uncertainty_weighted" with this λ; a single model has no need of it
+    # "uncertainty_weighted" with this λ; ignored for a single model
     ensemble: Combination = "mean"
     variance_coef: float = 0.1
     seed: int = 0
