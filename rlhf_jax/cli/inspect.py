@@ -70,7 +70,6 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
     from rlhf_jax.registry import ensemble, load_reward_model
     from rlhf_jax.registry.directories import (
         ENSEMBLE,
-        fresh_params,
         kind_of_model,
         load_model,
         model_directory,
@@ -95,8 +94,7 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
             load_model(path, dtype=dtype)
         kind = kind_of_model(model)
         told = f"{meta.get('stage', 'model.json')}, {kind}, {model.config}"
-        shapes = abstract_params(model, dtype or "float32", fresh_params)
-        return told, shapes, 1
+        return told, abstract_params(model, dtype or "float32"), 1
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{name}: neither model.json nor config.json is there")
     if is_encoder(name):

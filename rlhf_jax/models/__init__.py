@@ -22,7 +22,6 @@ from rlhf_jax.models.encoder import (
     Encoder,
     EncoderConfig,
     EncoderRewardModel,
-    init_encoder_params,
 )
 from rlhf_jax.models.export import save_pretrained
 from rlhf_jax.models.heads import (
@@ -71,7 +70,6 @@ __all__ = [
     "gpt3_config",
     "grow_cache",
     "init_cache",
-    "init_encoder_params",
     "init_params",
     "is_encoder",
     "last_values",

@@ -188,6 +188,12 @@ class EncoderRewardModel(nn.Module):
             self.features(prompts, prompt_valid, responses, response_valid)
         )
 
+    @nn.nowrap
+    def rows(self) -> tuple[Array, Array, Array, Array]:
+        """The smallest arguments of a call, for `init_params`."""
+        tokens, valid = jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool)
+        return tokens, valid, tokens[None], valid[None]
+
     def features(
         self, prompts, prompt_valid, responses, response_valid
     ) -> Float[Array, "B K F"]:
@@ -200,13 +206,6 @@ class EncoderRewardModel(nn.Module):
         two = two.reshape(batch, count, -1)
         one = jnp.broadcast_to(one[:, None], two.shape)
         return jnp.concatenate([one, two], axis=-1).astype(jnp.float32)
-
-
-def init_encoder_params(config: EncoderConfig, key) -> dict:
-    """Fresh parameters of an `EncoderRewardModel`; layers stacked."""
-    tokens, valid = jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool)
-    model = EncoderRewardModel(config)
-    return model.init(key, tokens, valid, tokens[None], valid[None])["params"]
 
 
 def _norm(config, name=None):

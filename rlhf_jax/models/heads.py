@@ -117,8 +117,13 @@ def init_params(model: nn.Module, key: PRNGKeyArray) -> dict:
 
     Pure: under `jax.eval_shape` it gives shapes, under `jax.jit` with `out_shardings`
     every leaf is born on its shard.
+
+    Args:
+      model: a model of any kind; one that takes more than tokens has `rows()`.
+      key: of the params.
     """
-    return model.init(key, jnp.zeros((1, 2), jnp.int32))["params"]
+    rows = model.rows() if hasattr(model, "rows") else (jnp.zeros((1, 2), jnp.int32),)
+    return model.init(key, *rows)["params"]
 
 
 def last_values(values: Float[Array, "B T"], valid: jax.Array) -> Float[Array, "B"]:

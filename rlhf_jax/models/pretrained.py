@@ -152,9 +152,9 @@ def _check_ids(raw: dict, config: TrunkConfig, file: pathlib.Path) -> None:
                 )
 
 
-def abstract_params(model, dtype: str = "float32", init=init_params) -> dict:
-    """Shapes and dtypes of the parameters `init(model, key)`; allocates nothing."""
-    shapes = jax.eval_shape(lambda: init(model, jax.random.key(0)))
+def abstract_params(model, dtype: str = "float32") -> dict:
+    """Shapes and dtypes of a model's parameters; allocates nothing."""
+    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     dtype = numpy_dtype(dtype)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
 

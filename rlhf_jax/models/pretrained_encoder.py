@@ -8,9 +8,11 @@ from typing import Any
 import jax
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.models.encoder import EncoderConfig, init_encoder_params
+from rlhf_jax.models.encoder import EncoderConfig, EncoderRewardModel
 from rlhf_jax.models.families import Family, Row, norm_rows, product_rows
+from rlhf_jax.models.heads import init_params
 from rlhf_jax.models.pretrained import (
+    abstract_params,
     as_stored,
     checkpoint_directory,
     matched,
@@ -103,7 +105,8 @@ def load_encoder(
     found, sources, weights = _checked(name, changes)
     config, encoder = found.config, {"encoder": found.params["encoder"]}
     read = read_leaves(encoder, sources, weights, config, shardings)
-    head = jax.jit(lambda key: init_encoder_params(config, key)["head"])(key)
+    model = EncoderRewardModel(config)
+    head = jax.jit(lambda key: init_params(model, key)["head"])(key)
     return dataclasses.replace(found, params={**read, "head": head})
 
 
@@ -140,7 +143,7 @@ def _checked(name, changes):
         raise InputError(f"{file}: hidden_act {raw['hidden_act']!r}, expected 'gelu'")
     fields = {ours: raw[theirs] for ours, theirs in _KEYS.items() if theirs in raw}
     config = EncoderConfig(**(fields | changes))
-    shapes = jax.eval_shape(lambda: init_encoder_params(config, jax.random.key(0)))
+    shapes = abstract_params(EncoderRewardModel(config))
     weights = open_weights(path)
     encoder = {"encoder": shapes["encoder"]}
     sources = matched(as_stored(BERT, weights), config, encoder, weights)

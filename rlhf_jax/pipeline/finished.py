@@ -15,8 +15,6 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-
 from rlhf_jax.checkpoints.catalogue import Catalogue
 from rlhf_jax.checkpoints.leaves import leaf_specs
 from rlhf_jax.checkpoints.manifest import NAME as CHECKPOINT
@@ -24,7 +22,8 @@ from rlhf_jax.checkpoints.manifest import read_manifest
 from rlhf_jax.checkpoints.preflight import check_leaves
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.errors import InputError, RunError
-from rlhf_jax.registry.directories import fresh_params, read_description
+from rlhf_jax.models import abstract_params
+from rlhf_jax.registry.directories import read_description
 from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.storage import content_of, decided, is_first_process, write_json
 
@@ -189,7 +188,7 @@ def require_model(path: pathlib.Path) -> None:
     """
     model, _ = read_description(path)
     load_tokenizer(path / "tokenizer")
-    params = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
+    params = abstract_params(model)
     wanted = leaf_specs({"params": params})
     Catalogue(path / "params").choose(
         None, lambda step, manifest: check_leaves(step, manifest.leaves, wanted)

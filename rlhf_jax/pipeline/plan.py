@@ -20,13 +20,13 @@ from rlhf_jax.models import (
     EncoderRewardModel,
     LanguageModel,
     TrunkConfig,
+    abstract_params,
     encoder_shapes,
     is_encoder,
     pretrained_shapes,
 )
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
 from rlhf_jax.registry.directories import (
-    fresh_params,
     model_directory,
     read_description,
 )
@@ -123,8 +123,9 @@ def count_params(shape: Shape) -> int:
     """Parameters of a language model, or of an encoder reward model, of this shape."""
     encoder = isinstance(shape, EncoderConfig)
     model = (EncoderRewardModel if encoder else LanguageModel)(shape)
-    tree = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    return sum(
+        math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(model))
+    )
 
 
 def _kept(shape: Shape, tokens: int) -> int:

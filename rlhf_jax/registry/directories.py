@@ -37,7 +37,6 @@ from rlhf_jax.models import (
     LanguageModel,
     ScalarModel,
     TrunkConfig,
-    init_encoder_params,
     init_params,
 )
 from rlhf_jax.schema import from_config_dict
@@ -157,13 +156,6 @@ def kind_of_model(model: Any) -> str:
     raise TypeError(f"{type(model).__name__} has no model directory")
 
 
-def fresh_params(model: Any, key: Any) -> Any:
-    """Initial params of a model of any kind."""
-    if isinstance(model, EncoderRewardModel):
-        return init_encoder_params(model.config, key)
-    return init_params(model, key)
-
-
 def _next_step(store: CheckpointStore) -> int:
     latest = store.latest_step()
     return 1 if latest is None else latest + 1
@@ -203,7 +195,7 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         found = LoadedModel(model, _unbound(loaded.params), tokenizer, meta)
         return found if dtype is None else found.with_config(dtype=dtype)
     model, meta = read_description(name)
-    shapes = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     store = CheckpointStore(marker.parent / "params", keep_last=1)
     state, _ = store.restore({"params": shapes})
     store.close()

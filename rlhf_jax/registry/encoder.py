@@ -21,7 +21,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.models import (
     EncoderConfig,
     EncoderRewardModel,
-    init_encoder_params,
+    init_params,
     load_encoder,
 )
 from rlhf_jax.registry.directories import LoadedModel
@@ -99,8 +99,9 @@ def fresh_encoder(config: EncoderConfig, tokenizer: Any, key: Array) -> LoadedMo
       key: of the params.
     """
     config = dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
-    params = jax.jit(lambda key: init_encoder_params(config, key))(key)
-    return LoadedModel(EncoderRewardModel(config), params, tokenizer, {})
+    model = EncoderRewardModel(config)
+    params = jax.jit(lambda key: init_params(model, key))(key)
+    return LoadedModel(model, params, tokenizer, {})
 
 
 def load_bert(name: Any, key: Array, **changes: Any) -> LoadedModel:
