@@ -79,7 +79,7 @@ def players_of(shape):
     import jax
 
     from rlhf_jax.models import LanguageModel, ScalarModel, init_params
-    from rlhf_jax.registry.model_directory import LoadedModel
+    from rlhf_jax.registry.directories import LoadedModel
     from rlhf_jax.stages.ppo import Players
 
     tokenizer = types.SimpleNamespace(end_tokens=(0,), pad_token=1)

@@ -17,22 +17,6 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
-__all__ = [
-    "Answers",
-    "DataFile",
-    "Folder",
-    "Leaf",
-    "Length",
-    "ModelName",
-    "RewardName",
-    "Role",
-    "Stop",
-    "TokenizerName",
-    "Watch",
-    "leaves",
-    "mapped",
-]
-
 
 class Role(enum.Enum):
     """What a value stands for."""

@@ -21,22 +21,6 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Float, Shaped
 
-__all__ = [
-    "BATCH_AXES",
-    "TENSOR_AXIS",
-    "apart",
-    "axes_in_force",
-    "columns_product",
-    "gathered",
-    "kept_heads",
-    "kept_rows",
-    "logits_cut",
-    "platform",
-    "row_groups",
-    "row_ways",
-    "transposed",
-]
-
 BATCH_AXES = ("data", "fsdp")  # of a mesh: rows are cut over both
 TENSOR_AXIS = "tensor"  # and heads, columns and words over this
 

@@ -8,15 +8,6 @@ from rlhf_jax.errors import InputError
 
 HELP = "evaluate checkpoints, or score outputs that exist already"
 
-# evaluations that take no other --suite beside them
-_ALONE = {
-    "preference": "win rate against --baseline by --judge",
-    "reward-model": "accuracy, calibration, length; --data RANKINGS",
-    "labels": "Likert, flags, win rates by people; --data RANKINGS",
-    "hallucination": "rate per policy by people; --data LABELS",
-    "overoptimization": "reward against KL with fits; --data POINTS",
-}
-
 _EXAMPLES = """\
 examples:
   rlhf-jax eval runs/gpt runs/ppo --suite world --baseline gpt --out runs/eval
@@ -64,17 +55,11 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < (0 if name == "shots" else 1):
             raise InputError(f"--{name.replace('_', '-')}: {value} is too small")
     _require_folder(args.out)
-    special = {
-        "preference": _preference,
-        "reward-model": _reward_model,
-        "labels": _labels,
-        "hallucination": _hallucination,
-        "overoptimization": _overoptimization,
-    }
     if args.samples:
         return _samples(args)
-    if len(args.suite) == 1 and args.suite[0] in special:
-        return special[args.suite[0]](args)
+    if len(args.suite) == 1 and args.suite[0] in _ALONE:
+        _, alone = _ALONE[args.suite[0]]
+        return alone(args)
     return _suites(args)
 
 
@@ -94,7 +79,7 @@ def _print_suites() -> int:
 
     rows = [[name, suite.summary] for name, suite in SUITES.items()]
     rows += [[name, ", ".join(members)] for name, members in GROUPS.items()]
-    rows += [[name, summary] for name, summary in _ALONE.items()]
+    rows += [[name, summary] for name, (summary, _) in _ALONE.items()]
     print_table(Table(["suite", "what it measures"], rows))
     return 0
 
@@ -149,10 +134,21 @@ def _policies(args, *, stop_at_newline: bool):
 
 
 def _prompts(args):
-    from rlhf_jax.evaluation.suites.runs import read_prompts, world_prompts
+    from rlhf_jax.evaluation.suites.runs import held_out_prompts, world_prompts
 
-    found = read_prompts(args.prompts) if args.prompts else world_prompts(args.seed)
+    given = args.prompts
+    found = held_out_prompts(given) if given else world_prompts(args.seed)
     return list(found)[: args.limit]
+
+
+def _rankings(args):
+    from rlhf_jax.data.inputs import read_rows
+    from rlhf_jax.data.records import Ranking
+
+    found = list(read_rows([_data(args)], Ranking))
+    if not found:
+        raise InputError(f"{args.data}: has no rows")
+    return found
 
 
 def _continuity(directory: str):
@@ -174,9 +170,8 @@ def _labels(args) -> int:
         labelled_scores,
     )
     from rlhf_jax.evaluation.preference.win_rates import preference_score
-    from rlhf_jax.evaluation.suites.runs import read_rankings
 
-    rankings = read_rankings(_data(args))
+    rankings = _rankings(args)
     scores = labelled_scores(rankings)
     baseline, args.baseline = args.baseline, ""  # nobody's responses are paired
     for name in scores if baseline else ():
@@ -194,8 +189,7 @@ def _hallucination(args) -> int:
 
 def _overoptimization(args) -> int:
     from rlhf_jax.evaluation.reward_models.overoptimization import (
-        fit_best_of_n,
-        fit_rl,
+        fit_curve,
         read_frontier,
     )
     from rlhf_jax.reports import (
@@ -208,17 +202,11 @@ def _overoptimization(args) -> int:
 
     runs, fits, rows = read_frontier(_data(args)), {}, []
     for name, points in runs.items():
-        fitted = fit_best_of_n if "best" in name else fit_rl
-        fit = fits[name] = fitted(
-            [p.distance for p in points], [p.gold for p in points]
-        )
-        numbers = (
-            fit.alpha,
-            fit.beta,
-            fit.peak_distance,
-            fit.peak_reward,
-            fit.r_squared,
-        )
+        kind = "best-of-n" if "best" in name else "rl"
+        distances, golds = [p.distance for p in points], [p.gold for p in points]
+        fit = fits[name] = fit_curve(kind, distances, golds)
+        peak = (fit.peak_distance, fit.peak_reward)
+        numbers = (fit.alpha, fit.beta, *peak, fit.r_squared)
         rows.append([name, fit.kind, *(f"{number:.4g}" for number in numbers)])
     headers = ["run", "curve", "alpha", "beta", "d at peak", "gold at peak", "R²"]
     table = Table(headers, rows, "Gold reward against d = √KL")
@@ -253,9 +241,9 @@ def _suites(args) -> int:
         policies, names, settings, tell=lambda text: print(text, file=sys.stderr)
     )
     for policy in policies:
-        if policy.truncated and policy.truncated():
+        if policy.truncated:
             print(
-                f"{policy.name}: {policy.truncated()} prompts were longer than the "
+                f"{policy.name}: {policy.truncated} prompts were longer than the "
                 "context and lost their beginning",
                 file=sys.stderr,
             )
@@ -288,11 +276,11 @@ def _preference(args) -> int:
 
 def _reward_model(args) -> int:
     from rlhf_jax.evaluation.reward_models import accuracy as rm
-    from rlhf_jax.evaluation.suites.runs import named_checkpoints, read_rankings
+    from rlhf_jax.evaluation.suites.runs import named_checkpoints
     from rlhf_jax.registry import load_reward
     from rlhf_jax.reports import Section, interval_rows, reliability_diagram
 
-    rankings = read_rankings(_data(args))[: args.limit]
+    rankings = _rankings(args)[: args.limit]
     scores, sections = {}, []
     for name, directory in named_checkpoints(args.checkpoints).items():
         reward = load_reward(directory, batch_size=args.batch_size)
@@ -310,3 +298,16 @@ def _reward_model(args) -> int:
     if not scores:
         raise InputError("CHECKPOINT: missing: a directory of a reward model")
     return _finish(args, "Reward model", scores, sections=sections)
+
+
+# evaluations that take no other --suite beside them
+_ALONE = {
+    "preference": ("win rate against --baseline by --judge", _preference),
+    "reward-model": ("accuracy, calibration, length; --data RANKINGS", _reward_model),
+    "labels": ("Likert, flags, win rates by people; --data RANKINGS", _labels),
+    "hallucination": ("rate per policy by people; --data LABELS", _hallucination),
+    "overoptimization": (
+        "reward against KL with fits; --data POINTS",
+        _overoptimization,
+    ),
+}

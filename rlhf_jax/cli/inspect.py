@@ -68,10 +68,17 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
         pretrained_shapes,
     )
     from rlhf_jax.registry import ensemble, load_reward_model
-    from rlhf_jax.registry import model_directory as hand_over
+    from rlhf_jax.registry.directories import (
+        ENSEMBLE,
+        fresh_params,
+        kind_of_model,
+        load_model,
+        model_directory,
+        read_description,
+    )
 
-    path = pathlib.Path(hand_over.model_directory(name))
-    if (path / hand_over.ENSEMBLE).is_file():
+    path = pathlib.Path(model_directory(name))
+    if (path / ENSEMBLE).is_file():
         if dtype is not None:
             raise InputError(f"{name}: --dtype is not for an ensemble")
         loaded = load_reward_model(path)
@@ -80,15 +87,15 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
         told = f"ensemble of {members}, scalar, {first.model.config}"
         return told, first.params, members
     if (path / "model.json").is_file():
-        model, meta = hand_over.read_description(path)
+        model, meta = read_description(path)
         if dtype is not None:
             config = dataclasses.replace(model.config, dtype=dtype)
             model = type(model)(config)
         if read:
-            hand_over.load_model(path, dtype=dtype)
-        kind = hand_over.kind_of_model(model)
+            load_model(path, dtype=dtype)
+        kind = kind_of_model(model)
         told = f"{meta.get('stage', 'model.json')}, {kind}, {model.config}"
-        shapes = abstract_params(model, dtype or "float32", hand_over.fresh_params)
+        shapes = abstract_params(model, dtype or "float32", fresh_params)
         return told, shapes, 1
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{name}: neither model.json nor config.json is there")

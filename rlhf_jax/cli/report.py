@@ -86,15 +86,18 @@ def _write(path: pathlib.Path, target: pathlib.Path, title: str):
     Raises:
       InputError: it is damaged, or holds something else.
     """
-    from rlhf_jax.reports import write_report
-    from rlhf_jax.reports.reading import read_results
+    from rlhf_jax.reports import Section, write_report
+    from rlhf_jax.reports.reading import read_results, rows_table
 
     results = read_results(path.parent)
     kind = results.get("report", "evaluate") if isinstance(results, dict) else None
     sections, table = _page(kind, path)
     try:
         main = table(results)
-        write_report(target, title, list(sections(results, path.parent)))
+        page = list(sections(results, path.parent))
+        if (rows := rows_table(target.parent)) is not None:
+            page.append(Section("Rows", [rows]))
+        write_report(target, title, page)
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:

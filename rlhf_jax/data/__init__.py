@@ -16,11 +16,14 @@ labelled        labelled sentences, and rankings made of them
 report          what is in a set of records
 tokenizers      text <-> ids: bytes, subwords, training a BPE
 tokenizer_files tokenizers from directories and the hub
+tokenizer_settings  the JSON files beside a tokenizer
+vocabulary      whether a tokenizer and an embedding are of one model
 pieces          byte-level BPE, each word encoded once
 conversations   the form in which a model reads conversations
 templates       the form "template": a tokenizer's chat template
 rendering       chat templates rendered, in a process with limits
 control_tokens  the template's control tokens apart from what people type
+token_rows      records as ids: prompts, sequences, rankings; their limits
 encoding        record -> ids, and from where on they are trained
 apart           prompt and response each by itself, for an encoder
 packing         which rows share a sequence or a length

@@ -18,8 +18,6 @@ from rlhf_jax.data.encoding import PromptTokens, RankedTokens
 from rlhf_jax.data.ragged import Ragged, RaggedWriter
 from rlhf_jax.errors import InputError
 
-__all__ = ["Batch", "PromptRows", "RankingRows", "Rows"]
-
 Batch = dict[str, np.ndarray]
 
 

@@ -199,6 +199,12 @@ class MarkedEncoder:
         self._real = {
             backend.token_to_id(mark): real[name] for name, mark in self._mark.items()
         }
+        taken = {*source.get_vocab().values()} & {*self._real}
+        if taken:
+            raise InputError(
+                f"tokenizer: its ids have gaps below {max(taken)}: expected every id "
+                f"from 0 to {self._tokenizer.vocab_size - 1} to be a token"
+            )
         self._backend = backend
         self._free = {*self._mark.values(), self._behind}
 

@@ -1,4 +1,4 @@
-"""The three kinds of prompt that labelers wrote, and what becomes of them.
+"""The three kinds of prompt that labelers wrote, and what few-shot ones become.
 
 Ouyang et al. 2022, §3.2 and A.1: *plain* (an arbitrary task), *few-shot* (an
 instruction with several query/response pairs) and *user-based* (a task that somebody
@@ -8,10 +8,8 @@ each with the other K - 1 pairs in its context.
 
 from collections.abc import Sequence
 
-from rlhf_jax.data.records import Demonstration, Prompt
+from rlhf_jax.data.records import Demonstration
 from rlhf_jax.errors import InputError
-
-__all__ = ["few_shot_demonstrations", "plain_prompt", "user_based_prompt"]
 
 
 def few_shot_demonstrations(
@@ -53,13 +51,3 @@ def few_shot_demonstrations(
             Demonstration(id=f"{id}/{i}", prompt=prompt, response=response, **given)
         )
     return rows
-
-
-def plain_prompt(id: str, task: str, **fields) -> Prompt:
-    """A task in the labeler's own words."""
-    return Prompt(id=id, prompt=task, kind="plain", **fields)
-
-
-def user_based_prompt(id: str, task: str, use_case: str, **fields) -> Prompt:
-    """A task written for a use case that a user had named; the case stays with it."""
-    return Prompt(id=id, prompt=task, kind="user-based", use_case=use_case, **fields)

@@ -21,20 +21,6 @@ from rlhf_jax.data.records import Demonstration, Ranking, Record, Text
 from rlhf_jax.data.tokenizers import Tokenizer
 from rlhf_jax.errors import InputError
 
-__all__ = [
-    "Cleaned",
-    "Report",
-    "account_of",
-    "cap_per_user",
-    "clean",
-    "drop_long_prompts",
-    "drop_near_duplicates",
-    "drop_pii",
-    "split_by_user",
-    "split_leaks",
-    "tag_language",
-]
-
 
 @dataclass(frozen=True)
 class Report:

@@ -17,8 +17,6 @@ from rlhf_jax.data.records import Prompt, Ranking, dense_ranks
 from rlhf_jax.data.rows import Intake, RowError
 from rlhf_jax.errors import InputError
 
-__all__ = ["Labelled", "labelled_rankings", "labelled_sentences", "written"]
-
 # how tokenised text is written again: what loses the space before it, and after it
 _JOINED = re.compile(r" (n't|'s|'re|'ve|'ll|'d|'m|[.,;:!?])(?=\s|$)", re.IGNORECASE)
 _BRACKETS = {"-lrb-": "(", "-rrb-": ")", "``": '"', "''": '"'}

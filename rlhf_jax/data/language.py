@@ -10,8 +10,6 @@ script, and those that a script gives away.
 
 import re
 
-__all__ = ["language"]
-
 # small frequent words; those that are also English stand under English alone
 _WORDS = {
     "en": "the and of to is that it was for with you this are have not what how my "

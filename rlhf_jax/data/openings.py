@@ -7,8 +7,6 @@ import numpy as np
 from rlhf_jax.data.records import Prompt, Text
 from rlhf_jax.errors import InputError
 
-__all__ = ["openings"]
-
 
 def openings(
     texts: Iterable[Text],

@@ -13,8 +13,6 @@ from jaxtyping import Int64
 
 from rlhf_jax.data.batches import Batch, RankingRows
 
-__all__ = ["PackedRankingRows"]
-
 
 @dataclasses.dataclass(frozen=True)
 class PackedRankingRows:

@@ -8,8 +8,6 @@ from jaxtyping import Int, Int64
 
 from rlhf_jax.errors import InputError
 
-__all__ = ["bucket_of", "pack"]
-
 
 def pack(lengths: Int[np.ndarray, " n"], capacity: int) -> list[list[int]]:
     """Rows -> bins of at most `capacity` tokens: best fit, longest row first.

@@ -12,8 +12,6 @@ import re
 from collections.abc import Sequence
 from itertools import chain
 
-__all__ = ["PieceMemo", "cuts_at_spaces"]
-
 CUT = re.compile(r"(?= \S)")
 MOST = 1 << 18  # pieces remembered; some 50 MB
 LONGEST = 64  # characters of a piece worth remembering

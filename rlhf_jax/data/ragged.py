@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
 
-__all__ = ["Ragged", "RaggedWriter"]
-
 
 @dataclass(frozen=True)
 class Ragged:

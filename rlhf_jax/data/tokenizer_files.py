@@ -5,12 +5,12 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from rlhf_jax.data.tokenizer_settings import named_tokens
 from rlhf_jax.data.tokenizers import (
     END_TEXT,
     ByteTokenizer,
     SubwordTokenizer,
     Tokenizer,
-    named_tokens,
 )
 from rlhf_jax.errors import InputError
 from rlhf_jax.storage import looks_local

@@ -12,6 +12,11 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from rlhf_jax.data.pieces import PieceMemo, cuts_at_spaces
+from rlhf_jax.data.tokenizer_settings import (
+    generation_settings,
+    named_tokens,
+    templates_by_name,
+)
 from rlhf_jax.errors import InputError
 
 __all__ = ["ByteTokenizer", "SubwordTokenizer", "Tokenizer", "train_bpe"]
@@ -161,7 +166,7 @@ class SubwordTokenizer:
         self.end_tokens = tuple(dict.fromkeys([end, *end_tokens]))
         self.pad_token = self._pad()
         self.begin_token = self._begin()
-        templates = _templates(config.get("chat_template"))
+        templates = templates_by_name(config.get("chat_template"))
         self.chat_template = templates.get("default")
         self.tool_template = templates.get("tool_use", self.chat_template)
         self._memo = PieceMemo(backend) if cuts_at_spaces(backend) else None
@@ -252,42 +257,14 @@ class SubwordTokenizer:
         from tokenizers import Tokenizer as Backend
 
         backend = Backend.from_str(self.backend.to_str())
+        known = self.backend.token_to_id(text) is not None
         backend.add_special_tokens([text])
+        if not known and backend.token_to_id(text) != self.vocab_size:
+            raise InputError(
+                f"tokenizer: no id for {text!r} behind the last one: its ids have gaps"
+            )
         config = {**self.config, "pad_token": text}
         return SubwordTokenizer(backend, config, self.end_tokens, self.generation)
-
-
-def generation_settings(tokenizer: Tokenizer) -> dict:
-    """`generation_config.json`: what was read, with the ids that are declared now."""
-    ends = list(tokenizer.end_tokens)
-    names, ids = tokenizer.named_tokens, tokenizer.special_tokens
-    return {
-        **tokenizer.generation,
-        "bos_token_id": ids.get(names.get("bos_token")),
-        "eos_token_id": ends if len(ends) > 1 else ends[0],
-        "pad_token_id": ids.get(names.get("pad_token")),
-    }
-
-
-def named_tokens(config: dict) -> dict[str, str]:
-    """The special tokens that a `tokenizer_config.json` names, by their keys.
-
-    >>> named_tokens({"bos_token": {"content": "<s>"}, "add_bos_token": True})
-    {'bos_token': '<s>'}
-    """
-    texts = {
-        key: value.get("content") if isinstance(value, dict) else value
-        for key, value in config.items()
-        if key.endswith("_token")
-    }
-    return {key: text for key, text in texts.items() if isinstance(text, str)}
-
-
-def _templates(value) -> dict[str, str]:
-    """Chat templates by name: one text is "default", a list names several."""
-    if isinstance(value, list):
-        value = {item["name"]: item["template"] for item in value}
-    return value if isinstance(value, dict) else {} if not value else {"default": value}
 
 
 def byte_characters() -> list[str]:

@@ -22,9 +22,22 @@ _SHORTEST = 16  # the smallest padded length [tokens]; longer ones double
 
 
 @dataclasses.dataclass
-class ModelFunctions:
-    """Text in, text and log-probabilities out; lengths are padded to powers of two."""
+class ModelPolicy:
+    """A language model as a `Policy`; lengths are padded to powers of two.
 
+    Attributes:
+      name: the column of a table.
+      loaded: a language model; its tokenizer's `begin_token`, if it has one, stands
+        before every prompt, and before an empty prompt its `end_token` otherwise, as
+        GPT-2 does. Its form says how it reads a prompt.
+      max_new_tokens: response budget [tokens].
+      batch_size: rows at once.
+      stop_at_newline: end generation at a newline token, for suites that cut there
+        anyway.
+      truncated: how many prompts were cut to fit the context so far.
+    """
+
+    name: str
     loaded: LoadedModel
     max_new_tokens: int = 64
     batch_size: int = 16

@@ -1,6 +1,6 @@
 """What an evaluation needs of a model: to write, and to say how likely a text is.
 
-Every suite works on a `Policy`, functions over strings. `model_policy` makes one from a
+Every suite works on a `Policy`, functions over strings. `ModelPolicy` is one, of a
 language model, its params and a tokenizer; tests and other people's models bring their
 own functions.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rlhf_jax.evaluation.model_functions import ModelFunctions
-from rlhf_jax.registry import LoadedModel, load_model, require_language_model
+from rlhf_jax.evaluation.model_functions import ModelPolicy
+from rlhf_jax.registry import load_model, require_language_model
 
 Generate = Callable[[Sequence[str]], list[str]]
 Logprobs = Callable[[Sequence[str], Sequence[str]], tuple[np.ndarray, np.ndarray]]
@@ -39,70 +39,22 @@ class Policy:
     logprobs: Logprobs
     sample: Callable[[Sequence[str], int], list[str]] | None = None
     is_greedy: Callable[[Sequence[str], Sequence[str]], np.ndarray] | None = None
-    truncated: Callable[[], int] | None = None
-
-
-def model_policy(
-    name: str,
-    model,
-    params: dict,
-    tokenizer,
-    *,
-    max_new_tokens: int = 64,
-    batch_size: int = 16,
-    stop_at_newline: bool = False,
-    form: str | None = None,
-) -> Policy:
-    """The policy of a language model.
-
-    Args:
-      name: the column of a table.
-      model: a `LanguageModel`.
-      params: its parameters.
-      tokenizer: text to ids; its `begin_token`, if it has one, stands before every
-        prompt, and before an empty prompt its `end_token` otherwise, as GPT-2 does.
-      max_new_tokens: response budget [tokens].
-      batch_size: rows at once.
-      form: in which the model reads a prompt; None: plain. See `data.conversations`.
-      stop_at_newline: end generation at a newline token, for suites that cut there
-        anyway.
-    """
-    functions = ModelFunctions(
-        LoadedModel(model, params, tokenizer, {"form": form}),
-        max_new_tokens,
-        batch_size,
-        stop_at_newline,
-    )
-    return Policy(
-        name,
-        generate=functions.generate,
-        logprobs=functions.logprobs,
-        sample=functions.sample,
-        is_greedy=functions.is_greedy,
-        truncated=lambda: functions.truncated,
-    )
+    truncated: int | None = None
 
 
 def load_policy(
-    directory: str | os.PathLike,
-    name: str | None = None,
-    **options,
-) -> Policy:
+    directory: str | os.PathLike, name: str | None = None, **options
+) -> ModelPolicy:
     """The policy of a directory or hub name.
 
     Args:
       directory: whatever `registry.load_model` takes.
       name: its column; the directory's name when None.
-      options: as for `model_policy`.
+      options: fields of `ModelPolicy`.
 
     Raises:
       InputError: there is a reward or value model, not a language model.
     """
     found = require_language_model(load_model(directory), directory)
-    return model_policy(
-        name or os.path.basename(os.path.normpath(directory)),
-        found.model,
-        found.params,
-        found.tokenizer,
-        **{"form": found.meta.get("form"), **options},
-    )
+    name = name or os.path.basename(os.path.normpath(directory))
+    return ModelPolicy(name, found, **options)

@@ -17,13 +17,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.losses.arguments import real, same_shape, scalar, spread_as
 
-__all__ = [
-    "discounted_returns",
-    "generalized_advantages",
-    "shaped_rewards",
-    "terminal_index",
-]
-
 
 def terminal_index(mask: Bool[Array, "B R"]) -> Int[Array, " B"]:
     """Where a response ends: the index of the last true entry of each row.

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-__all__ = ["float_dtype", "guarded", "real", "same_shape", "scalar", "spread_as"]
-
 
 def real(**arrays: Shaped[Array, "..."]) -> list[Float[Array, "..."]]:
     """The arrays, by name, as float32 (float64 stays float64).

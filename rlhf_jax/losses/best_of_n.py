@@ -10,8 +10,6 @@ from jaxtyping import Array, Float, Shaped
 
 from rlhf_jax.losses.arguments import real, same_shape
 
-__all__ = ["best_of_n_estimate", "best_of_n_kl"]
-
 
 def best_of_n_kl(n: int | Shaped[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The KL of best-of-n to the policy it draws from.

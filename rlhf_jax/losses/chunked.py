@@ -19,14 +19,6 @@ from rlhf_jax.losses.chunking import Projection, Weights, over_chunks
 from rlhf_jax.losses.kl import exact_kl
 from rlhf_jax.losses.likelihood import entropy as entropy_of_logits
 
-__all__ = [
-    "TokenComparison",
-    "TokenStatistics",
-    "chunked_comparison",
-    "chunked_exact_kl",
-    "chunked_logprobs",
-]
-
 # Logits per chunk and device, 512 MB of float32: 2,670 tokens at 50,257 words.
 CHUNK_LOGITS = 2**27
 

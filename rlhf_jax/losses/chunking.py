@@ -27,8 +27,6 @@ from jaxtyping import Array, Float
 from rlhf_jax.layouts import columns_product, gathered, kept_rows, row_groups
 from rlhf_jax.losses.arguments import spread_as
 
-__all__ = ["Projection", "Weights", "over_chunks"]
-
 
 class Projection(NamedTuple):
     """The settings of hidden -> logits; hashable, so that they can be static."""

@@ -9,8 +9,6 @@ from jaxtyping import Array, Float
 
 from rlhf_jax.losses.arguments import guarded, real, scalar
 
-__all__ = ["ensemble_mean", "ensemble_min", "ensemble_uncertainty_weighted"]
-
 
 def ensemble_mean(scores: Float[Array, "E B"]) -> Float[Array, " B"]:
     """The mean over the ensemble.

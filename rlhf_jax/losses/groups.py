@@ -11,8 +11,6 @@ from jaxtyping import Array, Bool, Float
 
 from rlhf_jax.losses.arguments import guarded, real, same_shape, scalar
 
-__all__ = ["group_advantages", "leave_one_out_advantages"]
-
 # Added to the deviation of a group, in the unit of the scores: huggingface/trl.
 GROUP_EPSILON = 1e-4
 

@@ -13,8 +13,6 @@ from jaxtyping import Array, Float
 
 from rlhf_jax.losses.arguments import guarded, real, same_shape, scalar
 
-__all__ = ["adaptive_kl_coef", "exact_kl", "kl_estimate"]
-
 # Ziegler et al. 2019, §2.2: the relative error of the controller is clipped here.
 MAX_KL_ERROR = 0.2
 

@@ -12,14 +12,6 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from rlhf_jax.losses.arguments import guarded, real
 
-__all__ = [
-    "entropy",
-    "next_token_logprobs",
-    "next_token_loss",
-    "next_token_pairs",
-    "token_logprobs",
-]
-
 
 def token_logprobs(
     logits: Float[Array, "*shape V"], tokens: Int[Array, "*shape"]

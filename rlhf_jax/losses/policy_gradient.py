@@ -11,8 +11,6 @@ from jaxtyping import Array, Float
 
 from rlhf_jax.losses.arguments import guarded, real, same_shape, scalar
 
-__all__ = ["clipped_policy_loss", "clipped_value_loss"]
-
 
 def clipped_policy_loss(
     logprobs: Float[Array, "*shape"],

@@ -10,8 +10,6 @@ from jaxtyping import Array, Bool, Float
 
 from rlhf_jax.losses.arguments import guarded, real, same_shape, scalar
 
-__all__ = ["dpo_loss", "ipo_loss", "kto_loss"]
-
 
 def dpo_loss(
     chosen_logprobs: Float[Array, " B"],

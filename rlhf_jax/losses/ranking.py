@@ -12,14 +12,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.losses.arguments import guarded, real, same_shape
 
-__all__ = [
-    "pairwise_ranking_loss",
-    "ranking_accuracy",
-    "ranking_loss",
-    "soft_ranking_loss",
-    "untied_pairs",
-]
-
 
 def untied_pairs(
     ranks: Int[Array, "B K"], valid: Bool[Array, "B K"]

@@ -16,8 +16,6 @@ from jaxtyping import Array, Float, Shaped
 
 from rlhf_jax.losses.arguments import float_dtype, same_shape
 
-__all__ = ["masked_mean", "masked_whiten", "normalize", "weighted_sum"]
-
 # openai/lm-human-preferences; below the rounding of any reward of ordinary size.
 WHITEN_EPSILON = 1e-8
 

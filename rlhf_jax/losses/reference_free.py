@@ -10,8 +10,6 @@ from jaxtyping import Array, Float
 
 from rlhf_jax.losses.arguments import guarded, real, same_shape, scalar
 
-__all__ = ["orpo_loss", "simpo_loss"]
-
 
 def simpo_loss(
     chosen_mean_logprobs: Float[Array, " B"],

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from rlhf_jax.data.tokenizer_files import load_tokenizer
-from rlhf_jax.data.tokenizers import PAD_TEXT, SubwordTokenizer, generation_settings
+from rlhf_jax.data.tokenizer_settings import generation_settings
+from rlhf_jax.data.tokenizers import PAD_TEXT, SubwordTokenizer
 from rlhf_jax.data.vocabulary import check_vocabulary
 from rlhf_jax.errors import InputError
 from rlhf_jax.models.config import TrunkConfig

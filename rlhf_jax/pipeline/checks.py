@@ -13,8 +13,8 @@ from rlhf_jax.fields import Leaf, Role, leaves
 from rlhf_jax.models import EncoderConfig
 from rlhf_jax.pipeline.experiment import Experiment, kind_of, references
 from rlhf_jax.pipeline.plan import Shape, shape_of_model, shapes_of
+from rlhf_jax.registry.directories import ENSEMBLE, model_directory
 from rlhf_jax.registry.functions import function_file, is_function
-from rlhf_jax.registry.model_directory import ENSEMBLE, model_directory
 from rlhf_jax.storage import looks_local
 from rlhf_jax.training.identity import split_format
 

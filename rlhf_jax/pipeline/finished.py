@@ -24,8 +24,8 @@ from rlhf_jax.checkpoints.manifest import read_manifest
 from rlhf_jax.checkpoints.preflight import check_leaves
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.errors import InputError, RunError
+from rlhf_jax.registry.directories import fresh_params, read_description
 from rlhf_jax.registry.ensemble import members_of
-from rlhf_jax.registry.model_directory import fresh_params, read_description
 from rlhf_jax.storage import content_of, decided, is_first_process, write_json
 
 __all__ = [

@@ -25,12 +25,12 @@ from rlhf_jax.models import (
     pretrained_shapes,
 )
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
-from rlhf_jax.registry.ensemble import members_of
-from rlhf_jax.registry.model_directory import (
+from rlhf_jax.registry.directories import (
     fresh_params,
     model_directory,
     read_description,
 )
+from rlhf_jax.registry.ensemble import members_of
 
 __all__ = ["StagePlan", "describe", "plans"]
 

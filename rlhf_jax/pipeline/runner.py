@@ -10,18 +10,12 @@ stage, it is set aside under a name with that hash (`pipeline.places`), never
 overwritten; a stage that was only made longer goes on in its place.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import json
-import logging
-import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import jax
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.faults import fault
@@ -36,6 +30,7 @@ from rlhf_jax.pipeline.finished import (
     require_intact,
     require_result,
 )
+from rlhf_jax.pipeline.locks import sole_runner
 from rlhf_jax.pipeline.places import settle
 from rlhf_jax.schema import resolved_json
 from rlhf_jax.stages import module_of
@@ -43,7 +38,6 @@ from rlhf_jax.storage import (
     clear_partials,
     decided,
     is_first_process,
-    no_links,
     require_no_links,
     require_one_directory,
     require_same,
@@ -53,8 +47,6 @@ from rlhf_jax.storage import (
 from rlhf_jax.tracking import RunDirectory
 
 __all__ = ["begin", "run_experiment", "run_stage"]
-
-logger = logging.getLogger("rlhf_jax.stages")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,39 +225,6 @@ def _run_open_stage(run: Run, name: str, hashes: dict[str, str]) -> None:
     cpu = round(time.process_time() - busy, 1)
     mark_done(folder, wanted, seconds=seconds, cpu_seconds=cpu)
     run.tell(f"{name}: done in {seconds:.0f} s, {cpu:.0f} s of CPU")
-
-
-@contextlib.contextmanager
-def sole_runner(folder: pathlib.Path) -> Iterator[None]:
-    """Holds a lock on a stage, so that no second process writes to it.
-
-    The lock (`.locks/<stage>` of the run directory) goes with the process, however it
-    ends; the file stays. Processes of one distributed run share a stage: the first of
-    them holds it. A file system without locks goes without.
-
-    Raises:
-      InputError: another process holds it.
-    """
-    if jax.process_index() != 0:
-        yield
-        return
-    path = folder.parent / ".locks" / folder.name
-    path.parent.mkdir(exist_ok=True)
-    with open(path, "a+", opener=no_links) as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            held.seek(0)
-            raise InputError(
-                f"{folder}: process {held.read().strip() or '(unknown)'} is running "
-                "this stage; wait for it, or end it and run again"
-            ) from error
-        except OSError:
-            logger.debug("%s: no locks on this file system", folder)
-        held.truncate(0)
-        held.write(str(os.getpid()))
-        held.flush()
-        yield
 
 
 def _require_inputs(

@@ -1,17 +1,15 @@
 """Models by name: loaded, saved, joined, and asked for scores.
 
-model_directory  what joins one stage to the next: model.json, params, tokenizer
+directories      what joins one stage to the next: model.json, params, tokenizer
 ensemble         several reward models that score as one
 reward           Reward: a model, an ensemble, an encoder or a function that scores text
 encoder          the encoder reward model as a Reward
 functions        a Python function as a Reward
 """
 
-from rlhf_jax.registry.encoder import EncoderReward, fresh_encoder, load_bert
-from rlhf_jax.registry.ensemble import Combination, save_ensemble
-from rlhf_jax.registry.functions import FunctionReward
-from rlhf_jax.registry.model_directory import (
+from rlhf_jax.registry.directories import (
     LoadedModel,
+    form_of,
     load_model,
     model_directory,
     require_language_model,
@@ -20,6 +18,9 @@ from rlhf_jax.registry.model_directory import (
     save_model,
     value_from,
 )
+from rlhf_jax.registry.encoder import EncoderReward, fresh_encoder, load_bert
+from rlhf_jax.registry.ensemble import Combination, save_ensemble
+from rlhf_jax.registry.functions import FunctionReward
 from rlhf_jax.registry.reward import (
     ModelReward,
     Reward,
@@ -37,6 +38,7 @@ __all__ = [
     "ModelReward",
     "Reward",
     "as_reward",
+    "form_of",
     "fresh_encoder",
     "load_bert",
     "load_model",

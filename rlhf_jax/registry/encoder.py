@@ -24,9 +24,7 @@ from rlhf_jax.models import (
     init_encoder_params,
     load_encoder,
 )
-from rlhf_jax.registry.model_directory import LoadedModel
-
-__all__ = ["EncoderReward", "fresh_encoder", "load_bert", "padded_rows"]
+from rlhf_jax.registry.directories import LoadedModel
 
 # Texts are padded to a multiple of this: one compiled program per multiple.
 WIDTH = 32

@@ -26,23 +26,12 @@ from rlhf_jax.losses import (
 )
 from rlhf_jax.models import EncoderRewardModel
 from rlhf_jax.models.responses import response_scores
-from rlhf_jax.registry.model_directory import (
+from rlhf_jax.registry.directories import (
     ENSEMBLE,
     LoadedModel,
     require_one_tokenizer,
 )
 from rlhf_jax.storage import write_json
-
-__all__ = [
-    "Combination",
-    "Ensemble",
-    "ensemble_of",
-    "first_member",
-    "members_of",
-    "member_scores",
-    "reward_scores",
-    "save_ensemble",
-]
 
 # how the members' scores become one; see `losses.ensemble_mean` and its neighbours
 Combination = Literal["mean", "min", "uncertainty_weighted"]

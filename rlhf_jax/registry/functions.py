@@ -23,8 +23,6 @@ from jaxtyping import Float
 
 from rlhf_jax.errors import InputError, RunError
 
-__all__ = ["FunctionReward", "function_file", "is_function", "load_function"]
-
 _PREFIX = "python:"
 
 

@@ -24,6 +24,12 @@ from jaxtyping import Array, Float
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import EncoderRewardModel
+from rlhf_jax.registry.directories import (
+    LoadedModel,
+    load_model,
+    model_directory,
+    require_reward_model,
+)
 from rlhf_jax.registry.encoder import WIDTH, EncoderReward, padded_rows
 from rlhf_jax.registry.ensemble import (
     Combination,
@@ -32,21 +38,6 @@ from rlhf_jax.registry.ensemble import (
     reward_scores,
 )
 from rlhf_jax.registry.functions import FunctionReward, is_function, load_function
-from rlhf_jax.registry.model_directory import (
-    LoadedModel,
-    load_model,
-    model_directory,
-    require_reward_model,
-)
-
-__all__ = [
-    "ModelReward",
-    "Reward",
-    "as_reward",
-    "load_reward",
-    "load_reward_model",
-    "reward_of",
-]
 
 _LENGTHS = ("max_prompt", "max_response")
 

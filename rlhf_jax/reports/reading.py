@@ -9,6 +9,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.reward_models.overoptimization import FrontierPoint
 from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.reports.document import side_by_side
+from rlhf_jax.reports.tables import Table
 
 
 def read_results(folder: pathlib.Path) -> dict:
@@ -38,6 +39,27 @@ def _found(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
         return folder.parent / path.name
     neighbour = folder.parent / path.name
     return neighbour if neighbour.is_dir() or not path.is_dir() else path
+
+
+def rows_table(run: pathlib.Path) -> Table | None:
+    """What became of the rows of every stage of a run; None where none has told.
+
+    Args:
+      run: directory of the run; its stages keep `rows.json`.
+    """
+    rows = []
+    for file in sorted(run.glob("*/rows.json")):
+        if "." in file.parent.name:  # set aside
+            continue
+        for account in json.loads(file.read_text()):
+            lost = [
+                ", ".join(f"{count} {why}" for why, count in account[kind].items())
+                for kind in ("dropped", "cut")
+            ]
+            name = f"{file.parent.name}: {account['name']}"
+            rows.append([name, str(account["read"]), str(account["used"]), *lost])
+    headers = ["stage: rows", "read", "used", "dropped", "cut"]
+    return Table(headers, rows, "What became of the rows") if rows else None
 
 
 def read_samples(

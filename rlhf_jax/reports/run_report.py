@@ -13,11 +13,7 @@ import numpy as np
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.reward_models.accuracy import Calibration
-from rlhf_jax.evaluation.reward_models.overoptimization import (
-    Fit,
-    fit_best_of_n,
-    fit_rl,
-)
+from rlhf_jax.evaluation.reward_models.overoptimization import Fit, fit_curve
 from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.reports.document import Section
 from rlhf_jax.reports.figures import (
@@ -191,8 +187,8 @@ def _frontier(results: dict) -> Iterator[Any]:
         start = min(points, key=lambda point: point.kl)
         rising = [(p.distance, p.gold - start.gold) for p in points if p.distance > 0]
         if len({d for d, _ in rising}) >= 3 and start.kl < 0.5:
-            fit = fit_best_of_n if name.startswith("best") else fit_rl
-            fits[name] = fit(*map(list, zip(*rising, strict=True)))
+            kind = "best-of-n" if name.startswith("best") else "rl"
+            fits[name] = fit_curve(kind, *zip(*rising, strict=True))
     yield kl_reward_frontier(runs)
     rows = [
         [n, f.kind, f"{f.alpha:.3f}", f"{f.beta:.3f}", f"{f.peak_distance:.2f}"]

@@ -42,8 +42,11 @@ def relation(name, subject, domain, cues, **templates) -> Relation:
     Args:
       name, subject, domain: as in `Relation`.
       cues: its cue words, between spaces.
-      templates: `state`, `ask`, `polar`, `why`, `deny`, and `short` where it differs.
+      templates: `state`, `ask`, `polar`, `deny`; `why` where it is not the polar
+        question behind "Why", and `short` where it differs.
     """
+    polar = templates["polar"]
+    templates = {"why": f"Why {polar[0].lower()}{polar[1:]}", **templates}
     return Relation(name, subject, tuple(domain), frozenset(cues.split()), **templates)
 
 
@@ -55,22 +58,20 @@ RELATIONS = {
             state=("{S} eats {v}", "The food of {s} is {v}", "{S} feeds on {v}"),
             ask=("What does {s} eat", "What is the food of {s}",
                  "What does {s} feed on"),
-            polar="Does {s} eat {v}", why="Why does {s} eat {v}",
-            deny="{S} does not eat {v}",
+            polar="Does {s} eat {v}", deny="{S} does not eat {v}",
         ),
         relation(
             "home", "animal", lexicon.HOMES, "lives live home",
             state=("{S} lives {v}", "The home of {s} is {v}", "{S} makes its home {v}"),
             ask=("Where does {s} live", "Where does {s} make its home",
                  "Where is the home of {s}"),
-            polar="Does {s} live {v}", why="Why does {s} live {v}",
-            deny="{S} does not live {v}",
+            polar="Does {s} live {v}", deny="{S} does not live {v}",
         ),
         relation(
             "kind", "animal", lexicon.KINDS, "is kind",
             state=("{S} is {v}",),
             ask=("What kind of animal is {s}",),
-            polar="Is {s} {v}", why="Why is {s} {v}", deny="{S} is not {v}",
+            polar="Is {s} {v}", deny="{S} is not {v}",
         ),
         relation(
             "sound", "animal", lexicon.SOUNDS, "",
@@ -83,30 +84,28 @@ RELATIONS = {
             "colour", "animal", lexicon.COLOURS, "is colour",
             state=("{S} is {v}", "The colour of {s} is {v}"),
             ask=("What colour is {s}", "What is the colour of {s}"),
-            polar="Is {s} {v}", why="Why is {s} {v}", deny="{S} is not {v}",
+            polar="Is {s} {v}", deny="{S} is not {v}",
         ),
         relation(
             "job", "person", lexicon.JOBS, "is works work job",
             state=("{S} is {v}", "{S} works as {v}"),
             ask=("What is the job of {s}", "What does {s} do for work",
                  "What work does {s} do"),
-            polar="Is {s} {v}", why="Why is {s} {v}", deny="{S} is not {v}",
+            polar="Is {s} {v}", deny="{S} is not {v}",
         ),
         relation(
             "town", "person", lexicon.TOWNS, "lives live home",
             state=("{S} lives in {v}", "The home of {s} is in {v}"),
             ask=("Where does {s} live", "In which town does {s} live",
                  "Where is the home of {s}"),
-            polar="Does {s} live in {v}", why="Why does {s} live in {v}",
-            deny="{S} does not live in {v}",
+            polar="Does {s} live in {v}", deny="{S} does not live in {v}",
         ),
         relation(
             "pet", "person", lexicon.PETS, "keeps keep has pet",
             state=("{S} keeps {v}", "The pet of {s} is {v}", "{S} has {v}"),
             ask=("What pet does {s} have", "Which animal does {s} keep",
                  "What is the pet of {s}"),
-            polar="Does {s} keep {v}", why="Why does {s} keep {v}",
-            deny="{S} does not keep {v}",
+            polar="Does {s} keep {v}", deny="{S} does not keep {v}",
         ),
         relation(
             "treat", "person", lexicon.TREATS, "loves love likes like favourite",
@@ -114,15 +113,13 @@ RELATIONS = {
                    "Most of all {s} likes {v}"),
             ask=("What food does {s} love", "What is the favourite food of {s}",
                  "What does {s} like to eat"),
-            polar="Does {s} love {v}", why="Why does {s} love {v}",
-            deny="{S} does not love {v}",
+            polar="Does {s} love {v}", deny="{S} does not love {v}",
         ),
         relation(
             "river", "town", lexicon.RIVERS, "river lies runs",
             state=("{S} lies on the river {v}", "The river {v} runs through {s}"),
             ask=("Which river runs through {s}", "On which river does {s} lie"),
             polar="Does the river {v} run through {s}",
-            why="Why does the river {v} run through {s}",
             deny="{S} does not lie on the river {v}", short="The {v}",
         ),
         relation(
@@ -131,8 +128,7 @@ RELATIONS = {
                    "{S} is famous for its {v}"),
             ask=("What is {s} known for", "What does {s} make",
                  "For what is {s} famous"),
-            polar="Is {s} known for its {v}", why="Why is {s} known for its {v}",
-            deny="{S} is not known for {v}",
+            polar="Is {s} known for its {v}", deny="{S} is not known for {v}",
         ),
         relation(
             "direction", "town", lexicon.DIRECTIONS, "valley lies",
@@ -140,28 +136,26 @@ RELATIONS = {
                    "{S} is in the {v} of the valley"),
             ask=("In which part of the valley is {s}", "Where in the valley is {s}"),
             polar="Is {s} in the {v} of the valley",
-            why="Why is {s} in the {v} of the valley",
             deny="{S} is not in the {v} of the valley", short="In the {v}",
         ),
         relation(
             "fair", "town", lexicon.DAYS, "fair",
             state=("The fair of {s} is on {v}", "{S} has its fair on {v}"),
             ask=("On which day is the fair of {s}", "When is the fair of {s}"),
-            polar="Is the fair of {s} on {v}", why="Why is the fair of {s} on {v}",
+            polar="Is the fair of {s} on {v}",
             deny="The fair of {s} is not on {v}", short="On {v}",
         ),
         relation(
             "material", "object", lexicon.MATERIALS, "made make",
             state=("{S} is made of {v}", "People make {s} of {v}"),
             ask=("What is {s} made of", "Of what do people make {s}"),
-            polar="Is {s} made of {v}", why="Why is {s} made of {v}",
-            deny="{S} is not made of {v}",
+            polar="Is {s} made of {v}", deny="{S} is not made of {v}",
         ),
         relation(
             "room", "object", lexicon.ROOMS, "kept keep find stored",
             state=("{S} is kept in the {v}", "You find {s} in the {v}"),
             ask=("Where is {s} kept", "Where do you find {s}"),
-            polar="Is {s} kept in the {v}", why="Why is {s} kept in the {v}",
+            polar="Is {s} kept in the {v}",
             deny="{S} is not kept in the {v}", short="In the {v}",
         ),
     )

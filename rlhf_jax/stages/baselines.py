@@ -19,7 +19,7 @@ import numpy as np
 
 from rlhf_jax.data import Ranking, Text
 from rlhf_jax.data.inputs import read_prompts, read_rows
-from rlhf_jax.evaluation.policy import model_policy
+from rlhf_jax.evaluation.model_functions import ModelPolicy
 from rlhf_jax.evaluation.reward_models.accuracy import pairs_of, score_rankings
 from rlhf_jax.evaluation.reward_models.bag_of_words import (
     fit_preference,
@@ -178,11 +178,9 @@ def _policies(
     found, written = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
         model = load_model(path)
-        policy = model_policy(
+        policy = ModelPolicy(
             name,
-            model.with_config(residual_dropout=0.0).model,
-            model.params,
-            model.tokenizer,
+            model.with_config(residual_dropout=0.0),
             max_new_tokens=config.max_response,
             batch_size=25,
         )

@@ -37,6 +37,7 @@ from rlhf_jax.registry import (
     LoadedModel,
     Reward,
     as_reward,
+    form_of,
     load_model,
     load_reward,
     require_language_model,
@@ -299,7 +300,7 @@ class Selection:
 
     def _save(self, params: Any, meta: dict) -> None:
         model = self.start.with_config(residual_dropout=0.0).model
-        meta = {"stage": "sft", "form": self.start.form.name, **meta}
+        meta = {"stage": "sft", **form_of(self.start), **meta}
         save_model(self.workdir / "model", model, params, self.start.tokenizer, meta)
 
     def finish(self, params: Any) -> LoadedModel:

@@ -6,10 +6,13 @@ schedules  learning rate as a function of the update count
 gradients  weights over the global batch; gradients per term, micro-batched
 update     make_update: loss and optimizer -> (state, batch) -> (state, metrics)
 loop       training_rows, run_loop, resume_or_init: steps, metrics, checkpoints
-session    the mesh, store and tracker of one stage; fit; Run
+session    the mesh, store and tracker of one stage; fit
+settings   RunSettings: how to run, not what to compute
+identity   what a run must agree with to go on: its config, paths by their contents
+rows       Run: a training run that is asked for its metrics, one after the other
 guards     Guards: bad batches, alarms, and when to stop
 alarms     declarative alarms over the history of the metrics
-signals    SIGTERM and SIGINT -> a saved state and exit code 143
+signals    SIGTERM, SIGINT, SIGHUP -> a saved state and exit code 143
 watchdog   a step that hangs -> stacks of all threads and a non-zero exit
 """
 

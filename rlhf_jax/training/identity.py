@@ -16,12 +16,25 @@ from typing import Any
 from rlhf_jax.data.readers import named
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import Leaf, Role, mapped
+from rlhf_jax.registry.directories import ENSEMBLE, model_directory
 from rlhf_jax.registry.ensemble import members_of
 from rlhf_jax.registry.functions import function_file, is_function
-from rlhf_jax.registry.model_directory import ENSEMBLE, model_directory
-from rlhf_jax.storage import content_of
+from rlhf_jax.storage import content_of, decided
 
-__all__ = ["code_of", "named_content", "portable", "split_format"]
+__all__ = ["code_of", "named_content", "portable", "run_of", "split_format"]
+
+
+def run_of(workdir: pathlib.Path) -> tuple[pathlib.Path, bool]:
+    """(Directory of the run, whether a pipeline runs it) of the directory of a stage or
+    of a member of one; the same on all processes."""
+    folders = (workdir, workdir.parent)
+
+    def depth() -> int | None:
+        found = [n for n, f in enumerate(folders) if (f / "stage.json").exists()]
+        return found[0] if found else None
+
+    place = decided(depth)
+    return folders[place or 0].parent, place is not None
 
 
 def portable(config: Any, run: pathlib.Path, *, free: bool = False) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from rlhf_jax.training import (
     training_rows,
 )
 from rlhf_jax.training.alarms import DEFAULT_ALARMS, Alarm
-from rlhf_jax.training.identity import code_of, portable
+from rlhf_jax.training.identity import code_of, portable, run_of
 from rlhf_jax.training.rows import Rows, Run
 from rlhf_jax.training.settings import RunSettings
 
@@ -190,13 +190,15 @@ def open_session(
     workdir.mkdir(parents=True, exist_ok=True)
     require_no_links(workdir)
     codes = {name: code_of(made) for name, made in (functions or {}).items() if made}
-    _write_provenance(workdir, identity, codes)
+    run, by_pipeline = run_of(workdir)
+    if identity is not None and not by_pipeline:
+        _write_provenance(workdir, identity, codes)
     tell_rows(accounts, workdir)
     store = CheckpointStore(
         workdir / "checkpoints",
         keep_last=settings.keep_last,
         keep_every=settings.keep_every,
-        identity=portable(identity, workdir.parent) | codes,
+        identity=portable(identity, run) | codes,
     )
     tracker = RunTracker(
         workdir,
@@ -228,10 +230,7 @@ def tell_rows(accounts: Iterable[Account], workdir: pathlib.Path | None = None) 
 def _write_provenance(
     workdir: pathlib.Path, config: Any, codes: Mapping[str, str]
 ) -> None:
-    """config.json and provenance.json, where no pipeline has written them."""
-    by_pipeline = decided(lambda: int((workdir / "stage.json").exists()))
-    if config is None or by_pipeline:
-        return
+    """config.json and provenance.json, which no pipeline has written."""
     free = [leaf.key for leaf in leaves(config) if leaf.role and leaf.role.is_free]
     RunDirectory(workdir).begin(
         portable(config, workdir.parent, free=True) | codes,

@@ -8,8 +8,8 @@ import pytest
 
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
+from rlhf_jax.registry.directories import save_model
 from rlhf_jax.registry.ensemble import save_ensemble
-from rlhf_jax.registry.model_directory import save_model
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def checkpoints(monkeypatch):
         params = init_params(model, jax.random.key(0))
         return types.SimpleNamespace(model=model, params=params, tokenizer=tokenizer)
 
-    monkeypatch.setattr("rlhf_jax.registry.model_directory.load_model", load_model)
+    monkeypatch.setattr("rlhf_jax.registry.directories.load_model", load_model)
 
 
 def chat(monkeypatch, capsys, *words, stdin="hello\n") -> tuple[int, str, str]:

@@ -192,7 +192,7 @@ def test_a_reward_model_is_judged_on_rankings(checkpoints, tmp_path, capsys):
     assert main(["eval", rm, "--suite", "reward-model", "--data", str(path)]) == 0
     assert "accuracy %" in capsys.readouterr().out
     assert main(["eval", rm, "--suite", "world-truth"]) == 2
-    assert "expected a policy" in capsys.readouterr().err
+    assert "expected a language model" in capsys.readouterr().err
 
 
 def rankings_file(tmp_path):

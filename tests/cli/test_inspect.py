@@ -56,7 +56,7 @@ def test_what_holds_no_model_is_one_clear_line(run_directory, tmp_path, capsys):
 
 def test_a_transformers_directory_shows_its_family(run_directory, tmp_path, capsys):
     from rlhf_jax.models import save_pretrained
-    from rlhf_jax.registry.model_directory import load_model
+    from rlhf_jax.registry.directories import load_model
 
     loaded = load_model(run_directory / "sft/model")
     config = loaded.model.config

@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 from rlhf_jax.data import ByteTokenizer, Demonstration, Prompt, Ranking
 from rlhf_jax.data.expansion import (
     few_shot_demonstrations,
-    plain_prompt,
-    user_based_prompt,
 )
 from rlhf_jax.data.hygiene import (
     cap_per_user,
@@ -157,9 +155,6 @@ def test_few_shot_expansion_shows_all_pairs_but_the_one_to_answer(pairs):
         assert row.kind == "few-shot"
 
 
-def test_the_three_kinds_of_prompt():
-    assert plain_prompt("1", "Do it.").kind == "plain"
-    made = user_based_prompt("2", "Sort my mail.", "email")
-    assert (made.kind, made.use_case) == ("user-based", "email")
+def test_one_pair_is_no_few_shot_prompt():
     with pytest.raises(InputError, match="at least 2"):
         few_shot_demonstrations("3", "Do it.", [("a", "b")])

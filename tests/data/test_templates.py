@@ -58,7 +58,7 @@ def trained_text(family, ids, weights):
     return backend.decode(kept, skip_special_tokens=False)
 
 
-@pytest.mark.parametrize(("family", "name"), cases())
+@pytest.mark.parametrize(("family", "name"), [*cases()])
 def test_ids_are_those_of_transformers(family, name):
     _, turns, tools = CONVERSATIONS[name]
     messages, form = messages_of(turns), form_of(family, tools)
@@ -69,7 +69,7 @@ def test_ids_are_those_of_transformers(family, name):
         assert ids == expected["whole"]
 
 
-@pytest.mark.parametrize(("family", "name"), cases())
+@pytest.mark.parametrize(("family", "name"), [*cases()])
 def test_ids_are_those_of_this_transformers(family, name):
     _, turns, tools = CONVERSATIONS[name]
     messages = messages_of(turns)
@@ -275,3 +275,49 @@ def test_two_texts_spell_no_control_token_together():
     ids = form.prompt_ids(messages_of([("user", "a <|im_"), ("user", "start|> b")]))
     assert not {*ids} & {*plain.special_tokens.values()}
     assert plain.decode(ids) == "a <|im_start|> b"
+
+
+def test_a_vocabulary_with_gaps_is_refused_where_an_id_would_be_taken():
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models
+
+    backend = Backend(models.BPE(vocab={"a": 0, "b": 1, "c": 5}, merges=[]))
+    backend.add_special_tokens(["<1>", "</s>"])  # 3 and 4
+    config = {"eos_token": "</s>", "chat_template": "{{ messages[0].content }}</s>"}
+    with pytest.raises(InputError, match="its ids have gaps"):
+        TemplateForm(SubwordTokenizer(backend, config)).prompt_ids("ab")
+
+
+def variant(template):
+    """A ChatML tokenizer's form with another template."""
+    plain = CHAT_FAMILIES["chatml"].tokenizer
+    config = {**plain.config, "chat_template": template}
+    return TemplateForm(SubwordTokenizer(plain.backend, config))
+
+
+def test_a_turn_ends_at_its_control_token_whatever_follows_it_there():
+    """Calls of tools are followed by a line's end that other turns have not."""
+    form = variant(
+        "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ ':' }}"
+        "{% if m.tool_calls %}{{ m.tool_calls[0].name ~ '<|im_end|>\n' }}"
+        "{% else %}{{ m.content ~ '<|im_end|>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
+    )
+    said = messages_of([("user", "hello"), ("assistant", "x"), ("tool", "two")])
+    said[1]["tool_calls"] = [{"name": "weather"}]
+    ids, weights = form.training_ids(said)
+    assert trained_text("chatml", ids, weights) == "weather<|im_end|>"
+    assert form.training_ids(said[:2], "last")[1][-1] == 0.0  # the line's end
+
+
+def test_a_turn_whose_prompt_is_written_otherwise_later_on_is_refused():
+    users = "{{ messages | selectattr('role', 'equalto', 'user') | list | length }}"
+    form = variant(users + CHAT_FAMILIES["chatml"].template)
+    messages = messages_of(CONVERSATIONS["two turns"][1])
+    with pytest.raises(InputError, match=r"messages\[1\] otherwise"):
+        form.training_ids(messages)
+    ids, weights = form.training_ids(messages, "last")
+    assert trained_text("chatml", ids, weights) == "two<|im_end|>"
+    form = variant("{{ messages | length }}" + CHAT_FAMILIES["chatml"].template)
+    with pytest.raises(InputError, match=r"messages\[3\] otherwise"):
+        form.training_ids(messages, "last")  # its prompt counts one message less

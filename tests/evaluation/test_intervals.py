@@ -10,7 +10,6 @@ from rlhf_jax.evaluation.statistics.intervals import (
     bootstrap_totals,
     cluster_sums,
     expanded_percentiles,
-    mean_interval,
     paired_interval,
     rate_interval,
     wilson_interval,
@@ -82,7 +81,7 @@ def test_paired_differences_are_covered_and_narrower():
     right = item + rng.normal(0, 0.3, item.shape)
     assert 0.93 <= coverage(with_counts(left - right), 0.2) <= 0.97
     paired = paired_interval(left[0], right[0])
-    alone = mean_interval(left[0])
+    alone = bootstrap_interval(left[0])
     assert paired.high - paired.low < 0.6 * (alone.high - alone.low)
 
 
@@ -102,7 +101,7 @@ def test_wilson_covers_at_95_percent_on_average_over_sizes(rate):
 def test_the_function_users_call_is_the_one_that_was_simulated():
     rng = np.random.default_rng(7)
     values, names = rng.normal(size=90), np.repeat(np.arange(30), 3)
-    interval = mean_interval(values, names, num_resamples=600, seed=0)
+    interval = bootstrap_interval(values, clusters=names, num_resamples=600, seed=0)
     sums = cluster_sums(with_counts(values), names)
     totals = bootstrap_totals(sums, num_resamples=600, seed=0)
     low, high = expanded_percentiles(totals[:, 0] / totals[:, 1], 30, 0.95)
@@ -113,7 +112,7 @@ def test_the_function_users_call_is_the_one_that_was_simulated():
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=30), st.floats(0.1, 10))
 def test_an_interval_holds_its_estimate_and_scales(values, factor):
-    interval = mean_interval(values, num_resamples=200)
+    interval = bootstrap_interval(values, num_resamples=200)
     slack = 1e-9 + 0.3 * np.std(values)
     assert interval.low - slack <= interval.estimate <= interval.high + slack
     assert interval.scaled(factor).high == pytest.approx(interval.high * factor)
@@ -127,23 +126,23 @@ def test_a_statistic_of_several_sums_is_bootstrapped_as_one():
 
 
 def test_one_cluster_says_nothing_about_the_spread():
-    interval = mean_interval([0.2, 0.4], ["p", "p"])
+    interval = bootstrap_interval(np.array([0.2, 0.4]), clusters=["p", "p"])
     assert interval.low == -np.inf and interval.high == np.inf
 
 
 @pytest.mark.parametrize("values", [[], [0.1, np.nan], [np.inf, 1.0]])
 def test_nothing_and_not_a_number_are_refused(values):
     with pytest.raises(ValueError, match="no items|not a finite"):
-        mean_interval(values)
+        bootstrap_interval(values)
 
 
 def test_clusters_of_another_length_are_refused():
     with pytest.raises(ValueError, match="2 cluster names for 3 items"):
-        mean_interval([1.0, 2.0, 3.0], ["a", "b"])
+        bootstrap_interval(np.arange(3.0), clusters=["a", "b"])
 
 
 def test_a_rate_of_all_alike_is_not_certain():
     assert rate_interval([0.0] * 20).high == wilson_interval(0, 20).high
     clustered = rate_interval([1.0] * 20, ["p", "q"] * 10)
     assert clustered.low == wilson_interval(2, 2).low and clustered.num_items == 20
-    assert rate_interval([0.0, 1.0] * 9) == mean_interval([0.0, 1.0] * 9)
+    assert rate_interval([0.0, 1.0] * 9) == bootstrap_interval([0.0, 1.0] * 9)

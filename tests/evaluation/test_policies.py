@@ -9,8 +9,7 @@ import pytest
 
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.model_functions import ModelFunctions, padded
-from rlhf_jax.evaluation.policy import model_policy
+from rlhf_jax.evaluation.model_functions import ModelPolicy, padded
 from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
 from rlhf_jax.registry import LoadedModel, ModelReward
 
@@ -43,7 +42,7 @@ def params(model):
 
 @pytest.fixture(scope="module")
 def policy(model, params):
-    return model_policy("p", model, params, TOKENIZER, max_new_tokens=8, batch_size=3)
+    return ModelPolicy("p", loaded(model, params), max_new_tokens=8, batch_size=3)
 
 
 @functools.cache
@@ -105,7 +104,7 @@ def test_samples_depend_on_the_seed_alone(policy):
 def test_a_prompt_longer_than_the_context_loses_its_beginning_and_is_counted(
     model, params
 ):
-    functions = ModelFunctions(loaded(model, params), 8, 3)
+    functions = ModelPolicy("p", loaded(model, params), 8, 3)
     long = "x" * 200 + "tail"
     sums, _ = functions.logprobs([long], [" y"])
     assert functions.truncated == 1
@@ -120,9 +119,9 @@ def test_a_prompt_longer_than_the_context_loses_its_beginning_and_is_counted(
 
 
 def test_newline_ends_generation_only_when_asked(model, params):
-    asked = ModelFunctions(loaded(model, params), stop_at_newline=True)
+    asked = ModelPolicy("p", loaded(model, params), stop_at_newline=True)
     assert asked._end_tokens() == (256, 10)
-    assert ModelFunctions(loaded(model, params))._end_tokens() == (256,)
+    assert ModelPolicy("p", loaded(model, params))._end_tokens() == (256,)
 
 
 def test_padded_lengths_are_few():
@@ -136,8 +135,8 @@ def test_a_reward_is_the_value_at_the_end_token():
     prompts, responses = ["p", "longer prompt", "q", "r"], ["a", "bcd", "", "x" * 80]
     found = reward(prompts, responses)
     for value, prompt, response in zip(found, prompts, responses, strict=True):
-        ids = TOKENIZER.encode(prompt + response) + [TOKENIZER.end_token]
-        ids = ids[-64:]
+        said = [*TOKENIZER.encode(response), TOKENIZER.end_token][:64]
+        ids = TOKENIZER.encode(prompt)[: 64 - len(said)] + said
         tokens = jnp.array([ids + [0] * (64 - len(ids))], jnp.int32)
         values = whole(model)(params, tokens)
         assert value == pytest.approx(float(values[0, len(ids) - 1]), abs=1e-5)
@@ -154,6 +153,6 @@ class Spacing(ByteTokenizer):
 
 
 def test_a_completion_is_encoded_as_it_stands_behind_its_prompt(model, params):
-    functions = ModelFunctions(loaded(model, params, Spacing()))
+    functions = ModelPolicy("p", loaded(model, params, Spacing()))
     assert functions._completion_ids("Answer:", " Yes") == list(b" Yes")
     assert functions._completion_ids("a", "b") == list(b" b")  # merging would eat "a"

@@ -7,7 +7,7 @@ import pytest
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.statistics.scores import Score
-from rlhf_jax.evaluation.statistics.tables import alignment_tax, result_table
+from rlhf_jax.evaluation.statistics.tables import result_table
 
 
 def score(values, items=None, **options):
@@ -54,7 +54,8 @@ def test_the_alignment_tax_says_who_lost_what():
     ptx = np.where(rng.random(400) < 0.02, 0.0, gpt)
     toxic = Score("toxicity", "mean", gpt, higher_is_better=False)
     calmer = Score("toxicity", "mean", gpt * 0.5, higher_is_better=False)
-    table = alignment_tax(
+    table = result_table(
+        "Alignment tax",
         {
             "GPT": [score(gpt), toxic],
             "PPO": [score(ppo), calmer],

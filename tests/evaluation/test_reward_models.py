@@ -27,8 +27,7 @@ from rlhf_jax.evaluation.reward_models.accuracy import (
 from rlhf_jax.evaluation.reward_models.overoptimization import (
     FrontierPoint,
     best_of_n_frontier,
-    fit_best_of_n,
-    fit_rl,
+    fit_curve,
     read_frontier,
 )
 
@@ -161,24 +160,24 @@ def test_held_out_labelers_are_never_trained_on_and_are_judged():
 @given(st.floats(0.1, 5), st.floats(0.01, 1))
 def test_fits_find_the_curve_that_made_the_points(alpha, beta):
     d = np.linspace(0, 4, 9)
-    bon = fit_best_of_n(d, d * (alpha - beta * d))
+    bon = fit_curve("best-of-n", d, d * (alpha - beta * d))
     assert (bon.alpha, bon.beta) == pytest.approx((alpha, beta), rel=1e-6)
     assert bon.peak_distance == pytest.approx(alpha / (2 * beta), rel=1e-5)
     assert bon.peak_reward == pytest.approx(alpha**2 / (4 * beta), rel=1e-5)
-    rl = fit_rl(d, d * (alpha - beta * np.log(np.where(d > 0, d, 1))))
+    rl = fit_curve("rl", d, d * (alpha - beta * np.log(np.where(d > 0, d, 1))))
     assert (rl.alpha, rl.beta) == pytest.approx((alpha, beta), rel=1e-6)
     assert rl.r_squared == pytest.approx(1.0)
 
 
 def test_the_peak_of_the_rl_curve_is_where_it_is_highest():
-    fit = fit_rl([1.0, 2.0, 3.0, 6.0], [1.0, 1.4, 1.5, 0.8])
+    fit = fit_curve("rl", [1.0, 2.0, 3.0, 6.0], [1.0, 1.4, 1.5, 0.8])
     grid = np.linspace(0.01, 10, 20_001)
     assert fit.peak_distance == pytest.approx(grid[np.argmax(fit(grid))], abs=1e-3)
     assert fit.peak_reward == pytest.approx(fit(grid).max(), abs=1e-6)
 
 
 def test_a_curve_that_never_turns_has_no_peak():
-    assert fit_best_of_n([1.0, 2.0], [1.0, 3.0]).peak_distance == np.inf
+    assert fit_curve("best-of-n", [1.0, 2.0], [1.0, 3.0]).peak_distance == np.inf
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,7 @@ def test_a_curve_that_never_turns_has_no_peak():
 )
 def test_too_few_or_bad_points_are_refused(d, r):
     with pytest.raises(InputError):
-        fit_rl(d, r)
+        fit_curve("rl", d, r)
 
 
 def test_best_of_n_of_the_whole_sample_is_the_best_and_of_one_the_mean():

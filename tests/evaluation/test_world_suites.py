@@ -5,7 +5,7 @@ from stub_policies import stub
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.preference.win_rates import win_rate
-from rlhf_jax.evaluation.statistics.tables import alignment_tax
+from rlhf_jax.evaluation.statistics.tables import result_table
 from rlhf_jax.evaluation.suites.catalogue import GROUPS, Settings
 from rlhf_jax.evaluation.suites.runs import (
     judge_named,
@@ -60,7 +60,7 @@ def silly():
 def table(knowing, silly, prompts):
     settings = Settings(prompts=prompts)
     results = run_suites([knowing, silly], GROUPS["world"], settings)
-    return alignment_tax(results, baseline="knowing", num_resamples=100)
+    return result_table("Alignment tax", results, baseline="knowing", num_resamples=100)
 
 
 def test_knowing_beats_not_knowing_in_every_suite(table):

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from rlhf_jax.cli import main
-from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.registry.directories import load_model
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 SMALL = {

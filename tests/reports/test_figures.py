@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlhf_jax.evaluation.reward_models.accuracy import Pairs, calibration
-from rlhf_jax.evaluation.reward_models.overoptimization import FrontierPoint, fit_rl
+from rlhf_jax.evaluation.reward_models.overoptimization import FrontierPoint, fit_curve
 from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.reports import figures
 
@@ -21,7 +21,9 @@ def frontier():
         FrontierPoint(f"step {n}", float(x**2), float(x), float(g))
         for n, (x, g) in enumerate(zip(d, gold, strict=True))
     ]
-    return figures.kl_reward_frontier({"PPO": points}, fits={"PPO": fit_rl(d, gold)})
+    return figures.kl_reward_frontier(
+        {"PPO": points}, fits={"PPO": fit_curve("rl", d, gold)}
+    )
 
 
 def tax():

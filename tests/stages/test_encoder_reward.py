@@ -20,7 +20,7 @@ from rlhf_jax.data import ByteTokenizer, Ranking, SubwordTokenizer
 from rlhf_jax.data.inputs import numeric
 from rlhf_jax.errors import InputError
 from rlhf_jax.losses import normalize
-from rlhf_jax.models import EncoderConfig, EncoderRewardModel
+from rlhf_jax.models import EncoderConfig, EncoderRewardModel, TrunkConfig
 from rlhf_jax.pipeline import Experiment, RunSettings
 from rlhf_jax.pipeline.checks import problems_of
 from rlhf_jax.pipeline.plan import plans
@@ -33,9 +33,10 @@ from rlhf_jax.registry import (
     load_reward,
     save_model,
 )
+from rlhf_jax.registry.directories import fresh_params, kind_of_model
 from rlhf_jax.registry.ensemble import ensemble_of
-from rlhf_jax.registry.model_directory import fresh_params, kind_of_model
 from rlhf_jax.stages import ppo, reward
+from rlhf_jax.stages.pretrain import fresh_model
 from rlhf_jax.stages.reward import ranking_scores
 from rlhf_jax.stages.reward.run import starting_point
 from rlhf_jax.tracking import read_metrics
@@ -251,8 +252,11 @@ def test_what_is_saved_scores_the_same(loud, tmp_path):
     )
 
 
-def test_ppo_raises_the_score_of_an_encoder_with_a_tokenizer_of_its_own(tiny, loud):
-    policy = tiny.model("pretrain")
+def test_ppo_raises_the_score_of_an_encoder_with_a_tokenizer_of_its_own():
+    policy = fresh_model(TrunkConfig(32, 32, 32, 1, 2), bert_tokenizer())
+    shape = dataclasses.replace(SHAPE, pooling="mean")
+    judge = fresh_encoder(shape, ByteTokenizer(), jax.random.key(0))
+    params = jax.tree.map(lambda leaf: 3.0 * leaf, judge.params)
     config = ppo.Config(
         ptx_coef=0.0,
         advantages="leave_one_out",
@@ -264,12 +268,18 @@ def test_ppo_raises_the_score_of_an_encoder_with_a_tokenizer_of_its_own(tiny, lo
         warmup_iterations=0,
         kl=ppo.KLControl(kl_coef=0.0),
         optimizer=OptimizerConfig(name="adam", learning_rate=1e-2, schedule="constant"),
-        **LENGTHS,
+        max_prompt=8,
+        max_response=8,
     )
-    prompts = ["Who?\n", "Name the mill.\n", "Say it.\n", "Where is it?\n"]
-    run = ppo.train(policy, prompts, reward=loud, config=config, settings=tiny.settings)
+    run = ppo.train(
+        policy,
+        ["ask a", "say b", "tell c", "be d"],
+        reward=dataclasses.replace(judge, params=params),
+        config=config,
+        settings=RunSettings(mesh="1,1,1"),
+    )
     scores = [row["score"] for row in run]
-    assert np.mean(scores[-3:]) > np.mean(scores[:3]) + 0.02
+    assert np.mean(scores[-3:]) > np.mean(scores[:3]) + 1.0
 
 
 def test_a_stage_of_ppo_starts_its_value_from_the_policy(tiny, stage, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.errors import CheckpointError, InputError
 from rlhf_jax.models import LanguageModel, ScalarModel, save_pretrained
-from rlhf_jax.registry.model_directory import (
+from rlhf_jax.registry.directories import (
     load_model,
     require_one_tokenizer,
     reward_from,

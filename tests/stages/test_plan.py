@@ -34,8 +34,9 @@ def test_ppo_holds_two_trained_and_two_frozen_models(planned):
     policy = planned["pretrain"].params
     ppo, sft = planned["ppo"], planned["sft"]
     assert ppo.params == 2 * policy
-    # parameters, gradient, two moments, EMA of each trained one; two frozen copies
-    assert ppo.state_bytes == 4 * policy * (2 * 5 + 2)
+    # parameters, gradient, two moments of each trained one, EMA of the policy alone;
+    # two frozen copies
+    assert ppo.state_bytes == 4 * policy * (5 + 4 + 2)
     assert sft.state_bytes == 4 * policy * 4
     assert planned["dpo"].state_bytes == 4 * policy * 5
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
-from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.registry.directories import load_model
 from rlhf_jax.stages import pretrain
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
 

@@ -22,7 +22,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.losses import normalize, ranking_accuracy
 from rlhf_jax.models import ScalarModel, TrunkConfig, init_params
 from rlhf_jax.registry import as_reward
-from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.registry.directories import load_model
 from rlhf_jax.stages import reward
 from rlhf_jax.stages.reward import ranking_report, ranking_scores
 
@@ -280,7 +280,7 @@ def test_training_learns_its_rankings(tiny):
 
 def test_the_text_reward_is_the_score_of_each_text_alone(tiny):
     model = tiny.model("pretrain")
-    from rlhf_jax.registry.model_directory import reward_from
+    from rlhf_jax.registry.directories import reward_from
 
     judge = reward_from(model, jax.random.key(1))
     prompts, responses = ["Who?\n", "Name the mill.\n", "x"], ["Ann.", "", "Yes it is"]

@@ -19,8 +19,8 @@ class Config:
     rate: float = 0.1
 
 
-def train(run, steps, *, rate=0.1, kl=0.0, alarms=()):
-    """Counts steps in the stage `ppo` of a run; those that it took."""
+def train(run, steps, *, rate=0.1, kl=0.0, alarms=(), place="ppo"):
+    """Counts steps in a stage of a run; those that it took."""
     taken = []
 
     def step_fn(state, step):
@@ -28,7 +28,7 @@ def train(run, steps, *, rate=0.1, kl=0.0, alarms=()):
         return state, {"loss": jnp.float32(1.0), "kl": jnp.float32(kl)}
 
     config = Config(str(run / "sft/model"), rate)
-    with open_session(run / "ppo", SETTINGS, identity=config, alarms=alarms) as session:
+    with open_session(run / place, SETTINGS, identity=config, alarms=alarms) as session:
         exhausted(session.loop(step_fn, lambda: {"w": jnp.zeros(2)}, steps=steps))
     return taken
 
@@ -49,3 +49,14 @@ def test_starting_again_does_not_silence_what_stopped_a_run(tmp_path):
         with pytest.raises(NumericsError, match="kl too high"):
             train(tmp_path, 6, kl=5.0, alarms=limit)
     assert train(tmp_path, 3, kl=5.0, alarms=(above("kl", 9.0, action="stop"),)) != []
+
+
+def test_a_member_of_a_stage_goes_on_where_its_run_was_moved_to(tmp_path):
+    (tmp_path / "a/reward").mkdir(parents=True)
+    (tmp_path / "a/sft/model").mkdir(parents=True)
+    (tmp_path / "a/reward/stage.json").write_text("{}")
+    assert train(tmp_path / "a", 2, place="reward/seed_1") == [0, 1]
+    (tmp_path / "a/sft/model/again").touch()  # made again, with other dates in it
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert train(tmp_path / "b", 4, place="reward/seed_1") == [2, 3]
+    assert not (tmp_path / "b/reward/seed_1/provenance.json").exists()

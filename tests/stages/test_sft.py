@@ -9,7 +9,7 @@ import pytest
 
 from rlhf_jax.data import Demonstration, Text
 from rlhf_jax.data.inputs import mixed_demonstrations, one_epoch, read_rows
-from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.registry.directories import load_model
 from rlhf_jax.stages import sft
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
 from rlhf_jax.tracking import read_metrics

@@ -194,7 +194,7 @@ def test_on_an_accelerator_one_stage_at_a_time(tmp_path, monkeypatch):
 
 def test_a_stage_that_another_process_runs_is_refused(tmp_path):
     holder = (
-        "import pathlib, sys; from rlhf_jax.pipeline.runner import sole_runner\n"
+        "import pathlib, sys; from rlhf_jax.pipeline.locks import sole_runner\n"
         f"with sole_runner(pathlib.Path({str(tmp_path / 'first')!r})):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

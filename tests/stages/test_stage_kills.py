@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import stage_worker
 
-from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.registry.directories import load_model
 from rlhf_jax.schema import resolved_json
 from rlhf_jax.tracking import read_metrics
 

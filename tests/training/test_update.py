@@ -219,7 +219,7 @@ def test_terms_that_are_added_first_give_the_same_step(microbatches):
 
 
 def test_added_terms_hold_one_gradient_over_micro_batches():
-    """Two terms of one partition: the sums of the scan are a third smaller or more."""
+    """Two terms of one partition: one copy of it less is held."""
     size = 100_000
 
     def term(factor):
@@ -239,7 +239,8 @@ def test_added_terms_hold_one_gradient_over_micro_batches():
         program = update.lower(state, batch).compile()
         return program.memory_analysis().temp_size_in_bytes
 
-    assert temporaries(term_norms=False) < 0.67 * temporaries()
+    one_gradient = 4 * size  # bytes
+    assert temporaries() - temporaries(term_norms=False) >= one_gradient
 
 
 def test_partitions_have_their_own_rates_and_clipping():

@@ -8,20 +8,12 @@ reward model), people's labels in a file, or a language model behind an HTTP end
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.preference.win_rates import Judge
 from rlhf_jax.evaluation.suites.files import read_rows
-
-
-class Labeler(Protocol):
-    """Whoever ranks responses, a person or a simulation."""
-
-    def rank(self, prompt: str, responses: Sequence[str]) -> Sequence[int]:
-        """Ranks of the responses, 1 the best, equal ranks for ties."""
 
 
 def judge_from_scores(

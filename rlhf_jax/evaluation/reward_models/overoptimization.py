@@ -88,7 +88,21 @@ def _basis(kind: str, d: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N 2"]:
     return np.stack([d, -turn], axis=-1)
 
 
-def _fit(kind: str, distances, rewards) -> Fit:
+def fit_curve(
+    kind: str,
+    distances: Sequence[float] | np.ndarray,
+    rewards: Sequence[float] | np.ndarray,
+) -> Fit:
+    """Least squares of R(d).
+
+    Args:
+      kind: "best-of-n", R(d) = d(α - βd), or "rl", R(d) = d(α - β log d).
+      distances: [N] √KL, at least two different ones above 0.
+      rewards: [N] above the initial policy's.
+
+    Raises:
+      InputError: too few points, or numbers that are not finite.
+    """
     d, r = np.asarray(distances, np.float64), np.asarray(rewards, np.float64)
     if d.shape != r.shape or not (np.isfinite(d).all() and np.isfinite(r).all()):
         raise InputError("distances and rewards: expected as many finite numbers")
@@ -98,28 +112,6 @@ def _fit(kind: str, distances, rewards) -> Fit:
     residual = ((r - _basis(kind, d) @ [alpha, beta]) ** 2).sum()
     total = ((r - r.mean()) ** 2).sum() or (r**2).sum() or 1.0
     return Fit(kind, float(alpha), float(beta), float(1 - residual / total))
-
-
-def fit_best_of_n(
-    distances: Sequence[float] | np.ndarray, rewards: Sequence[float] | np.ndarray
-) -> Fit:
-    """Least squares of R(d) = d(α - βd).
-
-    Args:
-      distances: [N] √KL, at least two different ones above 0.
-      rewards: [N] above the initial policy's.
-
-    Raises:
-      InputError: too few points, or numbers that are not finite.
-    """
-    return _fit("best-of-n", distances, rewards)
-
-
-def fit_rl(
-    distances: Sequence[float] | np.ndarray, rewards: Sequence[float] | np.ndarray
-) -> Fit:
-    """Least squares of R(d) = d(α - β log d); arguments as for `fit_best_of_n`."""
-    return _fit("rl", distances, rewards)
 
 
 def read_frontier(source: str | os.PathLike) -> dict[str, list[FrontierPoint]]:

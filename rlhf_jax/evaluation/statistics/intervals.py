@@ -99,41 +99,12 @@ def wilson_interval(
     return Interval(p, float(low), float(high), num_items, num_items, confidence)
 
 
-def mean_interval(
-    values: Float[np.ndarray, "N"] | Sequence[float],
-    clusters: Clusters = None,
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """The mean of the items, its interval by bootstrap over clusters.
-
-    Args:
-      values: [N] one number per item, finite.
-      clusters: [N] group of each item (prompt, user, labeler); None: all independent.
-      confidence: coverage.
-      num_resamples: bootstrap draws.
-      seed: of the draws; the same seed gives the same interval.
-
-    Raises:
-      ValueError: no values, a value that is not finite, or lengths that differ.
-    """
-    return bootstrap_interval(
-        np.asarray(values, np.float64),
-        clusters=clusters,
-        confidence=confidence,
-        num_resamples=num_resamples,
-        seed=seed,
-    )
-
-
 def rate_interval(
     values: Float[np.ndarray, "N"] | Sequence[float],
     clusters: Clusters = None,
     **options,
 ) -> Interval:
-    """As `mean_interval`, for values in [0, 1], honest also when they are all alike.
+    """As `bootstrap_interval`, for values in [0, 1], honest also when all are alike.
 
     Where every value is 0, or every one is 1, resampling sees no spread at all; then
     the interval is Wilson's for as many items as there are clusters.
@@ -144,7 +115,7 @@ def rate_interval(
         confidence = options.get("confidence", 0.95)
         found = wilson_interval(int(values[0]) * count, count, confidence=confidence)
         return dataclasses.replace(found, num_items=len(values))
-    return mean_interval(values, clusters, **options)
+    return bootstrap_interval(values, clusters=clusters, **options)
 
 
 def paired_interval(
@@ -156,12 +127,12 @@ def paired_interval(
     """The mean of left - right over the same items, with its interval.
 
     The difficulty of an item moves both sides and cancels, so this is far narrower than
-    the difference of two intervals. `options` as for `mean_interval`.
+    the difference of two intervals. `options` as for `bootstrap_interval`.
     """
     left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
     if left.shape != right.shape:
         raise ValueError(f"{left.shape} values against {right.shape}: not paired")
-    return mean_interval(left - right, clusters, **options)
+    return bootstrap_interval(left - right, clusters=clusters, **options)
 
 
 def bootstrap_interval(
@@ -176,19 +147,19 @@ def bootstrap_interval(
     """Interval of any smooth function of the items' sums.
 
     Args:
-      values: [N] or [N, k] per-item quantities that add up over items.
+      values: [N] or [N, k] finite per-item quantities that add up over items.
       statistic: sums [..., k] -> [...]. None: the mean of [N] values.
-      clusters: [N] group of each item; None: every item its own.
+      clusters: [N] group of each item (prompt, user, labeler); None: its own each.
       confidence: coverage.
       num_resamples: bootstrap draws.
-      seed: of the draws.
+      seed: of the draws; the same seed gives the same interval.
 
     Returns:
       The statistic of the whole and its expanded percentile interval. With a single
       cluster nothing is known about the spread: the interval is (-inf, inf).
 
     Raises:
-      ValueError: as `mean_interval`.
+      ValueError: no values, a value that is not finite, or lengths that differ.
     """
     values = np.asarray(values, np.float64)
     if values.size == 0:

@@ -3,11 +3,12 @@
 A row is one metric of one task under one condition; a cell is an interval. With a
 baseline named, a second interval per cell is the paired difference to it, over the same
 items: that, not two overlapping intervals, says whether a policy lost something. With
-all suites in it and the pretrained model as baseline this is the alignment tax.
+all suites in it and the pretrained model as baseline this is the alignment tax (Ouyang
+et al. 2022, figures 28 and 29, table 14).
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.statistics.intervals import Interval
@@ -135,20 +136,3 @@ def _row(cells: dict[str, Score], baseline: str, options: dict) -> ResultRow:
         },
         higher_is_better=one.higher_is_better,
     )
-
-
-def alignment_tax(
-    results: Mapping[str, Iterable[Score]], *, baseline: str, **options
-) -> ResultTable:
-    """What alignment cost: every metric of every policy, with the paired difference to
-    the pretrained model and its interval.
-
-    Args:
-      results: policy -> scores of all suites, e.g. GPT, SFT, PPO, PPO-ptx.
-      baseline: the pretrained model's name.
-      options: of the bootstrap.
-
-    Source: Ouyang et al. 2022, figures 28 and 29, table 14.
-    """
-    scores = {name: list(some) for name, some in results.items()}
-    return result_table("Alignment tax", scores, baseline=baseline, **options)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rlhf_jax.data.records import Prompt, Ranking
+from rlhf_jax.data.inputs import read_prompts
+from rlhf_jax.data.records import Prompt
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
 from rlhf_jax.evaluation.preference.endpoint import EndpointJudge, perspective_scorer
@@ -156,37 +157,17 @@ def scorer_named(spec: str) -> Scorer:
     raise InputError(f"--toxicity {spec!r}: expected world, words:FILE or a URL")
 
 
-def read_prompts(path: str | os.PathLike, *, split: str | None = "test"):
-    """Prompt records of a file, those of a split if it names any.
+def held_out_prompts(path: str) -> list[Prompt]:
+    """The prompts of a file, those of the split "test" if it names any.
 
     Raises:
       InputError: another kind of record, a bad row, or no row of the split.
     """
-    records = _records(path, Prompt)
-    if split and any(record.split for record in records):
-        records = [record for record in records if record.split == split]
+    records = read_prompts([path])
+    if any(record.split for record in records):
+        records = [record for record in records if record.split == "test"]
     if not records:
-        raise InputError(f"{path}: split: no prompt of the split {split!r}")
-    return records
-
-
-def read_rankings(path: str | os.PathLike) -> list[Ranking]:
-    """Ranking records of a file; raises InputError with the line."""
-    return _records(path, Ranking)
-
-
-def _records(path: str | os.PathLike, kind: type) -> list:
-    from rlhf_jax.data.readers import read
-
-    records = list(read(path))
-    for record in records:
-        if not isinstance(record, kind):
-            raise InputError(
-                f"{path}: {record.id}: expected a {kind.__name__}, found a "
-                f"{type(record).__name__}"
-            )
-    if not records:
-        raise InputError(f"{path}: has no rows")
+        raise InputError(f"{path}: split: no prompt of the split 'test'")
     return records
 
 

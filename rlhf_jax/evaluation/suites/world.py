@@ -13,7 +13,7 @@ import numpy as np
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy
-from rlhf_jax.evaluation.preference.judges import Labeler, judge_from_scores
+from rlhf_jax.evaluation.preference.judges import judge_from_scores
 from rlhf_jax.evaluation.preference.win_rates import Comparisons, Judge, compare
 from rlhf_jax.evaluation.statistics.scores import Score, cut_at_newline
 from rlhf_jax.evaluation.suites.bias import SentencePair, bias_scores
@@ -25,6 +25,7 @@ from rlhf_jax.evaluation.suites.truthfulness import (
     choice_truthfulness,
     truth_scores,
 )
+from rlhf_jax.feedback import Labeler
 from rlhf_jax.simulation import (
     SKILLS,
     is_right,

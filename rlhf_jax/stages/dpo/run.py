@@ -11,6 +11,7 @@ from rlhf_jax.data.inputs import as_records, read_rows
 from rlhf_jax.errors import InputError
 from rlhf_jax.registry import (
     LoadedModel,
+    form_of,
     load_model,
     require_language_model,
     require_one_tokenizer,
@@ -96,7 +97,7 @@ def train(
         prepare=kl_baseline(start.model) if config.loss == "kto" else None,
         dtype=start.model.config.dtype,
     )
-    meta = {"stage": "dpo", "loss": config.loss, "form": start.form.name}
+    meta = {"stage": "dpo", "loss": config.loss, **form_of(start)}
     meta |= config.hyperparameters()
     # without the first params, which would stay in memory as long as the run
     shell = dataclasses.replace(start, params=None, meta=meta)

@@ -4,7 +4,7 @@ import pathlib
 
 from rlhf_jax.data import Text
 from rlhf_jax.data.inputs import read_prompts, read_rows
-from rlhf_jax.evaluation.statistics.tables import alignment_tax
+from rlhf_jax.evaluation.statistics.tables import result_table
 from rlhf_jax.evaluation.suites.world import (
     world_bias,
     world_hallucination,
@@ -12,7 +12,7 @@ from rlhf_jax.evaluation.suites.world import (
     world_toxicity,
     world_truth,
 )
-from rlhf_jax.registry.model_directory import load_model
+from rlhf_jax.registry.directories import load_model
 from rlhf_jax.stages.evaluate.config import Config
 from rlhf_jax.stages.evaluate.tables import (
     frontier,
@@ -49,7 +49,8 @@ def run(
     }
     closed = any(prompt.meta.get("closed_domain") for prompt in prompts)
     pretraining = read_rows((f"{config.world}/pretraining.valid.jsonl",), Text)
-    tax = alignment_tax(
+    tax = result_table(
+        "Alignment tax",
         {
             name: [
                 held_out_score(

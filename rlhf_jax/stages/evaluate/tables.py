@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlhf_jax.data import Prompt
-from rlhf_jax.evaluation.policy import Policy, model_policy
+from rlhf_jax.evaluation.model_functions import ModelPolicy
 from rlhf_jax.evaluation.preference.win_rates import (
     length_controlled_win_rate,
     win_rate,
@@ -24,16 +24,13 @@ from rlhf_jax.registry import LoadedModel, load_model, reward_of
 from rlhf_jax.stages.evaluate.config import Config
 
 
-def make_policy(config: Config, name: str, model: LoadedModel) -> Policy:
+def make_policy(config: Config, name: str, model: LoadedModel) -> ModelPolicy:
     """A loaded model as something that answers, at temperature 1, and scores."""
-    return model_policy(
+    return ModelPolicy(
         name,
-        model.with_config(residual_dropout=0.0).model,
-        model.params,
-        model.tokenizer,
+        model.with_config(residual_dropout=0.0),
         max_new_tokens=config.max_response,
         batch_size=64,
-        form=model.meta.get("form"),
     )
 
 

@@ -21,6 +21,7 @@ from rlhf_jax.registry import (
     ModelReward,
     Reward,
     as_reward,
+    form_of,
     load_model,
     require_language_model,
     require_one_tokenizer,
@@ -72,7 +73,7 @@ def run(
         settings=settings,
     ).model
     meta = {"stage": "ppo", "result": config.result, "ptx_coef": config.ptx_coef}
-    meta["form"] = trained.form.name
+    meta |= form_of(trained)
     target = workdir / "model"
     save_model(target, trained.model, trained.params, trained.tokenizer, meta)
     return target
@@ -285,7 +286,7 @@ def with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
                 "stage": "ppo",
                 "iteration": after,
                 "kl": float(metrics["kl_exact"]),
-                "form": policy.form.name,
+                **form_of(policy),
             },
         )
 

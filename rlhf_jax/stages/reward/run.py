@@ -14,6 +14,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.models import EncoderRewardModel, LanguageModel, is_encoder
 from rlhf_jax.registry import (
     LoadedModel,
+    form_of,
     fresh_encoder,
     load_bert,
     load_model,
@@ -23,7 +24,7 @@ from rlhf_jax.registry import (
     save_ensemble,
     save_model,
 )
-from rlhf_jax.registry.model_directory import require_reward_model
+from rlhf_jax.registry.directories import require_reward_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.reward.config import Config
 from rlhf_jax.stages.reward.measure import (
@@ -183,7 +184,7 @@ def train(
         if workdir is not None:
             report = measure(model.params) | {"bias": bias}
             write_json(pathlib.Path(workdir) / "report.json", report)
-        meta = {"stage": "reward", "bias": bias, "form": base.form.name}
+        meta = {"stage": "reward", "bias": bias, **form_of(base)}
         model = dataclasses.replace(require_reward_model(model, "reward"), meta=meta)
         return with_lengths(config, model)
 

@@ -10,6 +10,7 @@ can start from either. Handing over is dict arithmetic on the params:
 """
 
 import dataclasses
+import datetime
 import functools
 import json
 import pathlib
@@ -28,6 +29,7 @@ from rlhf_jax.data.conversations import (
     default_form,
     require_form,
 )
+from rlhf_jax.data.vocabulary import check_vocabulary
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import (
     EncoderConfig,
@@ -40,22 +42,6 @@ from rlhf_jax.models import (
 )
 from rlhf_jax.schema import from_config_dict
 from rlhf_jax.storage import is_first_process, write_json
-
-__all__ = [
-    "ENSEMBLE",
-    "LoadedModel",
-    "fresh_params",
-    "kind_of_model",
-    "load_model",
-    "model_directory",
-    "read_description",
-    "require_language_model",
-    "require_one_tokenizer",
-    "require_reward_model",
-    "reward_from",
-    "save_model",
-    "value_from",
-]
 
 # what names the members of an ensemble; see `registry.ensemble`
 ENSEMBLE = "ensemble.json"
@@ -87,7 +73,15 @@ class LoadedModel:
     @functools.cached_property
     def form(self) -> ConversationForm:
         """How it reads conversations; see `data.conversations`."""
-        return conversation_form(self.meta.get("form") or "plain", self.tokenizer)
+        name = self.meta.get("form") or "plain"
+        if name != "template":
+            return conversation_form(name, self.tokenizer)
+        from rlhf_jax.data.templates import TemplateForm
+
+        # a template that writes the date writes that of the day it was chosen
+        day = self.meta.get("form_date")
+        now = day and datetime.datetime.fromisoformat(day)
+        return TemplateForm(self.tokenizer, now=now)
 
     def in_form(
         self, records: Iterable[Any], asked: str | None = None, where: str = "form"
@@ -107,7 +101,11 @@ class LoadedModel:
             talks = any(getattr(row, "messages", None) for row in records)
             name = asked or default_form(self.tokenizer, conversations=talks)
         name = require_form(name, asked, where)
-        found = dataclasses.replace(self, meta={**self.meta, "form": name})
+        meta = {**self.meta, "form": name}
+        if name == "template":
+            today = datetime.date.today().isoformat()
+            meta["form_date"] = self.meta.get("form_date", today)
+        found = dataclasses.replace(self, meta=meta)
         found.form  # noqa: B018 (refuses a form that its tokenizer does not have)
         return found
 
@@ -199,12 +197,10 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
 
         loaded = load_pretrained(str(name))
         model = _KINDS[loaded.kind][1](loaded.config)
-        found = LoadedModel(
-            model,
-            _unbound(loaded.params),
-            load_tokenizer(loaded.path),
-            {"source": str(name)},
-        )
+        tokenizer = load_tokenizer(loaded.path)
+        check_vocabulary(tokenizer, loaded.config.vocab_size, str(name))
+        meta = {"source": str(name)}
+        found = LoadedModel(model, _unbound(loaded.params), tokenizer, meta)
         return found if dtype is None else found.with_config(dtype=dtype)
     model, meta = read_description(name)
     shapes = jax.eval_shape(lambda: fresh_params(model, jax.random.key(0)))
@@ -212,8 +208,15 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
     state, _ = store.restore({"params": shapes})
     store.close()
     tokenizer = load_tokenizer(marker.parent / "tokenizer")
+    check_vocabulary(tokenizer, model.config.vocab_size, str(name))
     found = LoadedModel(model, _unbound(state["params"]), tokenizer, meta)
     return found if dtype is None else found.with_config(dtype=dtype)
+
+
+def form_of(loaded: LoadedModel) -> dict[str, Any]:
+    """What the meta of a model made from another keeps of its form."""
+    names = ("form", "form_date")
+    return {name: loaded.meta[name] for name in names if name in loaded.meta}
 
 
 def read_description(directory: str | pathlib.Path) -> tuple[Any, dict[str, Any]]:
