@@ -1,5 +1,6 @@
 """The server is killed under load: what was acknowledged is there, once."""
 
+import contextlib
 import os
 import pathlib
 import secrets
@@ -53,7 +54,12 @@ class Server:
         return True
 
     def kill(self) -> None:
+        """Returns when the process is gone, and its port with it."""
         os.kill(self.process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(self.process, 0)
+                time.sleep(0.002)
 
     def close(self) -> None:
         self.kill()
