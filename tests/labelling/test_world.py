@@ -97,12 +97,16 @@ def test_forty_people_finish_two_thousand_rankings(tmp_path):
     people = (training_labelers(count=24), held_out_labelers(count=16))
     labelers = {person.name: person for person in itertools.chain(*people)}
     groups = {row["group"]: row["agreement"] for row in live_table(study)["groups"]}
-    for batch, group, paper in (("train", "train", 0.726), ("held", "held-out", 0.773)):
+    # section 3.4: 72.6 ± 1.5 % and 77.3 ± 1.3 %
+    for batch, group, least, most in (
+        ("train", "train", 0.711, 0.741),
+        ("held", "held-out", 0.760, 0.786),
+    ):
         rows = collect(study, batch)
         for row in rows:
             assert row["ranks"] == answered_directly(row, labelers)
         found = groups[group]
-        assert found["low"] <= paper <= found["high"]
+        assert found["low"] <= most and least <= found["high"]
         direct = pairwise_agreement(_rankings(rows))["agreement"]
         assert found["estimate"] == pytest.approx(direct)
         print(group, found)
