@@ -34,6 +34,14 @@ SESSION_HOURS = 12
 DAY = 86_400.0
 _NAME = re.compile(r"^[\w][\w .@+-]{0,63}$")
 
+# asked with every request, so it is put together once
+_SESSION = (
+    sa.select(schema.people, schema.sessions.c.csrf)
+    .join(schema.sessions, schema.sessions.c.people_id == schema.people.c.id)
+    .where(schema.sessions.c.hash == sa.bindparam("secret"))
+    .where(schema.sessions.c.expires_at >= sa.bindparam("now"))
+)
+
 
 def hashed(secret: str) -> str:
     """What the database keeps of a secret."""
@@ -148,15 +156,9 @@ def session_of(store: Store, secret: str | None) -> sa.Row:
     """
     if not secret:
         raise Unknown("Please sign in.")
-    people, sessions = schema.people, schema.sessions
-    query = (
-        sa.select(people, sessions.c.csrf)
-        .join(sessions, sessions.c.people_id == people.c.id)
-        .where(sessions.c.hash == hashed(secret))
-        .where(sessions.c.expires_at >= store.clock())
-    )
+    values = {"secret": hashed(secret), "now": store.clock()}
     with store.read() as connection:
-        person = connection.execute(query).first()
+        person = connection.execute(_SESSION, values).first()
     if person is None or person.state == "removed":
         raise Unknown("Please sign in again.")
     return person

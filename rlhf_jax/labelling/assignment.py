@@ -20,6 +20,21 @@ __all__ = ["claim", "expire", "own_assignment", "take_slot"]
 # a repeat comes when at least so many other tasks lie between
 REPEAT_GAP = 10
 
+# asked with nearly every request, so it is put together once
+_OWN = (
+    sa.select(
+        schema.assignments,
+        schema.items.c.record,
+        schema.items.c.sensitive,
+        schema.batches.c.lease_seconds,
+        schema.batches.c.settings,
+    )
+    .join(schema.items, schema.items.c.id == schema.assignments.c.items_id)
+    .join(schema.batches, schema.batches.c.id == schema.items.c.batches_id)
+    .where(schema.assignments.c.id == sa.bindparam("number"))
+    .where(schema.assignments.c.people_id == sa.bindparam("person"))
+)
+
 
 def claim(store: Store, person: int) -> int | None:
     """The assignment that a person works on next; None where there is no work.
@@ -64,20 +79,8 @@ def own_assignment(connection: sa.Connection, person: int, number: int) -> sa.Ro
     Raises:
       Missing: there is none of this number, or it is somebody else's.
     """
-    table, items, batches = schema.assignments, schema.items, schema.batches
-    query = (
-        sa.select(
-            table,
-            items.c.record,
-            items.c.sensitive,
-            batches.c.lease_seconds,
-            batches.c.settings,
-        )
-        .join(items, items.c.id == table.c.items_id)
-        .join(batches, batches.c.id == items.c.batches_id)
-        .where(table.c.id == number, table.c.people_id == person)
-    )
-    row = connection.execute(query).first()
+    values = {"number": number, "person": person}
+    row = connection.execute(_OWN, values).first()
     if row is None:
         raise Missing("There is no such task of yours.")
     return row

@@ -31,6 +31,10 @@ __all__ = ["Store", "open_store"]
 FILE = "labels.sqlite"
 _LOCK = 0x726C6866  # of the single writer, "rlhf"
 FIRST_HASH = "0" * 64
+# needed by every write, so they are put together once
+_LAST = sa.select(schema.events.c.seq, schema.events.c.hash)
+_LAST = _LAST.order_by(schema.events.c.seq.desc()).limit(1)
+_WRITE = schema.events.insert()
 
 
 class Store:
@@ -84,9 +88,7 @@ class Store:
         **detail: Any,
     ) -> int:
         """Writes a line of the audit log, inside a `write`; its number."""
-        table = schema.events
-        query = sa.select(table.c.seq, table.c.hash)
-        last = connection.execute(query.order_by(table.c.seq.desc()).limit(1)).first()
+        last = connection.execute(_LAST).first()
         seq, before = (last.seq, last.hash) if last else (0, FIRST_HASH)
         row = {
             "seq": seq + 1,
@@ -97,8 +99,7 @@ class Store:
             "item": item,
             "detail": detail,
         }
-        digest = chained(before, row)
-        connection.execute(table.insert().values(**row, hash=digest))
+        connection.execute(_WRITE, {**row, "hash": chained(before, row)})
         return seq + 1
 
     def last_event(self, connection: sa.Connection) -> int:

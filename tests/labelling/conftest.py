@@ -73,6 +73,12 @@ def postgres_place(postgres_server):
     return postgres_server.format(name=name)
 
 
+@pytest.fixture(autouse=True)
+def fixed_seed(monkeypatch):
+    """What is drawn in a study is the same in every run of the tests."""
+    monkeypatch.setattr("rlhf_jax.labelling.store._seed", lambda: "1")
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def place(request, tmp_path):
     """Where a study lies, once for each kind of database."""

@@ -1,6 +1,7 @@
 """The pipeline's side: a run stops until people have ranked, and takes every row."""
 
 import json
+import types
 
 import pytest
 import sqlalchemy as sa
@@ -105,6 +106,9 @@ def test_what_is_published_is_checked_by_field(study):
 def test_the_candidates_stage_takes_every_person_s_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(candidates, "read_prompts", lambda files: PROMPTS)
     monkeypatch.setattr(candidates, "sample_candidates", lambda *a: TEXTS)
+    policy = types.SimpleNamespace(form=None)
+    monkeypatch.setattr(candidates, "_policy", lambda *a: policy)
+    monkeypatch.setattr(candidates, "fitting", lambda prompts, *a: prompts)
     where = tmp_path / "study"
     config = candidates.Config(
         ("p",), ("q",), labelers=f"label:{where}", min_k=2, max_k=4, overlap=2

@@ -71,6 +71,6 @@ def test_a_reward_model_from_the_database_is_as_good_as_from_files(tmp_path):
 def fresh(sets: list[CandidateSet]) -> LoadedModel:
     """A small language model that knows nothing yet."""
     texts = [row.prompt for row in sets] + [t for row in sets for t in row.responses]
-    model = LanguageModel(TrunkConfig(600, 128, 48, 2, 3))
+    model = LanguageModel(TrunkConfig(600, 160, 48, 2, 3))
     params = jax.jit(lambda: init_params(model, jax.random.key(0)))()
     return LoadedModel(model, params, train_bpe(texts, 600), {})

@@ -1,5 +1,7 @@
 """The server is killed under load: what was acknowledged is there, once."""
 
+import contextlib
+import os
 import pathlib
 import secrets
 import signal
@@ -26,40 +28,44 @@ WORKER = pathlib.Path(__file__).with_name("load_worker.py")
 
 
 class Server:
-    """A process that serves a study on a port of its own; the next one stands by."""
+    """A process that serves a study on a port of its own, and can be killed."""
 
     def __init__(self, place: str):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.place = place
         self.address = f"http://127.0.0.1:{self.port}"
-        self.spare = self._spawn()
-
-    def _spawn(self) -> subprocess.Popen:
-        words = [sys.executable, str(WORKER), self.place, str(self.port)]
-        return subprocess.Popen(words, stdin=subprocess.PIPE, text=True)
+        words = [sys.executable, str(WORKER), place, str(self.port)]
+        pipe = subprocess.PIPE
+        self.nursery = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
 
     def start(self) -> None:
-        self.process, self.spare = self.spare, self._spawn()
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        while self.process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                time.sleep(0.02)
-        raise AssertionError("the server does not start")
+        self.nursery.stdin.write("\n")
+        self.nursery.stdin.flush()
+        self.process = int(self.nursery.stdout.readline())
+        while not self._listens():
+            time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        os.kill(self.process, 0)  # it is there
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        """Returns when the process is gone, and its port with it."""
+        os.kill(self.process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(self.process, 0)
+                time.sleep(0.002)
 
     def close(self) -> None:
-        for process in (self.process, self.spare):
-            process.kill()
-            process.wait()
-            process.stdin.close()
+        self.kill()
+        self.nursery.stdin.close()
+        self.nursery.wait()
+        self.nursery.stdout.close()
 
 
 class Worker(threading.Thread):
@@ -112,7 +118,6 @@ def survives(place: str, kills: int, people: int = 6) -> int:
         while acknowledged(workers) < before + 5:
             time.sleep(0.005)
         server.kill()
-        server.process.stdin.close()
         server.start()
     for worker in workers:
         worker.stop.set()
