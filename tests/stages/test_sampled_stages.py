@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import pathlib
+import types
 
 import numpy as np
 import pytest
 
-from rlhf_jax.data import Prompt, Ranking
-from rlhf_jax.data.inputs import encode_prompts, read_prompts
+from rlhf_jax.data import ByteTokenizer, Prompt, Ranking
+from rlhf_jax.data.conversations import PlainForm
+from rlhf_jax.data.inputs import encode_prompts, fitting, read_prompts
 from rlhf_jax.data.readers import read
 from rlhf_jax.errors import InputError
 from rlhf_jax.faults import injected
@@ -24,7 +26,8 @@ def rankings_of(folder):
 def test_every_prompt_gets_its_number_of_candidates_and_a_labeler(tiny):
     config = tiny.config("candidates")
     found = rankings_of(tiny.done("candidates"))
-    prompts = read_prompts(config.prompts)
+    form = tiny.model("pretrain").form
+    prompts = fitting(read_prompts(config.prompts), form, config.max_prompt)
     assert [row.id for row in found] == [prompt.id for prompt in prompts]
     counts = [len(row.responses) for row in found]
     assert min(counts) >= config.min_k and max(counts) <= config.max_k
@@ -43,6 +46,8 @@ def written(monkeypatch):
     monkeypatch.setattr(
         candidates, "sample_candidates", lambda *_: [["a", "b"], ["c", "d"]]
     )
+    policy = types.SimpleNamespace(form=PlainForm(ByteTokenizer()))
+    monkeypatch.setattr(candidates, "_policy", lambda name, prompts: policy)
     return prompts
 
 
