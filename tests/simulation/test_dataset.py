@@ -45,7 +45,8 @@ def test_hash_randomisation_changes_nothing():
     code = (
         "from rlhf_jax.simulation import simulate; import hashlib\n"
         f"rows = simulate(0, {TINY!r}).values()\n"
-        "text = ''.join(r.model_dump_json() for s in rows for r in s)\n"
+        "said = (r.model_dump_json(exclude_none=True) for s in rows for r in s)\n"
+        "text = ''.join(said)\n"
         "print(hashlib.sha256(text.encode()).hexdigest()[:16])"
     )
     out = subprocess.run(
