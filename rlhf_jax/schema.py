@@ -21,18 +21,6 @@ from ml_collections import config_dict
 
 from rlhf_jax.errors import InputError
 
-__all__ = [
-    "as_config_dict",
-    "at_least",
-    "distinct",
-    "divides",
-    "from_config_dict",
-    "one_of",
-    "positive",
-    "resolved_json",
-    "shares",
-]
-
 
 def at_least(config: Any, least: int, *names: str) -> Iterator[str]:
     """A line for each named field of a config that is less; None is no number."""

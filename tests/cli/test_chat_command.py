@@ -1,7 +1,6 @@
 """`rlhf-jax chat` where there is no terminal: stdin is the prompt."""
 
 import io
-import types
 
 import jax
 import pytest
@@ -10,6 +9,7 @@ from rlhf_jax.cli import main
 from rlhf_jax.cli.chat import pieces
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
+from rlhf_jax.registry import LoadedModel
 
 
 @pytest.fixture
@@ -27,9 +27,14 @@ def checkpoints(monkeypatch):
     def load_model(name, *, dtype=None):
         model = {"policy": LanguageModel, "reward": ScalarModel}[name](config)
         params = init_params(model, jax.random.key(0))
-        return types.SimpleNamespace(model=model, params=params, tokenizer=tokenizer)
+        return LoadedModel(model, params, tokenizer, {})
 
+<<<<<<< HEAD
     monkeypatch.setattr("rlhf_jax.registry.directories.load_model", load_model)
+=======
+    monkeypatch.setattr("rlhf_jax.registry.load_model", load_model)
+    monkeypatch.setattr("rlhf_jax.registry.reward.load_model", load_model)
+>>>>>>> shrink
 
 
 def chat(monkeypatch, capsys, *words, stdin="hello\n") -> tuple[int, str, str]:
@@ -57,7 +62,7 @@ def test_several_answers_come_with_their_scores(checkpoints, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("reward",), "holds ScalarModel, expected a policy"),
+        (("reward",), "holds a reward model, expected a language model"),
         (("policy", "--reward", "policy"), "expected a reward model"),
         (("policy", "--prompt", "caf\udce9"), "--prompt: expected UTF-8"),
         (("policy", "--temperature", "-1"), "temperature"),

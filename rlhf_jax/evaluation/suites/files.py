@@ -20,8 +20,6 @@ from rlhf_jax.data.rows import MAX_LINE, Intake
 from rlhf_jax.data.unpacked import opened, readable
 from rlhf_jax.errors import InputError
 
-__all__ = ["Row", "find_file", "kind_of", "read_document", "read_rows", "read_text"]
-
 HUB = "hub:"
 
 

@@ -12,17 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = [
-    "NO_ANSWER",
-    "drop_em_f1",
-    "drop_words",
-    "normal_text",
-    "quac_f1",
-    "quac_human_f1",
-    "squad_em_f1",
-    "word_f1",
-]
-
 NO_ANSWER = "CANNOTANSWER"  # QuAC's own word for it
 _PUNCTUATION = frozenset(string.punctuation)
 
