@@ -29,12 +29,8 @@ def checkpoints(monkeypatch):
         params = init_params(model, jax.random.key(0))
         return LoadedModel(model, params, tokenizer, {})
 
-<<<<<<< HEAD
-    monkeypatch.setattr("rlhf_jax.registry.directories.load_model", load_model)
-=======
     monkeypatch.setattr("rlhf_jax.registry.load_model", load_model)
     monkeypatch.setattr("rlhf_jax.registry.reward.load_model", load_model)
->>>>>>> shrink
 
 
 def chat(monkeypatch, capsys, *words, stdin="hello\n") -> tuple[int, str, str]:
