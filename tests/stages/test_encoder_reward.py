@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_experiment
+from stage_worker import on_one_device
 from tiny_experiment import LENGTHS, adam
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
@@ -83,6 +84,11 @@ def bert_tokenizer() -> SubwordTokenizer:
     keys = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
     keys |= {"cls_token": "[CLS]", "sep_token": "[SEP]"}
     return SubwordTokenizer(backend, keys)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    on_one_device()
 
 
 @pytest.fixture(scope="module")
