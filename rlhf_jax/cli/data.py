@@ -34,11 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     show.add_argument("files", nargs=1, metavar="FILE", help=FILE)
     show.add_argument("number", type=int, metavar="N", help="record, counted from 0")
+    show.add_argument(
+        "--model",
+        metavar="DIR",
+        help="show what a stage with this model trains: its tokenizer and its form",
+    )
     show.add_argument("--train-on-prompt", action="store_true")
     show.add_argument(
         "--form",
         choices=("template", "transcript", "plain"),
-        help="of conversations; absent: the prompt as it stands",
+        help="of conversations; absent: the model's, or the prompt as it stands",
     )
     show.add_argument(
         "--train-turns",
@@ -150,12 +155,19 @@ def show(args: argparse.Namespace) -> int:
         )
     from rich.console import Console
 
-    tokenizer = load_tokenizer(args.tokenizer)
+    if args.model:
+        from rlhf_jax.registry import load_reader
+
+        form = load_reader(args.model).in_form([record], args.form, args.model).form
+        tokenizer = form.tokenizer
+    else:
+        tokenizer = load_tokenizer(args.tokenizer)
+        form = conversation_form(args.form, tokenizer) if args.form else None
     text = shown_tokens(
         record,
         tokenizer,
         train_on_prompt=args.train_on_prompt,
-        form=conversation_form(args.form, tokenizer) if args.form else None,
+        form=form,
         train_turns=args.train_turns,
     )
     Console(highlight=False, soft_wrap=True).print(text)

@@ -211,6 +211,23 @@ def form_of(loaded: LoadedModel) -> dict[str, Any]:
     return {name: loaded.meta[name] for name in names if name in loaded.meta}
 
 
+def load_reader(name: str | pathlib.Path) -> LoadedModel:
+    """A model without its parameters: how it reads text, its tokenizer and its form.
+
+    Args:
+      name: whatever `load_model` takes.
+
+    Raises:
+      InputError: nothing there.
+    """
+    name = model_directory(name)
+    if (pathlib.Path(name) / "model.json").is_file():
+        model, meta = read_description(name)
+        tokenizer = load_tokenizer(pathlib.Path(name) / "tokenizer")
+        return LoadedModel(model, None, tokenizer, meta)
+    return LoadedModel(None, None, load_tokenizer(name), {"source": str(name)})
+
+
 def read_description(directory: str | pathlib.Path) -> tuple[Any, dict[str, Any]]:
     """What `model.json` of a model directory tells: (model, meta); no parameters.
 
