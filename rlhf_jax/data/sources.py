@@ -120,6 +120,10 @@ class KindRecords:
     rows: Iterable[Any]
     kind: type
 
+    def __post_init__(self):
+        if iter(self.rows) is self.rows:  # a generator, which could be read only once
+            self.rows = list(self.rows)
+
     @property
     def intake(self) -> Intake | None:
         """What became of the rows of files; None where they are objects."""

@@ -147,7 +147,7 @@ def _reward_models(results: dict) -> Iterator[Any]:
         if not path.is_file():
             continue
         try:
-            report = json.loads(path.readinterval_text(encoding="utf-8"))
+            report = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path}: expected JSON: {error}") from error
         rows = []
