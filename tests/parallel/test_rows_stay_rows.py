@@ -85,13 +85,14 @@ def assert_close(found, expected, **tolerance):
         np.testing.assert_allclose(one, other, **tolerance)
 
 
-def assert_rows_stay(text, plain, shape):
+def assert_rows_stay(text, plain, shape, micro_batches=False):
     looped, table = [c for c in collectives(text) if c.depth], {V // shape[2], D}
     rows = shape[0] * shape[1]
     if rows > 1:
         assert not [c for c in looped if any(s[:1] == (B,) for s in c.shapes)]
         assert max((c.largest for c in looped), default=0) <= LARGEST_WEIGHT
-        assert not [c for c in looped if any(set(s) == table for s in c.shapes)]
+        inner = [c for c in looped if c.depth > micro_batches]  # they add gradients
+        assert not [c for c in inner if any(set(s) == table for s in c.shapes)]
     share = product_flops(text) * math.prod(shape) / product_flops(plain)
     assert 0.9 < share < 1.1
 
@@ -105,7 +106,7 @@ def test_an_update_keeps_rows_and_numbers(name, shape, monkeypatch):
     (found, moved), text = updated(name, shape)
     assert_close(found, metrics, rtol=2e-4, atol=2e-5)
     assert_close(moved, params, atol=2e-4)
-    assert_rows_stay(text, plain, shape)
+    assert_rows_stay(text, plain, shape, "micro-batches" in name)
 
 
 @pytest.mark.parametrize(("name", "shape"), SAID, ids=str)
