@@ -128,7 +128,7 @@ class TrunkConfig:
     init_std: float = 0.02
     dtype: str = "float32"
     attention: str = "xla"
-    remat: str = "products"
+    remat: str | bool = "products"
 
     def __post_init__(self):
         derived = {
