@@ -120,12 +120,13 @@ def run(
     mesh = (settings or RunSettings()).make_mesh()
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    prompts, account = prompts_of_round(config), Account("prompts")
-    account.read = len(prompts)
+    prompts = read_prompts(config.prompts)
+    account = Account("prompts", read=len(prompts))
     policies = [_policy(name, prompts) for name in config.policies]
     for policy in policies:  # one rule for all: what does not fit is left out, and told
         prompts = fitting(prompts, policy.form, config.max_prompt, account)
     tell_rows([account], workdir)
+    prompts = prompts_of_round(config, prompts)
     responses = _sampled_once(config, policies, prompts, workdir, mesh)
     labelers = labelers_of(config)
     asked = Asked(config.overlap, config.quorum, config.deadline_hours)
@@ -197,9 +198,8 @@ def _policy(name: str, prompts: Sequence[Prompt]) -> LoadedModel:
     return policy.in_form(prompts, where="candidates.policies")
 
 
-def prompts_of_round(config: Config) -> list[Prompt]:
+def prompts_of_round(config: Config, prompts: list[Prompt]) -> list[Prompt]:
     """The prompts whose turn it is: each round goes on where the last one ended."""
-    prompts = read_prompts(config.prompts)
     if config.max_prompts is None or config.max_prompts >= len(prompts):
         return prompts
     start = (config.round - 1) * config.max_prompts % len(prompts)

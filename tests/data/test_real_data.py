@@ -147,7 +147,7 @@ def test_demonstrations_pack_without_losing_a_token(gpt2, shared_data):
     trained = sum(
         int(stream.batch(step)["mask"].sum()) for step in range(stream.steps_per_epoch)
     )
-    dropped = stream.counts["prompt_too_long"] + stream.counts["response_truncated"]
+    dropped = stream.account.dropped.total() + stream.account.cut.total()
     expected = sum(len(gpt2.encode(r.response)) + 1 for r in rows)
     assert trained == expected if dropped == 0 else trained < expected
 

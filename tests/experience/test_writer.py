@@ -134,6 +134,7 @@ def test_a_budget_that_fills_the_context_is_bad_input(moved):
 
 def test_samples_of_a_batch_repeat_their_prompts(moved):
     batch = encode_prompts(PROMPTS, moved.tokenizer, 12)
+    del batch["row"]
     writer = Writer(moved, 5)
     samples = sample_batch(moved.model, moved.params, batch, KEY, writer.spec, copies=2)
     np.testing.assert_array_equal(

@@ -70,9 +70,11 @@ class Measured(sft.Selection):
     """A selection whose measurements are given."""
 
     def __init__(self, select_by, workdir):
-        self.config = type("C", (), {"select_by": select_by})
-        self.note = workdir / "selected.json"
-        self.measures, self.saved = {}, []
+        names = ("valid/reward", "valid/nats_per_token")
+        measures = {name: lambda params: 0.0 for name in names}
+        config = sft.Config(select_by=select_by)
+        super().__init__(config, None, workdir, measures)
+        self.saved = []
 
     def at(self, step, **metrics):
         self.measures = {name: lambda _, v=v: v for name, v in metrics.items()}

@@ -24,15 +24,6 @@ class Config:
     # paper's final one came from a 6B GPT-3 fine-tuned on public NLP sets, C.2). A
     # reward model is trained on; a BERT becomes an encoder of prompt and response
     init: ModelName = ""
-    # what a BERT makes of a text, one of models.EncoderConfig.pooling; None: "cls"
-    pooling: str | None = None
-    # instead of `init` a fresh encoder of this shape, score = w · (BERT(x) ⊕ BERT(y))
-    # + b, and its tokenizer ("byte", a directory or a hub name), whose vocabulary it
-    # takes. A baseline: prompt and response do not see each other
-    encoder: EncoderConfig | None = None
-    tokenizer: TokenizerName = ""
-    # train the head alone, a linear model on fixed features, of a decoder or an encoder
-    frozen: bool = False
     # files of rankings
     rankings: tuple[DataFile, ...] = ()
     # held-out rankings by the same labelers, and by labelers never trained on
@@ -74,6 +65,15 @@ class Config:
     # an ensemble: one model for each entry, with `seed` plus the entry as its seed
     # (another head, another order); empty: a single model
     seeds: tuple[int, ...] = ()
+    # what a BERT makes of a text, one of models.EncoderConfig.pooling; None: "cls"
+    pooling: str | None = None
+    # instead of `init` a fresh encoder of this shape, score = w · (BERT(x) ⊕ BERT(y))
+    # + b, and its tokenizer ("byte", a directory or a hub name), whose vocabulary it
+    # takes. A baseline: prompt and response do not see each other
+    encoder: EncoderConfig | None = None
+    tokenizer: TokenizerName = ""
+    # train the head alone, a linear model on fixed features, of a decoder or an encoder
+    frozen: bool = False
 
     def problems(self) -> Iterator[str]:
         """What cannot work, one line each."""

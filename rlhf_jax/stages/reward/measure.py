@@ -1,11 +1,13 @@
 """How good a reward model is on held-out rankings, and where its scores have zero."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlhf_jax.data import Demonstration, Ranking
 from rlhf_jax.data.encoding import said_before
+from rlhf_jax.data.inputs import prompt_rows
 from rlhf_jax.evaluation.reward_models.accuracy import (
     accuracy_by_rank_gap,
     calibration,
@@ -14,6 +16,7 @@ from rlhf_jax.evaluation.reward_models.accuracy import (
     pairs_of,
     score_rankings,
 )
+from rlhf_jax.models import EncoderRewardModel
 from rlhf_jax.registry import LoadedModel, as_reward
 from rlhf_jax.stages.reward.config import Config
 
@@ -91,6 +94,13 @@ def centre_on_demonstrations(
         return model, 0.0
     prompts = [said_before(row) for row in demonstrations]
     responses = [row.response for row in demonstrations]
+    if not isinstance(
+        model.model, EncoderRewardModel
+    ):  # what is too long is left out, as in training
+        rows = prompt_rows(prompts, model.form)
+        fits = [len(row) <= config.max_prompt for row in rows]
+        prompts = list(itertools.compress(prompts, fits))
+        responses = list(itertools.compress(responses, fits))
     scores = as_reward(with_lengths(config, model)).score(prompts, responses)
     shift = -float(scores.mean())
     head = model.params["head"]
