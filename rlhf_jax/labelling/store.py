@@ -147,6 +147,7 @@ class Store:
 
 
 def chained(before: str, row: dict[str, Any]) -> str:
+    """The hash of an event: of what it says, and of the event before it."""
     names = ("seq", "at", "actor", "action", "assignment", "item", "detail")
     text = json.dumps([before, *(row[name] for name in names)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
