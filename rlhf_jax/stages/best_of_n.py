@@ -21,6 +21,7 @@ from rlhf_jax.data import Prompt
 from rlhf_jax.data.account import Account
 from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import fitting, read_prompts
+from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.reward_models.overoptimization import best_of_n_frontier
 from rlhf_jax.experience import Writer
 from rlhf_jax.fields import DataFile, ModelName, RewardName
@@ -100,6 +101,11 @@ def run(
         flat,
         [prompt.model_dump() for prompt in prompts for _ in range(config.samples)],
     ).reshape(len(prompts), config.samples)
+    if missing := int(np.isnan(proxy).sum()):
+        raise InputError(
+            f"best_of_n.reward: no score for {missing} of {proxy.size} responses: "
+            "expected a number for each, to choose by"
+        )
     responses = np.array(flat, object).reshape(proxy.shape).tolist()
     gold = _gold(prompts, responses) if config.gold else np.zeros_like(proxy)
     points = [dataclasses.asdict(p) for p in best_of_n_frontier(proxy, gold)]
