@@ -22,6 +22,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
@@ -38,31 +39,39 @@ class Part:
       name: `module.function argument ...` below `proofs`.
       seconds: what it may take on an accelerator.
       alone: it times something.
+      flags: of XLA.
     """
 
     name: str
     seconds: int
     alone: bool = True
+    flags: str = ""
 
 
+EXACT = "--xla_gpu_deterministic_ops=true"
+QUICK = "--xla_gpu_autotune_level=0"  # numbers do not need the fastest kernel
+GRAPHS = "--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"
 RIGHT = (
     Part("right.resume", 240, alone=False),
-    Part("right.logits float32", 150, alone=False),
-    Part("right.logits bfloat16", 150, alone=False),
-    Part("right.kernels", 150, alone=False),
-    Part("right.sampler float32", 150, alone=False),
-    Part("right.sampler bfloat16", 150, alone=False),
-    Part("right.guards", 120, alone=False),
+    Part(f"right.resume {EXACT}", 240, alone=False),
+    Part("right.logits float32", 150, alone=False, flags=QUICK),
+    Part("right.logits bfloat16", 150, alone=False, flags=QUICK),
+    Part("right.kernels", 150, alone=False, flags=QUICK),
+    Part("right.sampler float32", 150, alone=False, flags=QUICK),
+    Part("right.sampler bfloat16", 150, alone=False, flags=QUICK),
+    Part("right.guards", 120, alone=False, flags=QUICK),
 )
 ACCELERATOR = (
     Part("fast.ceilings", 60),
     Part("fast.step 124M KERNEL", 90),
     Part("fast.rollout gpt2 64", 90),
+    Part("fast.halves 124M KERNEL", 60),
     Part("fast.ppo gpt2", 120),
+    Part("fast.peers 124M", 150),
     Part("fast.step 1.3B KERNEL", 120),
     Part("fast.reward gpt2", 90),
+    Part("fast.rollout gpt2 64 graphs", 90, flags=GRAPHS),
     Part("fast.rollout gpt2 256", 90),
-    Part("fast.peers 124M", 150),
     Part("fast.step 124M xla", 90),
     Part("fast.step 774M KERNEL", 120),
     Part("fast.ppo 1.3B", 180),
@@ -77,6 +86,7 @@ CPU = (
 )
 KERNELS = {"gpu": "cudnn", "cuda": "cudnn", "tpu": "splash", "cpu": "xla"}
 MARK = "row: "
+WARM = 7  # parts whose programs are compiled beside the proofs
 
 
 def parse(argv=None):
@@ -101,16 +111,18 @@ def run_part(name: str) -> None:
     module, function = where.split(".")
     words = [int(word) if word.isdigit() else word for word in words]
     if where == "right.resume":
-        words = [__file__]
+        words = [__file__, *words]
     found = getattr(importlib.import_module(f"proofs.{module}"), function)
     for row in found(*words):
         print(MARK + json.dumps(dataclasses.asdict(row)), flush=True)
 
 
-def rows_of(part: Part, seconds: float) -> list[Row]:
-    """Runs a part; what ended it is a row too."""
+def rows_of(part: Part, seconds: float, *, told: bool = True) -> list[Row]:
+    """Runs a part; what ended it is a row too. Not `told`: for its programs alone."""
     words = [sys.executable, __file__, "--part", part.name]
     env = os.environ | {"TRANSFORMERS_VERBOSITY": "error"}
+    if part.flags:
+        env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {part.flags}".strip()
     if not part.alone or "peers" in part.name:
         env.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     else:
@@ -133,6 +145,9 @@ def rows_of(part: Part, seconds: float) -> list[Row]:
         nan = float("nan")
         rows.append(Row(part.name, "ended early", nan, "", 0.0, note=error))
     took = time.monotonic() - began
+    if not told:
+        print(f"{part.name}: compiled in {took:.0f} s {error}", flush=True)
+        return []
     print(f"{part.name}: {len(rows)} rows in {took:.0f} s", flush=True)
     for row in rows:
         if row.verdict in ("wrong", "missed"):
@@ -187,6 +202,12 @@ def main() -> None:
         dataclasses.replace(part, name=part.name.replace("KERNEL", kernel))
         for part in (*RIGHT, *speed)
     ]
+    if here["platform"] not in ("gpu", "cuda"):
+        parts = [
+            dataclasses.replace(part, flags="")
+            for part in parts
+            if part.flags != GRAPHS and EXACT not in part.name
+        ]
     if args.only:
         words = args.only.split(",")
         parts = [p for p in parts if any(word in p.name for word in words)]
@@ -198,24 +219,44 @@ def main() -> None:
         told["rows"] = [row.record() for row in rows]
         pathlib.Path(args.out).write_text(json.dumps(told, indent=1))
 
+    here_left = lambda: args.budget - (time.monotonic() - began)  # noqa: E731
+    slow = 1
+    warm: list[Part] = []
+    if here["platform"] == "cpu":
+        slow = 4
+    else:  # most of an accelerator's minutes go into compiling: beside the proofs
+        warm = [p for p in parts if p.alone and "peers" not in p.name][:WARM]
     together = [part for part in parts if not part.alone]
-    jobs = max(1, min(len(together), (os.cpu_count() or 2) // 2))
-    slow = 4 if here["platform"] == "cpu" else 1
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        left = args.budget - (time.monotonic() - began)
-        for found in pool.map(
-            lambda part: rows_of(part, min(slow * part.seconds, left)), together
-        ):
-            rows += found
+    cores = os.cpu_count() or 2
+    jobs = len(together) + len(warm)
+    jobs = max(1, min(jobs, cores // 2 if here["platform"] == "cpu" else cores))
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        concurrent.futures.ThreadPoolExecutor(jobs) as pool,
+    ):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+        asked = [
+            pool.submit(rows_of, part, min(slow * part.seconds, here_left()))
+            for part in together
+        ]
+        compiled = [
+            pool.submit(
+                rows_of, dataclasses.replace(part, alone=False), 200, told=False
+            )
+            for part in warm
+        ]
+        for future in asked:
+            rows += future.result()
             save()
-    for part in (part for part in parts if part.alone):
-        left = args.budget - (time.monotonic() - began)
-        if left < 0.3 * part.seconds:
-            note = f"{left:.0f} s of the budget were left"
-            rows.append(Row(part.name, "all", None, note=note))
-        else:
-            rows += rows_of(part, min(slow * part.seconds, left))
-        save()
+        for future in compiled:
+            future.result()
+        for part in (part for part in parts if part.alone):
+            if here_left() < 0.3 * part.seconds:
+                note = f"{here_left():.0f} s of the budget were left"
+                rows.append(Row(part.name, "all", None, note=note))
+            else:
+                rows += rows_of(part, min(slow * part.seconds, here_left()))
+            save()
     print()
     print(table(rows))
     wrong = sum(row.verdict == "wrong" for row in rows)
