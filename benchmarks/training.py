@@ -161,7 +161,13 @@ def matmul_rate(dtype):
     size = 2048 if jax.default_backend() == "cpu" else 8192
     kind = jnp.dtype(dtype)
     a = jax.random.normal(jax.random.key(0), (size, size)).astype(kind)
-    product = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))
+    # float32 as the models multiply it: without this a GPU would make it TF32
+    precision = jax.lax.Precision.HIGHEST if dtype == "float32" else None
+    product = jax.jit(
+        lambda a: jnp.matmul(
+            a, a, preferred_element_type=jnp.float32, precision=precision
+        )
+    )
     product(a).block_until_ready()
     best = float("inf")
     for _ in range(10):

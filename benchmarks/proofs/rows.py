@@ -43,8 +43,10 @@ class Row:
         return "missed" if self.goal else "wrong"
 
     def record(self) -> dict:
-        """For a JSON file."""
-        return {**dataclasses.asdict(self), "verdict": self.verdict}
+        """For a JSON file, which has no NaN: such a value is null."""
+        known = self.value is not None and math.isfinite(self.value)
+        value = self.value if known else None
+        return {**dataclasses.asdict(self), "value": value, "verdict": self.verdict}
 
 
 def table(rows: list[Row]) -> str:

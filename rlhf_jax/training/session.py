@@ -16,7 +16,7 @@ from rlhf_jax.data import Stream
 from rlhf_jax.data.account import Account, row_metrics, told
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import leaves
-from rlhf_jax.parallel import compile_update
+from rlhf_jax.parallel import compile_update, unrepeatable
 from rlhf_jax.storage import (
     decided,
     is_first_process,
@@ -186,6 +186,8 @@ def open_session(
         tell_rows(accounts)
         yield Session(None, settings, mesh, None, None, guards, row_metrics(accounts))
         return
+    if why := unrepeatable():
+        logger.warning("%s", why)
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     require_no_links(workdir)
