@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shots", type=int, help="solved examples; as in the paper by default")
     add("--samples-per-prompt", type=int, default=0, help="for expected max toxicity")
     add("--by-kind", action="store_true", help="bias per occupation or kind as well")
+    add(
+        "--form",
+        choices=("template", "transcript", "plain"),
+        help="of prompts; absent: the model's, or plain where it keeps none",
+    )
     add("--max-new-tokens", type=int, default=64)
     add("--batch-size", type=int, default=16)
     add("--seed", type=int, default=0)
@@ -121,16 +126,29 @@ def _policies(args, *, stop_at_newline: bool):
 
     if not args.checkpoints:
         raise InputError("CHECKPOINT: missing: a directory, or --samples FILE")
-    return [
+    found = [
         load_policy(
             directory,
             name,
+            form=args.form,
             max_new_tokens=args.max_new_tokens,
             batch_size=args.batch_size,
             stop_at_newline=stop_at_newline,
         )
         for name, directory in named_checkpoints(args.checkpoints).items()
     ]
+    for policy in found:
+        print(_form_line(policy, args.form), file=sys.stderr)
+    return found
+
+
+def _form_line(policy, asked: str | None) -> str:
+    """In which form a policy is asked, and that it could be another."""
+    name = policy.loaded.form.name
+    line = f"{policy.name}: prompts in the form {name!r}"
+    if name == "plain" and asked is None and policy.tokenizer.chat_template:
+        line += "; its tokenizer has a chat template: --form template asks in it"
+    return line
 
 
 def _prompts(args):

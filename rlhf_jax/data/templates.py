@@ -107,8 +107,15 @@ class TemplateForm:
         layout = self._layout(_messages(said), opened=True)
         return self._encoded(layout, {})[0]
 
-    def response_ids(self, said: Said, response: str) -> list[int]:
+    def response_ids(
+        self, said: Said, response: str, *, closed: bool = True
+    ) -> list[int]:
         """The ids of an answer to `said` and of the token that closes it.
+
+        Args:
+          said: what is answered.
+          response: the answer.
+          closed: False: without what closes the turn.
 
         Raises:
           InputError: the template closes a turn with no token.
@@ -119,9 +126,12 @@ class TemplateForm:
         start, end = self._span(layout, len(messages) - 1, messages)
         controls = list(self._encoder.names.pattern.finditer(layout.text, 0, start))
         begin = controls[-1].start() if controls else 0
-        pieces = [layout.text[begin:start], layout.text[start:end]]
+        turn = layout.text[start:end]
+        stop = len(turn) if closed else len(turn.removesuffix(self.closing.text))
+        pieces = [layout.text[begin:start], turn[:stop], turn[stop:]]
         ids, places = self._encoder.encode(pieces, layout.disguise.show, [1])
-        return [i for i, place in zip(ids, places, strict=True) if place == 1]
+        kept = (1, 2) if closed else (1,)
+        return [i for i, place in zip(ids, places, strict=True) if place in kept]
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: str = "all"

@@ -70,18 +70,25 @@ def logprobs_of(
 
 
 def load_policy(
-    directory: str | os.PathLike, name: str | None = None, **options
+    directory: str | os.PathLike,
+    name: str | None = None,
+    *,
+    form: str | None = None,
+    **options,
 ) -> ModelPolicy:
     """The policy of a directory or hub name.
 
     Args:
       directory: whatever `registry.load_model` takes.
       name: its column; the directory's name when None.
+      form: in which it is asked; None: the one that is kept with it, else "plain".
       options: fields of `ModelPolicy`.
 
     Raises:
-      InputError: there is a reward or value model, not a language model.
+      InputError: there is a reward or value model, not a language model; or its form
+        is another one.
     """
     found = require_language_model(load_model(directory), directory)
     name = name or os.path.basename(os.path.normpath(directory))
+    found = found.in_form((), form, name)
     return ModelPolicy(name, found, **options)
