@@ -107,9 +107,10 @@ class ModelPolicy:
     def _completion_ids(self, prompt: str, completion: str) -> list[int]:
         """The completion's tokens as they stand behind the prompt.
 
-        In a template, those of the assistant's turn. Encoded alone, some tokenizers (SentencePiece's) would put a space of their own
-        in front of it. Where the prompt's tokens change with what follows, the two are
-        encoded apart, as in training.
+        In a template, those of the assistant's turn. Encoded alone, some tokenizers
+        (SentencePiece's) would put a space of their own in front of it. Where the
+        prompt's tokens change with what follows, the two are encoded apart, as in
+        training.
         """
         if self.loaded.form.name == "template":
             said = completion.removeprefix(" ")

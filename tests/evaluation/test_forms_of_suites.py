@@ -19,17 +19,19 @@ from rlhf_jax.evaluation.model_functions import ModelPolicy  # noqa: E402
 from rlhf_jax.evaluation.policy import load_policy  # noqa: E402
 from rlhf_jax.evaluation.suites.bias import SentencePair, bias_scores  # noqa: E402
 from rlhf_jax.evaluation.suites.public import PUBLIC_TASKS  # noqa: E402
-from rlhf_jax.evaluation.suites.runs import (  # noqa: E402
-    preference_results,
-    reward_scores,
-)
+from rlhf_jax.evaluation.suites.runs import preference_results  # noqa: E402
 from rlhf_jax.evaluation.suites.tasks import Item  # noqa: E402
 from rlhf_jax.evaluation.suites.truthfulness import (  # noqa: E402
     Question,
     choice_truthfulness,
 )
 from rlhf_jax.models import TrunkConfig  # noqa: E402
-from rlhf_jax.registry import ModelReward, reward_from, save_model  # noqa: E402
+from rlhf_jax.registry import (  # noqa: E402
+    ModelReward,
+    reward_from,
+    save_model,
+    score_records,
+)
 from rlhf_jax.stages.pretrain import fresh_model  # noqa: E402
 
 QUERY = "Passage: hello\nQuestion: what is two?\nAnswer:"
@@ -134,7 +136,7 @@ def test_a_conversation_is_asked_as_one_and_judged_as_one(chat):
     assert set(preference_results(policies, [record], "a", judge)) == {"b"}
     assert seen == [record, record]
     reward = ModelReward(reward_from(chat, jax.random.key(0)))
-    found = reward_scores(reward, [record], ["two"])
+    found = score_records(reward, [record], ["two"])
     np.testing.assert_array_equal(found, reward.score([TALK], ["two"]))
     assert found != reward.score([record.prompt], ["two"])
 

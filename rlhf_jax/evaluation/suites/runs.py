@@ -20,7 +20,7 @@ from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.catalogue import Settings, run_suite
 from rlhf_jax.evaluation.suites.toxicity import Scorer, word_list_scorer
 from rlhf_jax.evaluation.suites.world import gold_utilities, labeler_panel
-from rlhf_jax.registry import Reward, load_reward
+from rlhf_jax.registry import load_reward, score_records
 
 
 def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
@@ -127,7 +127,7 @@ def judge_named(spec: str, *, seed: int = 0, kept: pathlib.Path | None = None) -
     if kind == "labels":
         return _of_texts(judge_from_labels(rest))
     if kind == "reward":
-        return judge_from_scores(functools.partial(reward_scores, load_reward(rest)))
+        return judge_from_scores(functools.partial(score_records, load_reward(rest)))
     if kind in ("http", "https") and "#" in spec:
         url, _, model = spec.partition("#")
         key = "RLHF_JAX_JUDGE_KEY" if os.environ.get("RLHF_JAX_JUDGE_KEY") else None
@@ -138,17 +138,6 @@ def judge_named(spec: str, *, seed: int = 0, kept: pathlib.Path | None = None) -
     raise InputError(
         f"--judge {spec!r}: expected gold, labelers, labels:FILE, reward:DIR or "
         "URL#MODEL"
-    )
-
-
-def reward_scores(
-    reward: Reward, records: Sequence[Prompt], responses: Sequence[str]
-) -> np.ndarray:
-    """[N] scores of responses; conversations are read in the reward model's form."""
-    return reward.score(
-        [record.prompt for record in records],
-        responses,
-        [record.model_dump() for record in records],
     )
 
 
