@@ -11,6 +11,7 @@ import jax
 import pytest
 from stage_worker import on_one_device
 
+from rlhf_jax.cli import main
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.models import TrunkConfig
 from rlhf_jax.registry import reward_from, save_model
@@ -283,3 +284,40 @@ def test_the_preparation_says_what_became_of_its_rows(world, tmp_path, capsys):
     assert account["dropped"]["as bad rows"] == account["dropped"]["labelled bad"] == 1
     assert account["dropped"]["by the rule of prompt length"] == 1
     assert "demonstrations: 41 read" in capsys.readouterr().out
+
+
+CHECKED = {"sft": "demos", "reward": "ranks", "dpo": "ranks", "ppo": "prompts"}
+
+
+@pytest.mark.parametrize("stage", [*CHECKED, "candidates", "best_of_n", "pretrain"])
+def test_data_check_says_before_what_the_stage_says_then(stage, world, capsys):
+    told = {param.id: param.values[2][0] for param in STAGES}
+    name = {**CHECKED, "pretrain": "texts"}.get(stage, "prompts")
+    words = ["data", "check", f"{world}/{name}.jsonl", "--model", f"{world}/policy"]
+    words += ["--stage", stage, "--max-prompt", "16", "--max-response", "12"]
+    assert main([*words, "--max-k", "3"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    # how many prompts are asked for, only a config knows
+    expected = ASKED if name == "prompts" else told[stage]
+    assert f"stage {stage} with {world}/policy, form 'plain'" in said
+    assert expected in said
+
+
+def test_data_check_says_what_a_stage_would_refuse(world, capsys):
+    words = ["data", "check", "--model", f"{world}/policy", f"{world}/demos.jsonl"]
+    assert main([*words, "--stage", "reward"]) == 2
+    said = capsys.readouterr().out
+    assert "error: " in said and "the stage wants preferences" in said
+    assert main([*words, "--stage", "ppo"]) == 2
+    said = capsys.readouterr().out
+    assert (
+        "error: max_prompt + max_response is 2000 tokens, expected at most 64" in said
+    )
+    assert main([*words, "--form", "template"]) == 2
+    assert "error: chat template: expected the tokenizer to have" in (
+        capsys.readouterr().out
+    )
+    assert main([*words, "--json", "--max-prompt", "16", "--max-response", "12"]) == 0
+    found = json.loads(capsys.readouterr().out)["stage"]
+    assert found["stage"] == "sft" and found["form"] == "plain"
+    assert found["account"]["cut"] == {"at max_response 12": 2}
