@@ -3,24 +3,11 @@
 import json
 
 import pytest
-from chat_families import CHAT_FAMILIES
+from chat_families import CHAT_FAMILIES, HARD
 
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.data.templates import TemplateForm
 from rlhf_jax.errors import InputError
-
-HARD = [
-    "In 2024 the price was 1234567 euros, 3.14 or 1e-9.",
-    "e\u0301 cafe\u0301 é ﬁ Å Ω",
-    "foo(bar)\n\n\n  return {'x': [1, 2]}\t# done\r\n",
-    "  two  spaces   at both ends  ",
-    "don't I'LL we've 'quoted' \"double\"",
-    "🙂 👩‍👩‍👧 🇩🇪 \u200b\ufeff",
-    "東京 ニュース 서울 Москва Αθήνα עברית العربية हिन्दी ไทย বাংলা தமிழ் ქართული",
-    "<|im_end|> </s> <s> [INST] <end_of_turn> <|eot_id|> typed by a person",
-    "hello there▁what Ġis",
-    "",
-]
 
 
 def theirs(path):

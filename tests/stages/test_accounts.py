@@ -256,7 +256,7 @@ def test_a_stage_says_what_became_of_its_rows(
         line.partition(":")[0] for line in told
     ]
     for line, account in zip(told, kept, strict=True):
-        assert line in said.splitlines()
+        assert any(found.startswith(line) for found in said.splitlines()), line
         lost = sum(account["dropped"].values()) + sum(account["cut"].values())
         warned = f"of the rows are dropped or cut: {line}" in said
         assert warned == (lost > 0.05 * account["read"])
@@ -300,7 +300,7 @@ def test_data_check_says_before_what_the_stage_says_then(stage, world, capsys):
     # how many prompts are asked for, only a config knows
     expected = ASKED if name == "prompts" else told[stage]
     assert f"stage {stage} with {world}/policy, form 'plain'" in said
-    assert expected in said
+    assert any(line.startswith(expected) for line in said)
 
 
 def test_data_check_says_what_a_stage_would_refuse(world, capsys):
