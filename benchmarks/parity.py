@@ -115,7 +115,10 @@ def exports(directories: dict[str, pathlib.Path]) -> list[list[str]]:
             save_pretrained(out, loaded.config, loaded.params, family=loaded.family)
             made = classes[loaded.kind].from_pretrained(out, dtype=torch.float32)
             with torch.no_grad():
-                theirs = made.eval()(input_ids=torch.tensor(ids)).logits.numpy()
+                rows_of = [
+                    made.eval()(input_ids=torch.tensor(row[None])) for row in ids
+                ]
+            theirs = np.concatenate([out.logits.numpy() for out in rows_of])
         theirs = theirs[:, 0] if loaded.kind == "scalar" else theirs
         gap, largest = np.abs(ours - theirs).max(), np.abs(theirs).max()
         verdict = SAME if gap <= 1e-4 * largest else DIFFERENT
@@ -140,10 +143,8 @@ def tokenizer_directories(folder: str, real: list[str]) -> dict[str, pathlib.Pat
 
 def model_directories(real: list[str]) -> dict[str, pathlib.Path]:
     """The golden models of the tests, and real ones."""
-    golden = sorted((TESTS / "models" / "golden").glob("*_*"))
-    return {path.name: path for path in golden} | {
-        pathlib.Path(p).name: pathlib.Path(p) for p in real
-    }
+    paths = [*sorted(GOLDEN.glob("*_*")), *map(pathlib.Path, real)]
+    return {path.name: path for path in paths}
 
 
 def main() -> int:

@@ -249,8 +249,7 @@ class TemplateForm:
             {"role": "assistant", "content": answer},
             {"role": "user", "content": further},
         ]
-        rendering = Rendering(self.template, self._variables, now=self._now)
-        last, middle = rendering.texts(probe, [(2, False), (3, False)])
+        last, middle = self._probed(probe)
         if answer not in last or answer not in middle:
             raise InputError("chat template: writes nothing of what the assistant says")
         tails = [text[text.rindex(answer) + len(answer) :] for text in (last, middle)]
@@ -261,6 +260,18 @@ class TemplateForm:
             return Closing("", tails[0], "")
         end = found.end()
         return Closing(tails[0][:end], tails[0][end:], found.group())
+
+    def _probed(self, probe: list[dict[str, Any]]) -> list[str]:
+        """A conversation up to its answer, and whole; behind a system prompt where the
+        template wants one."""
+        rendering = Rendering(self.template, self._variables, now=self._now)
+        found: list[tuple] = []
+        for before in ([], [{"role": "system", "content": "Guide"}]):
+            takes = [(len(before) + count, False) for count in (2, 3)]
+            found += rendering.attempts([*before, *probe], takes)
+            if all(text is not None for text, _ in found[-2:]):
+                return [text for text, _ in found[-2:]]
+        raise refusal(next(problem for text, problem in found if text is None))
 
     def _span(self, layout: Layout, turn: int, messages) -> tuple[int, int]:
         """Where a turn stands that is to be trained or scored."""
