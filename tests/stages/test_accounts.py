@@ -173,8 +173,7 @@ STAGES = [
             "labelled sentences: 50 read, 40 used, 10 dropped (shorter than 3 words)",
             f"prompts: 7 read, 6 used ({BEGUN}), 1 left out by max_prompts 6",
             "held-out texts: 6 read, 6 used",
-            "responses scored by scalar: 18 read, 18 used (9 cut by the longest "
-            "prompts it reads)",
+            "responses scored by scalar: 18 read, 18 used (9 cut by the longest prompts",
         ],
         **POLICY, labelled="{}/labels.tsv", reward="{}/scalar", window=16,
         prompts=("{}/prompts.jsonl",), texts=("{}/texts.jsonl",), max_prompts=6,
@@ -187,8 +186,7 @@ STAGES = [
             f"held-out rankings: 7 read, 6 used, {TIED}",
             "prompts: 7 read, 6 used, 1 left out by max_prompts 6",
             "held-out texts: 6 read, 6 used",
-            "responses scored by scalar: 60 read, 60 used (33 cut by the longest "
-            "prompts it reads, 4 cut by the longest responses it reads)",
+            "responses scored by scalar: 48 read, 48 used (24 cut by the longest pro",
         ],
         **POLICY, reward="{}/scalar", rankings=("{}/ranks.jsonl",), window=16,
         held_out=("{}/ranks.jsonl",), prompts=("{}/prompts.jsonl",),
@@ -199,8 +197,7 @@ STAGES = [
         [
             "prompts: 7 read, 6 used, 1 left out by max_prompts 6",
             "held-out texts: 6 read, 6 used",
-            "responses scored by scalar: 12 read, 12 used (6 cut by the longest "
-            "prompts it reads)",
+            "responses scored by scalar: 12 read, 12 used (6 cut by the longest prompts",
         ],
         **POLICY, world="{}", baseline="a", reward="{}/scalar", max_prompts=6,
         window=16, **LENGTHS,
