@@ -158,3 +158,12 @@ def test_another_form_is_asked_for_by_name_or_refused(chat, tmp_path, capsys):
     assert "free: prompts in the form 'plain'; its tokenizer has a chat temp" in said
     assert main([*words, str(settled), "--form", "plain"]) == 2
     assert "settled: reads conversations as 'template'" in capsys.readouterr().err
+
+
+def test_conversations_choose_the_form_of_a_policy_that_keeps_none(chat, tmp_path):
+    save_model(tmp_path, chat.model, chat.params, chat.tokenizer, {})
+    record = Prompt(id="1", prompt="as a transcript", messages=TALK)
+    assert load_policy(tmp_path, records=[record]).loaded.form.name == "template"
+    plain = load_policy(tmp_path, form="plain", records=[record])
+    with pytest.raises(InputError, match="'plain' holds a single question"):
+        plain.generate([TALK])

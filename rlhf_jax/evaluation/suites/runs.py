@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.data.records import Prompt
@@ -176,15 +177,21 @@ def scorer_named(spec: str) -> Scorer:
     raise InputError(f"--toxicity {spec!r}: expected world, words:FILE or a URL")
 
 
-def held_out_prompts(path: str) -> list[Prompt]:
+def held_out_prompts(path: str, account: Account | None = None) -> list[Prompt]:
     """The prompts of a file, those of the split "test" if it names any.
+
+    Args:
+      path: as a config names it.
+      account: books what became of its rows.
 
     Raises:
       InputError: another kind of record, a bad row, or no row of the split.
     """
-    records = read_prompts([path])
+    account = Account("prompts") if account is None else account
+    records = read = read_prompts([path], account)
     if any(record.split for record in records):
         records = [record for record in records if record.split == "test"]
+    account.limit("the split", "test", len(read) - len(records))
     if not records:
         raise InputError(f"{path}: split: no prompt of the split 'test'")
     return records
