@@ -6,6 +6,7 @@ responses of 50 (the limit is 12), rows labelled bad, rankings that are all tied
 
 import contextlib
 import json
+import sys
 
 import jax
 import pytest
@@ -228,15 +229,13 @@ def filled(value, folder):
 @contextlib.contextmanager
 def without_world_suites(module):
     """The evaluation of policies without the suites that read no file."""
-    names = ("truth", "toxicity", "bias", "skills")
     with pytest.MonkeyPatch.context() as patch:
         if module is evaluate:
-            for name in names:
-                where = f"rlhf_jax.stages.evaluate.run.world_{name}"
-                patch.setattr(where, lambda *args, **options: ())
+            run = sys.modules["rlhf_jax.stages.evaluate.run"]
+            for name in ("truth", "toxicity", "bias", "skills"):
+                patch.setattr(run, f"world_{name}", lambda *args, **options: ())
             for name in ("gold_table", "preference"):
-                where = f"rlhf_jax.stages.evaluate.run.{name}"
-                patch.setattr(where, lambda *args, **options: {})
+                patch.setattr(run, name, lambda *args, **options: {})
         yield
 
 
