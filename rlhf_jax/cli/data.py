@@ -133,7 +133,7 @@ def _tried(args: argparse.Namespace, found):
         form=args.form,
         train_turns=args.train_turns,
         max_k=args.max_k,
-        intake=_again(args),
+        on_bad_row=_again(args).on_bad_row,
     )
 
 

@@ -32,6 +32,9 @@ STAGES = {
     "pretrain": ("Text", "texts", "init"),
 }
 
+# settings that have nothing to do with the rows
+_ASIDE = {"reward": "", "ptx_coef": 0.0, "window": 1}
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -83,7 +86,7 @@ def stage_trial(
     form: str | None = None,
     train_turns: str = "all",
     max_k: int | None = None,
-    intake: Intake | None = None,
+    on_bad_row: str = "error",
 ) -> Trial:
     """Reads the rows as the stage would.
 
@@ -96,7 +99,7 @@ def stage_trial(
       form: that SFT asks for; None: the model's.
       train_turns: of SFT.
       max_k: rankings of more responses are refused.
-      intake: what becomes of bad rows; refuses them when None.
+      on_bad_row: "error" refuses them, "skip" leaves them out.
 
     Raises:
       InputError: there is no such model.
@@ -113,10 +116,13 @@ def stage_trial(
         for line in problems_of(Experiment("check", {stage: config}))
     ]
     record, reader = getattr(data, kind), load_reader(model)
-    rows = read_rows(files, record, intake=intake, max_k=max_k)
+    first, rows = (
+        read_rows(files, record, intake=Intake(on_bad_row), max_k=max_k)
+        for _ in range(2)  # each counts what it reads
+    )
     account, found = None, None
     try:
-        reader = _settled(reader, rows, stage, form, f"{stage}.{role}")
+        reader = _settled(reader, first, stage, form, f"{stage}.{role}")
         found = reader.form.name
         apart = isinstance(reader.model, EncoderRewardModel)
         options = {"train_turns": train_turns, "apart": apart}
@@ -135,7 +141,7 @@ def _config(stage: str, model: str, files: Sequence[str], limits: dict) -> Any:
     names = {field.name for field in _fields(stage)}
     given = {named: tuple(files), role: (model,) if role == "policies" else model}
     given |= {name: value for name, value in limits.items() if name in names}
-    given |= {"reward": ""} if "reward" in names else {}
+    given |= {name: value for name, value in _ASIDE.items() if name in names}
     return module_of(stage).Config(**given)
 
 
