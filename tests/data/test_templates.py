@@ -214,7 +214,8 @@ def test_any_conversation_is_transformers_ids_or_refused(family, turns):
 
 def letters(text):
     """What can be compared whatever a tokenizer does to spaces and accents."""
-    return "".join(unicodedata.normalize("NFC", text).split())
+    text = unicodedata.normalize("NFC", text).replace("\u2581", " ")
+    return "".join(text.split())
 
 
 NAMED = {
