@@ -138,6 +138,20 @@ def test_tokens_that_only_the_configuration_names(tmp_path):
     assert {"<|x|>", "<|sep|>"} <= ours.special_tokens.keys()
 
 
+def test_what_cannot_be_read_exactly_is_refused(tmp_path):
+    """A vocabulary without its class' unknown token; two tokens before each text."""
+    model = CHAT_FAMILIES["chatml"].tokenizer.backend.model
+    for name, why in (
+        ("CLIPTokenizer", "cannot encode a letter: Unk token"),
+        ("WhisperTokenizer", "several control tokens before a text"),
+    ):
+        model.save(str(tmp_path))
+        config = json.dumps({"tokenizer_class": name})
+        (tmp_path / "tokenizer_config.json").write_text(config)
+        with pytest.raises(InputError, match=why):
+            load_tokenizer(tmp_path)
+
+
 def test_several_templates_by_name(tmp_path):
     tools = "{{ tools | tojson }}" + CHAT_FAMILIES["chatml"].template
     named = [
