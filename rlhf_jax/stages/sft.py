@@ -20,10 +20,12 @@ import numpy as np
 
 from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Prompt, Text
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.conversations import FORMS
 from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import (
     as_records,
+    booked,
     fitting,
     mixed_demonstrations,
     one_epoch,
@@ -218,13 +220,15 @@ def train(
         form=start.form,
         train_turns=config.train_turns,
     )
+    accounts: list[Account] = []
     measures = dict(
         _measures(
             config,
             start,
-            list(as_records(valid_demonstrations, Demonstration)),
+            as_records(valid_demonstrations, Demonstration),
             None if reward is None else as_reward(reward),
-            list(as_records(valid_prompts, Prompt)),
+            as_records(valid_prompts, Prompt),
+            accounts,
         )
     )
     selection = Selection(config, start, workdir, measures)
@@ -239,6 +243,7 @@ def train(
         dtype=start.model.config.dtype,
         evaluate=selection.evaluate,
         evaluate_every=stream.steps_per_epoch,
+        accounts=accounts,
     )
     return Run(rows, selection.finish)
 
@@ -330,11 +335,12 @@ _NEEDED = {
 def _measures(
     config: Config,
     start: LoadedModel,
-    demonstrations: list[Demonstration],
+    demonstrations: Iterable[Demonstration],
     reward: Reward | None,
-    prompts: list[Prompt],
+    prompts: Iterable[Prompt],
+    accounts: list[Account],
 ) -> Iterator[tuple[str, Callable[[Any], float]]]:
-    if demonstrations:
+    if any(True for _ in demonstrations):
         held_out = data.demonstration_stream(
             demonstrations,
             start.tokenizer,
@@ -346,13 +352,21 @@ def _measures(
             train_turns=config.train_turns,
             seed=0,
         )
+        accounts += [
+            dataclasses.replace(account, name="valid demonstrations")
+            for account in held_out.accounts
+        ]
         perplexity = make_perplexity(start.model)
         yield (
             "valid/nats_per_token",
             lambda params: perplexity(params, one_epoch(held_out))["nats_per_token"],
         )
-    if reward is not None and prompts:
-        some = fitting(prompts, start.form, config.max_prompt)[: config.select_prompts]
+    if reward is not None and (
+        asked := booked(prompts, account := Account("valid prompts"))
+    ):
+        accounts.append(account)
+        some = fitting(asked, start.form, config.max_prompt, account)
+        some = account.first(some, "select_prompts", config.select_prompts)
         texts = [said_before(prompt) for prompt in some]
         key = jax.random.key(config.seed)
 
