@@ -185,7 +185,7 @@ def test_summaries_side_by_side():
 
 
 def test_each_figure_of_a_page_is_also_a_file_that_stands_alone(tmp_path):
-    bars = win_rate_bars({"<PPO>": Interval(0.6, 0.5, 0.7)}, title="a & b")
+    bars = win_rate_bars({"<PPO>": Interval(0.6, 0.5, 0.7, 9, 9)}, title="a & b")
     one = Section("Win rates & more", [bars, "words", TABLE])
     two = Section("Curves", [bars, bars])
     paths = write_figures(tmp_path / "figures", "report", [one, two])
