@@ -145,7 +145,8 @@ def _check_ids(raw: dict, config: TrunkConfig, file: pathlib.Path) -> None:
         for token in ids if isinstance(ids, list) else [ids]:
             if token in (None, -1):
                 continue
-            if not isinstance(token, int) or not 0 <= token < config.vocab_size:
+            whole = isinstance(token, int) and not isinstance(token, bool)
+            if not whole or not 0 <= token < config.vocab_size:
                 raise InputError(
                     f"{file}: {key} {token!r}: expected an id below {config.vocab_size}"
                     ", which is how many rows the embedding has"
