@@ -4,7 +4,7 @@ import importlib.util
 import pathlib
 from collections.abc import Sequence
 
-from rlhf_jax.data.tokenizer_settings import named_tokens
+from rlhf_jax.data.tokenizer_settings import named_tokens, require_settings
 from rlhf_jax.data.tokenizers import (
     END_TEXT,
     ByteTokenizer,
@@ -67,6 +67,7 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
 
 def _of_directory(path: pathlib.Path, config: dict) -> SubwordTokenizer:
     ends, generation = _generation(path)
+    require_settings(config, generation, path)
     backend = _json_backend(path)
     if backend is not None and _is_plain(path, config, backend):
         return SubwordTokenizer(backend, config, ends, generation)

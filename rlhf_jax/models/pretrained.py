@@ -5,6 +5,7 @@ then reads its own slices, so that no device and no host holds a second model.
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
 from collections.abc import Callable
@@ -155,9 +156,16 @@ def _check_ids(raw: dict, config: TrunkConfig, file: pathlib.Path) -> None:
 
 def abstract_params(model, dtype: str = "float32") -> dict:
     """Shapes and dtypes of a model's parameters; allocates nothing."""
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     dtype = numpy_dtype(dtype)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), _shapes(model)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _shapes(model) -> dict:
+    """Tracing takes a quarter of a second, and a model is asked for its shapes often."""
+    return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
 
 def leaf_paths(params: dict) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from rlhf_jax.models import (
     LanguageModel,
     ScalarModel,
     TrunkConfig,
+    abstract_params,
     init_params,
 )
 from rlhf_jax.registry.seal import (
@@ -202,7 +203,7 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         found = LoadedModel(model, _unbound(loaded.params), tokenizer, meta)
         return found if dtype is None else found.with_config(dtype=dtype)
     model, meta = read_description(name)
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    shapes = abstract_params(model)
     store = CheckpointStore(marker.parent / "params", keep_last=1)
     state, kept = store.restore({"params": shapes})
     store.close()

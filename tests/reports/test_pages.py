@@ -118,7 +118,7 @@ def test_a_page_needs_nothing_else(tmp_path):
         "Run <1>",
         [
             Section("Words", ["plain < text", "<p>html</p>", TABLE]),
-            Section("Plot", ["<svg xmlns='http://www.w3.org/2000/svg'></svg>"]),
+            Section("Plot", [Html("<svg xmlns='http://www.w3.org/2000/svg'></svg>")]),
             Section("Samples", [side_by_side(["prompt", "gpt"], [["a\nb", "<x>"]])]),
         ],
     )
