@@ -63,7 +63,9 @@ def require_ranges(raw: dict, file: str) -> None:
     """
     wrong = list(problems(raw, _RANGES))
     for key in ("rope_parameters", "rope_scaling"):
-        ropes = {key: raw.get(key) or {}}
+        if not isinstance(raw.get(key), dict):
+            continue
+        ropes = {key: raw[key]}
         ropes |= {f"{key}.{n}": v for n, v in ropes[key].items() if isinstance(v, dict)}
         for name, rope in ropes.items():
             wrong += [f"{name}.{line}" for line in problems(rope, _ROPE_RANGES)]

@@ -164,7 +164,7 @@ def abstract_params(model, dtype: str = "float32") -> dict:
 
 @functools.lru_cache(maxsize=64)
 def _shapes(model) -> dict:
-    """Tracing takes a quarter of a second, and a model is asked for its shapes often."""
+    """Traced once: it takes a quarter of a second, and models are asked often."""
     return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
 

@@ -1,13 +1,11 @@
 """One HTML file that opens anywhere: styles and plots inside, no script, no fetch."""
 
 import dataclasses
-import html
 import os
 import pathlib
 from collections.abc import Sequence
 
-from rlhf_jax.literal import literal
-from rlhf_jax.reports.tables import Html, Table, table_html
+from rlhf_jax.reports.tables import Html, Table, escaped, table_html
 from rlhf_jax.storage import write_text
 
 # no script, no picture, no fetch: whatever would get past the escaping
@@ -48,7 +46,7 @@ class Section:
 def html_text(text: str, *, note: bool = False) -> Html:
     """A paragraph of escaped text."""
     kind = ' class="note"' if note else ""
-    return Html(f"<p{kind}>{html.escape(literal(text))}</p>")
+    return Html(f"<p{kind}>{escaped(text)}</p>")
 
 
 def side_by_side(
@@ -75,19 +73,19 @@ def write_report(
     from rlhf_jax import __version__
 
     links = "".join(
-        f'<a href="#part-{n}">{html.escape(literal(section.title))}</a>'
+        f'<a href="#part-{n}">{escaped(section.title)}</a>'
         for n, section in enumerate(sections)
     )
     body = "\n".join(
-        f'<h2 id="part-{n}">{html.escape(literal(section.title))}</h2>\n{_parts(section)}'
+        f'<h2 id="part-{n}">{escaped(section.title)}</h2>\n{_parts(section)}'
         for n, section in enumerate(sections)
     )
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<title>{html.escape(literal(title))}</title>\n<style>{_STYLE}</style></head>\n"
-        f"<body><h1>{html.escape(literal(title))}</h1>\n"
+        f"<title>{escaped(title)}</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body><h1>{escaped(title)}</h1>\n"
         f"{f'<nav>{links}</nav>' if len(sections) > 2 else ''}\n{body}\n"
         f'<p class="note">rlhf_jax {__version__}</p></body></html>\n'
     )

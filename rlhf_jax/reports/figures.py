@@ -21,7 +21,7 @@ from rlhf_jax.literal import literal
 from rlhf_jax.reports.tables import Html
 
 # distinguishable also by people who see no red or green (Okabe & Ito 2008)
-_NAMED = "name "  # before a label, since matplotlib leaves out those that begin with _
+_NAMED = "name "  # before a label: matplotlib leaves out those that begin with _
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 
 
@@ -75,6 +75,10 @@ def _element(text: str, title: str) -> str:
     return text.replace("url(#", f"url(#{prefix}")
 
 
+def _named(name: str) -> str:
+    return _NAMED + name
+
+
 def _legend(axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     if handles:
@@ -105,7 +109,8 @@ def learning_curves(
             values = np.where(np.isfinite(values), values, np.nan)
             colour = COLOURS[i % len(COLOURS)]
             dots = "." if len(values) <= 30 else None
-            drawn.axes.plot(steps, values, marker=dots, label=_NAMED + name, color=colour)
+            label = _named(name)
+            drawn.axes.plot(steps, values, marker=dots, label=label, color=colour)
         if log_y:
             drawn.axes.set_yscale("log")
         _legend(drawn.axes)
@@ -135,11 +140,13 @@ def kl_reward_frontier(
             for kind, marks in (("gold", "o-"), ("proxy", "s--")):
                 y = [getattr(point, kind) for point in points]
                 if np.isfinite(y).any():
-                    axes.plot(d, y, marks, color=colour, label=f"{_NAMED}{name}, {kind}", ms=4)
+                    label = _named(f"{name}, {kind}")
+                    axes.plot(d, y, marks, color=colour, label=label, ms=4)
             fit = (fits or {}).get(name)
             if fit is not None and len(d):
                 line = np.linspace(0, d.max(), 100)
-                axes.plot(line, fit(line), ":", color=colour, label=f"{_NAMED}{name}, fit")
+                label = _named(f"{name}, fit")
+                axes.plot(line, fit(line), ":", color=colour, label=label)
                 if 0 < fit.peak_distance <= d.max():
                     axes.axvline(fit.peak_distance, color=colour, alpha=0.3)
         _legend(axes)
@@ -164,7 +171,7 @@ def reward_histograms(
                 values,
                 edges,
                 weights=weights,
-                label=_NAMED + name,
+                label=_named(name),
                 color=COLOURS[i % len(COLOURS)],
                 alpha=0.55,
             )
@@ -232,7 +239,7 @@ def alignment_tax_bars(
         axes.set_yticks(list(ticks), [literal(name) for name in ticks.values()])
         axes.axvline(0, color="#333333", lw=1)
         for i, policy in enumerate(policies):
-            axes.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=_NAMED + policy)
+            axes.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=_named(policy))
         _legend(axes)
     return drawn.svg
 

@@ -63,20 +63,23 @@ def transposed(table: Table, labels: int = 2, corner: str = "policy") -> Table:
     return Table(headers, rows, table.caption, marks)
 
 
+def escaped(text) -> str:
+    """A text that is only a text in HTML, control characters made visible."""
+    return html.escape(literal(text))
+
+
 def table_html(table: Table) -> Html:
     """The table as HTML; all text is escaped."""
-    head = "".join(f"<th>{html.escape(literal(h))}</th>" for h in table.headers)
+    head = "".join(f"<th>{escaped(h)}</th>" for h in table.headers)
     lines = []
     for i, row in enumerate(table.rows):
         cells = []
         for j, cell in enumerate(row):
             mark = table.marks.get((i, j), "")
             kind = f' class="{html.escape(mark)}"' if mark else ""
-            cells.append(f"<td{kind}>{html.escape(literal(cell))}</td>")
+            cells.append(f"<td{kind}>{escaped(cell)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    caption = (
-        f"<caption>{html.escape(literal(table.caption))}</caption>" if table.caption else ""
-    )
+    caption = f"<caption>{escaped(table.caption)}</caption>" if table.caption else ""
     return Html(
         f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
@@ -87,13 +90,13 @@ _MARKS = re.compile(r"[\\|`*~$]|(?<!\w)_|_(?!\w)|!(?=\[)|\](?=[(\[:])")
 
 
 def markdown_text(text: str) -> str:
-    """A text whose characters mean only themselves in Markdown, on one line.
+    r"""A text whose characters mean only themselves in Markdown, on one line.
 
     >>> print(markdown_text("<b> a|b [x](y) nats_per_token _c_"))
     &lt;b&gt; a\|b [x\](y) nats_per_token \_c\_
     """
-    escaped = html.escape(literal(text), quote=False)
-    return _MARKS.sub(lambda found: f"\\{found[0]}", escaped)
+    shown = html.escape(literal(text), quote=False)
+    return _MARKS.sub(lambda found: f"\\{found[0]}", shown)
 
 
 def table_markdown(table: Table) -> str:

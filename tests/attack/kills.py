@@ -1,4 +1,4 @@
-"""A run of seven stages, ended again and again: the same bits, nothing beside it touched.
+"""A run of seven stages, ended again and again: same bits, nothing beside it touched.
 
 Each try starts `rlhf-jax run`, waits for a random time and ends it in one of `WAYS`;
 the next one goes on from there. Where a run comes to its end, its bits are compared
