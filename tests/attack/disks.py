@@ -60,7 +60,8 @@ def full(
             outcomes.add("full disk", _outcome(folder / "run"), f"{step} bytes")
         found = kills.run_bits(folder / "run")
         same = found == wanted
-        outcomes.add("full disk, end", "same bits" if same else "OTHER BITS")
+        wrong = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
+        outcomes.add("full disk, end", "same bits" if same else "OTHER BITS", wrong[:9])
         remount(folder, "ro")
         outcomes.add("read-only", _outcome(folder / "run"))
         outcomes.add("read-only", _outcome(folder / "new"))
@@ -89,20 +90,29 @@ def others(folder: pathlib.Path, outcomes: Outcomes) -> None:
     (theirs / "run").mkdir(parents=True, exist_ok=True)
     for mode, workdir in ((0o755, theirs / "run"), (0o700, theirs / "run")):
         os.chmod(theirs, mode)
-        words = [sys.executable, "-m", "rlhf_jax.cli", "run", small_run.__file__]
-        root = pathlib.Path(small_run.__file__).parents[2]
-        done = subprocess.run(
-            [*words, "--workdir", str(workdir)],
-            capture_output=True,
-            text=True,
-            user=NOBODY,
-            group=NOBODY,
-            cwd="/",
-            env={**os.environ, "PYTHONPATH": str(root), "HOME": "/nonexistent"},
-        )
+        try:
+            done = _as_nobody(workdir)
+        except PermissionError:
+            outcomes.skip("other people", "another person cannot start this Python")
+            return
         told = done.stderr.strip().splitlines()
         if done.returncode == 1 and "No module named" in done.stderr:
             outcomes.skip("other people", "another person cannot read this program")
             return
         clear = done.returncode == 2 and told and "Permission denied" in told[-1]
         outcomes.add("other people", "one line" if clear else "SILENT", done.stderr)
+
+
+def _as_nobody(workdir: pathlib.Path) -> subprocess.CompletedProcess:
+    root = pathlib.Path(small_run.__file__).parents[2]
+    words = [sys.executable, "-m", "rlhf_jax.cli", "run", small_run.__file__]
+    return subprocess.run(
+        [*words, "--workdir", str(workdir)],
+        capture_output=True,
+        text=True,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(root), "HOME": "/nonexistent"},
+    )
