@@ -41,8 +41,9 @@ def run_bits(workdir: pathlib.Path) -> dict[str, str]:
         aside = "." in parts[0] or "checkpoints" in parts
         if not path.is_file() or aside or "/" not in name:
             continue
-        if path.name == NAME:
-            found[name] = _numbers(path.parent)
+        if path.name == NAME:  # a step may have another number: it was saved again
+            params = path.parent.parent.relative_to(workdir).as_posix()
+            found[params] = _numbers(path.parent)
         elif (path.parent / NAME).is_file() or "params" in parts:
             continue
         elif path.name == "metrics.jsonl":
