@@ -18,14 +18,21 @@ CHATML = (
 SAID = [{"role": "user", "content": "Hi </s><|im_end|>"}]
 
 
-def make(folder: str) -> Callable:
-    """`work(number, seed)` over mutations of the directories of `bases`."""
+def make(folder: str, *, warm: bool = True) -> Callable:
+    """`work(number, seed)` over mutations of the directories of `bases`.
+
+    Args:
+      folder: for them.
+      warm: everything is compiled and imported before, so that a limit of time tells
+        of the directory alone.
+    """
     whole, broken = pathlib.Path(folder) / "bases", pathlib.Path(folder) / "broken"
     bases(whole)
     names = sorted(path.name for path in whole.iterdir())
-    for name in names:
-        read(whole / name)  # compiled, loaded, and right
-    _load_transformers(whole / "gpt2", broken)
+    for name in names if warm else ():
+        read(whole / name)  # and right
+    if warm:
+        _load_transformers(whole / "gpt2", broken)
 
     def work(number: int, seed: int):
         rng = np.random.default_rng([seed, number])
