@@ -17,6 +17,7 @@ from rlhf_jax import __version__
 from rlhf_jax.cli.ending import at_once, told
 from rlhf_jax.cli.kept_programs import keep_programs
 from rlhf_jax.errors import RunError
+from rlhf_jax.literal import literal, literal_streams
 
 __all__ = ["main"]
 
@@ -43,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
       when interrupted; 141 when nobody reads on.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    with at_once("rlhf-jax run") if argv[:1] == ["run"] else contextlib.nullcontext():
+    signals = at_once("rlhf-jax run") if argv[:1] == ["run"] else None
+    with literal_streams(), signals or contextlib.nullcontext():
         return _ended(argv)
 
 
@@ -53,13 +55,13 @@ def _ended(argv: list[str]) -> int:
     try:
         return _run(argv)
     except RunError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(literal(f"{name}: {error}"), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        print(f"{name}: {told(error)}", file=sys.stderr)
+        print(literal(f"{name}: {told(error)}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import sys
+import tempfile
 
 from rlhf_jax.errors import InputError
 
@@ -69,13 +70,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_folder(out: str | None) -> None:
-    """Refuses, before anything is evaluated, what cannot become a folder."""
+    """Makes the folder before anything is evaluated.
+
+    Raises:
+      InputError: it cannot be made, or nothing can be written there.
+    """
     if out is None:
         return
     path = pathlib.Path(out)
     there = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not there.is_dir():
         raise InputError(f"--out {out}: {there} is a file, expected a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
 
 
 def _print_suites() -> int:
@@ -120,12 +130,23 @@ def _samples(args) -> int:
     return _finish(args, f"{args.suite[0]}: {args.samples}", scores)
 
 
-def _policies(args, *, stop_at_newline: bool, records=()):
-    from rlhf_jax.evaluation.policy import load_policy
+def _named(args) -> list[str]:
+    """The policies' names.
+
+    Raises:
+      InputError: there are none, or two of one name.
+    """
     from rlhf_jax.evaluation.suites.runs import named_checkpoints
 
     if not args.checkpoints:
         raise InputError("CHECKPOINT: missing: a directory, or --samples FILE")
+    return list(named_checkpoints(args.checkpoints))
+
+
+def _policies(args, *, stop_at_newline: bool, records=()):
+    from rlhf_jax.evaluation.policy import load_policy
+    from rlhf_jax.evaluation.suites.runs import named_checkpoints
+
     found = [
         load_policy(
             directory,
@@ -265,9 +286,15 @@ def _overoptimization(args) -> int:
 
 def _suites(args) -> int:
     from rlhf_jax.evaluation.suites.catalogue import Settings, suite_names
-    from rlhf_jax.evaluation.suites.runs import run_suites, scorer_named
+    from rlhf_jax.evaluation.suites.runs import (
+        require_baseline,
+        require_suites,
+        run_suites,
+        scorer_named,
+    )
 
     names = suite_names(args.suite, alone=_ALONE)
+    require_baseline(args.baseline, _named(args))
     asks = {"world-gold", "world-hallucination"} & set(names)
     settings = Settings(
         data=args.data,
@@ -280,13 +307,29 @@ def _suites(args) -> int:
         by_kind=args.by_kind,
         prompts=_prompts(args) if asks else (),
     )
+    require_suites(names, settings)
     whole = any(name.startswith("world") for name in names)
     policies = _policies(args, stop_at_newline=not whole, records=settings.prompts)
     scores = run_suites(
-        policies, names, settings, tell=lambda text: print(text, file=sys.stderr)
+        policies,
+        names,
+        settings,
+        tell=lambda text: print(text, file=sys.stderr),
+        keep=_keeping(args.out),
     )
     _tell_truncated(policies)
     return _finish(args, ", ".join(args.suite), scores)
+
+
+def _keeping(out: str | None):
+    """Writes items.jsonl anew after each suite: what is evaluated is kept."""
+    from rlhf_jax.reports.results import write_items
+
+    def keep(scores) -> None:
+        if out is not None:
+            write_items(pathlib.Path(out, "items.jsonl"), scores)
+
+    return keep
 
 
 def _preference(args) -> int:
@@ -294,13 +337,20 @@ def _preference(args) -> int:
         preference_score,
         preference_summary,
     )
-    from rlhf_jax.evaluation.suites.runs import judge_named, preference_results
+    from rlhf_jax.evaluation.suites.runs import (
+        judge_named,
+        preference_results,
+    )
     from rlhf_jax.reports import Section, interval_rows, print_table, win_rate_bars
 
     kept = pathlib.Path(args.out, "verdicts.jsonl") if args.out else None
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
     judge = judge_named(args.judge, seed=args.seed, kept=kept)
+    named = _named(args)
+    if args.baseline not in named or len(named) < 2:
+        raise InputError(
+            f"--baseline {args.baseline!r}: expected one of {', '.join(named)}, and "
+            "one more CHECKPOINT"
+        )
     prompts = _prompts(args)
     policies = _policies(args, stop_at_newline=False, records=prompts)
     found = preference_results(policies, prompts, args.baseline, judge)

@@ -8,7 +8,7 @@ template (`chat`).
 
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from rlhf_jax.data.pieces import PieceMemo, cuts_at_spaces
@@ -227,12 +227,12 @@ class SubwordTokenizer:
 
     def _spelled(self, text: str) -> list[int]:
         """Encodes with every control token's text cut in two, so that none can form."""
+        pieces = [text]
         for special in self.special_tokens:
-            head, found, tail = text.partition(special)
-            if found and len(special) > 1:
-                cut = [head + special[:1], special[1:] + tail]
-                return [i for part in cut for i in self.encode(part)]
-        return self.backend.encode(text, add_special_tokens=False).ids
+            if len(special) > 1 and special in text:
+                pieces = [part for piece in pieces for part in _cut(piece, special)]
+        found = self.backend.encode_batch(pieces, add_special_tokens=False)
+        return [i for encoding in found for i in encoding.ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; control tokens are left out."""
@@ -279,6 +279,19 @@ class SubwordTokenizer:
             )
         config = {**self.config, "pad_token": text}
         return SubwordTokenizer(backend, config, self.end_tokens, self.generation)
+
+
+def _cut(text: str, special: str) -> Iterator[str]:
+    """The text, cut behind the first character of every `special` in it.
+
+    >>> list(_cut("a</s>b</s>", "</s>"))
+    ['a<', '/s>b<', '/s>']
+    """
+    start = 0
+    while (place := text.find(special, start)) >= 0:
+        yield text[start : place + 1]
+        start = place + 1
+    yield text[start:]
 
 
 def byte_characters() -> list[str]:

@@ -22,6 +22,7 @@ from rlhf_jax.reports.figures import (
 )
 from rlhf_jax.reports.results import interval_rows, write_results
 from rlhf_jax.reports.tables import (
+    Html,
     Table,
     print_table,
     results_as_table,
@@ -31,6 +32,7 @@ from rlhf_jax.reports.tables import (
 )
 
 __all__ = [
+    "Html",
     "Section",
     "Table",
     "interval_rows",

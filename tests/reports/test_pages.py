@@ -14,6 +14,7 @@ from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.statistics.tables import result_table
 from rlhf_jax.reports import (
+    Html,
     Section,
     Table,
     interval_rows,
@@ -121,8 +122,8 @@ def test_a_page_needs_nothing_else(tmp_path):
         tmp_path / "deep" / "report.html",
         "Run <1>",
         [
-            Section("Words", ["plain < text", "<p>html</p>", TABLE]),
-            Section("Plot", ["<svg xmlns='http://www.w3.org/2000/svg'></svg>"]),
+            Section("Words", ["plain < text", Html("<p>html</p>"), TABLE]),
+            Section("Plot", [Html("<svg xmlns='http://www.w3.org/2000/svg'></svg>")]),
             Section("Samples", [side_by_side(["prompt", "gpt"], [["a\nb", "<x>"]])]),
         ],
     )

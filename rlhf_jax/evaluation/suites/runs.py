@@ -25,7 +25,7 @@ from rlhf_jax.registry import load_reward, score_records
 
 
 def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
-    """column name -> directory, from `DIR` or `NAME=DIR`.
+    """column name -> directory, from `DIR` or `NAME=DIR`; what exists is a `DIR`.
 
     Raises:
       InputError: a name given twice.
@@ -33,7 +33,7 @@ def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         name, given, directory = word.partition("=")
-        if not given:
+        if not given or os.path.exists(word):  # what is there wins over the syntax
             name, directory = os.path.basename(os.path.normpath(word)), word
         if name in found:
             raise InputError(f"{name}: two checkpoints of this name; write NAME=DIR")
@@ -47,6 +47,7 @@ def run_suites(
     settings: Settings,
     *,
     tell: Callable[[str], None] = lambda text: None,
+    keep: Callable[[dict[str, list[Score]]], None] = lambda scores: None,
 ) -> dict[str, list[Score]]:
     """policy -> scores of all suites.
 
@@ -55,6 +56,7 @@ def run_suites(
       names: of suites.
       settings: for all of them.
       tell: gets a line before each suite.
+      keep: gets all scores so far after each suite.
     """
     found: dict[str, list[Score]] = {}
     for policy in policies:
@@ -62,7 +64,50 @@ def run_suites(
         for name in names:
             tell(f"{policy.name}: {name}")
             found[policy.name] += run_suite(name, policy, settings)
+            keep(found)
     return found
+
+
+class _Asked(Exception):
+    """A suite has read its data, for it asks a policy."""
+
+
+def require_suites(names: Sequence[str], settings: Settings) -> None:
+    """Refuses suites that could not begin, before a model is loaded.
+
+    Each is run up to its first question to a policy: its data is read by then.
+
+    Args:
+      names: of suites.
+      settings: for all of them.
+
+    Raises:
+      InputError: what each of them lacks, all at once.
+    """
+
+    def ask(*args):
+        raise _Asked
+
+    policy, wrong = Policy("nobody", ask, ask, ask, ask), []
+    for name in names:
+        try:
+            run_suite(name, policy, settings)
+        except _Asked:
+            continue
+        except InputError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        raise InputError("; ".join(wrong))
+
+
+def require_baseline(baseline: str, names: Sequence[str]) -> None:
+    """Refuses a baseline that is none of the policies; "" is none.
+
+    Raises:
+      InputError: names them.
+    """
+    if baseline and baseline not in names:
+        raise InputError(f"--baseline {baseline}: not one of {', '.join(names)}")
 
 
 def preference_results(
