@@ -57,19 +57,25 @@ class Config:
     preparation: Folder | None = None
     # policies by name, the first of which is the pretrained one; may be empty
     names: tuple[str, ...] = ()
+    # their model directories, in the same order
     policies: tuple[ModelName, ...] = ()
     # held-out prompts and text for the policies
     prompts: tuple[DataFile, ...] = ()
+    # files of held-out text for the policies
     texts: tuple[DataFile, ...] = ()
     # prompts at most
     max_prompts: int = 100
     # directories of PPO stages, and of others, by name: for learning curves
     runs: dict[str, Folder] = dataclasses.field(default_factory=dict)
+    # directories of other stages by name, for learning curves
     stages: dict[str, Folder] = dataclasses.field(default_factory=dict)
+    # longest prompt in tokens
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
     # tokens of a window of held-out text
     window: int = 256
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:

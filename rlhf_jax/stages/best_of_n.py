@@ -53,7 +53,9 @@ class Config:
     samples: int = 64
     # most prompts taken; None: all
     max_prompts: int | None = 128
+    # longest prompt in tokens
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
     # of sampling
     temperature: float = 1.0
@@ -66,7 +68,9 @@ class Config:
     # of an ensemble: how its members' scores become one, "mean", "min" or
     # "uncertainty_weighted" with this λ; ignored for a single model
     ensemble: Combination = "mean"
+    # λ of "uncertainty_weighted"
     variance_coef: float = 0.1
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:

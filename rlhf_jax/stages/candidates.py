@@ -61,7 +61,9 @@ class Config:
     # must be complete before the run goes on; after how many hours what there is must
     # do (None: never). Section 5.3: most comparisons had one labeler
     overlap: Length = 1
+    # of people: share of the sets that must be complete
     quorum: Stop = 1.0
+    # hours after which what was answered must do; None: never
     deadline_hours: Stop | None = None
     # a reward model, or "python:FILE.py:NAME", ranks in their place; empty: they do
     reward: RewardName = ""
@@ -75,14 +77,17 @@ class Config:
     round: int = 1
     # responses per prompt, drawn per prompt between the two; section 3.5: 4 to 9
     min_k: int = 4
+    # most responses per prompt
     max_k: int = 9
     # longest prompt and response in tokens
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
     # of sampling
     temperature: float = 1.0
     # prompts sampled together
     batch_size: int = 64
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:

@@ -62,6 +62,7 @@ class Config:
     # names of the policies, and their model directories in the same order; the first
     # is the one that the others started from
     names: tuple[str, ...]
+    # their model directories, in the same order
     policies: tuple[ModelName, ...]
     # table of labelled sentences (0 or 1) that trains the judge
     labelled: DataFile
@@ -85,14 +86,18 @@ class Config:
     frontier_prompts: int = 200
     # share of the labelled sentences kept apart to measure the judge
     judge_test: float = 0.2
+    # longest prompt in tokens
     max_prompt: int = 64
+    # longest response in tokens, its end token included
     max_response: int = 48
     # tokens of a window of held-out text
     window: int = 256
     # of an ensemble: how its members' scores become one, "mean", "min" or
     # "uncertainty_weighted" with this λ; ignored for a single model
     ensemble: Combination = "mean"
+    # λ of "uncertainty_weighted"
     variance_coef: float = 0.1
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:

@@ -27,8 +27,9 @@ class Config:
     prompts: tuple[DataFile, ...]
     # share of the sentences kept apart for the validation rankings
     valid: float = 0.1
-    # rankings to make of the two parts
+    # rankings to make of the sentences for training
     count: int = 8000
+    # rankings to make of those kept apart
     valid_count: int = 400
     # responses per ranking; InstructGPT section 3.5: 4 to 9
     responses: int = 4
@@ -36,6 +37,7 @@ class Config:
     min_sentence: int = 3
     # least length of a response, drawn between the two: words
     response_words: tuple[int, ...] = (4, 32)
+    # of which sentences meet in a ranking
     seed: int = 0
 
     def problems(self) -> Iterator[str]:

@@ -54,10 +54,13 @@ SPLITS = ("train", "valid", "test")
 class Config:
     """Settings of the preparation. Files may name their format behind a #."""
 
-    # files of demonstrations, rankings, prompts and running text
+    # files of demonstrations
     demonstrations: tuple[DataFile, ...] = ()
+    # files of rankings
     rankings: tuple[DataFile, ...] = ()
+    # files of prompts
     prompts: tuple[DataFile, ...] = ()
+    # files of running text
     texts: tuple[DataFile, ...] = ()
     # directory or hub name; what the length of a prompt is counted in
     tokenizer: TokenizerName = "byte"
@@ -65,8 +68,9 @@ class Config:
     max_prompt: int = 1024
     # most rows per user; A.2: 200 per organisation
     per_user: int = 200
-    # share of users (or groups) in the validation and in the test split; NOT STATED
+    # share of users (or groups) in the validation split; NOT STATED
     valid: float = 0.1
+    # share of them in the test split; NOT STATED
     test: float = 0.1
     # prompts cut from the beginning of each text, added to the prompts; 0: none
     openings: int = 0

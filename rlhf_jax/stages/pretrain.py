@@ -55,6 +55,7 @@ class Config:
     microbatches: int = 1
     # updates between evaluations on valid_texts
     evaluate_every: Watch = 200
+    # of fresh params and of the order of the texts
     seed: int = 0
 
     def problems(self) -> Iterator[str]:

@@ -65,6 +65,7 @@ class Config:
     # files of pretraining text mixed in, and their share of the rows; C.3: 10 % for
     # the PPO initialisation, none for the baseline
     texts: tuple[DataFile, ...] = ()
+    # share of the rows that are such text
     mix_fraction: float = 0.0
     # passes over the demonstrations; C.1: 16
     epochs: Length = 16
@@ -72,6 +73,7 @@ class Config:
     batch_size: int = 32
     # longest prompt and response in tokens; C: 1k each, in a context of 2k
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
     # "padded" (one per row), "packed" (several per row) or "buckets" by length
     layout: str = "padded"
@@ -101,9 +103,11 @@ class Config:
     select_by: str = "loss"
     # for select_by="reward": model directory of the reward model, and prompt files
     reward: RewardName | None = None
+    # for select_by="reward": files of prompts
     valid_prompts: tuple[DataFile, ...] = ()
     # prompts sampled for the selection, at temperature 1
     select_prompts: int = 64
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
