@@ -5,9 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from conftest import BUDGET
 
 from rlhf_jax.sampling import SamplingSpec, generate
+
+BUDGET = 24  # of conftest.py
 
 
 @pytest.mark.parametrize("temperature", [1e-4, 1e-10, 1e-30])
