@@ -72,12 +72,12 @@ def export(
     """
     from rlhf_jax.models import save_pretrained
     from rlhf_jax.models.export_check import check_export
-    from rlhf_jax.registry import load_model, model_directory
+    from rlhf_jax.registry import load_model, merged_model, model_directory
 
     source = model_directory(directory)
     if pathlib.Path(out).resolve() == pathlib.Path(source).resolve():
         raise InputError(f"{out}: expected another directory than the model's own")
-    loaded = load_model(source)
+    loaded = merged_model(load_model(source))
     config = loaded.model.config
     save_pretrained(
         out,

@@ -18,6 +18,7 @@ from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.registry import LoadedModel, load_model, save_model
 from rlhf_jax.schema import at_least, divides, positive
 from rlhf_jax.stages.likelihood import held_out_batches, make_loss, make_perplexity
+from rlhf_jax.stages.split import split_start
 from rlhf_jax.training import OptimizerConfig
 from rlhf_jax.training.session import Run, RunSettings, fit
 
@@ -110,6 +111,8 @@ def train(
       A `Run`: yields the metrics of each update; its `model` is the language model.
     """
     config = config or Config()
+    model, first = split_start(start, None, config.seed)
+    start = model.shell
     stream = data.text_stream(
         as_records(texts, Text),
         start.tokenizer,
@@ -134,14 +137,14 @@ def train(
         workdir,
         settings,
         make_loss(start.model),
-        start.params,
+        first,
         stream,
         config.steps,
         dtype=start.model.config.dtype,
         evaluate=evaluate if held_out else None,
         evaluate_every=config.evaluate_every,
     )
-    return Run(rows, lambda params: dataclasses.replace(start, params=params))
+    return Run(rows, model.loaded)
 
 
 def starting_point(config: Config) -> LoadedModel:
