@@ -25,6 +25,7 @@ from rlhf_jax.models.adapters import (
     base_params,
     init_adapter,
     merged,
+    with_changes,
 )
 from rlhf_jax.models.cache import KVCache, grow_cache, init_cache
 from rlhf_jax.models.config import RopeScaling, TrunkConfig
@@ -99,4 +100,5 @@ __all__ = [
     "shared_prefix_values",
     "stack_layers",
     "unstack_layers",
+    "with_changes",
 ]

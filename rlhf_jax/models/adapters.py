@@ -211,6 +211,19 @@ def adapter_of(params: dict) -> dict:
     return part(params) or {}
 
 
+def with_changes(params: dict, adapter: dict) -> dict:
+    """A tree of `adapted` with another adapter of the same kind in its place."""
+
+    def laid(node: Any, change: Any) -> Any:
+        if _is_pair(change):
+            return dataclasses.replace(node, **change)
+        if not isinstance(change, Mapping):
+            return change
+        return {**node, **{k: laid(node[k], part) for k, part in change.items()}}
+
+    return laid(params, adapter)
+
+
 def merged(params: dict) -> dict:
     """Parameters of `adapted` with every change added to its matrix: W + s A B.
 
