@@ -18,6 +18,7 @@ import numpy as np
 from rlhf_jax.checkpoints import CheckpointStore, state_hash
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import (
+    LanguageModel,
     LoRA,
     ScalarModel,
     adapted,
@@ -125,11 +126,12 @@ def on_base(loaded: LoadedModel, adapter: Adapter) -> LoadedModel:
     A model of other parameters, or an adapter already, is given back as it is.
 
     Args:
-      loaded: any decoder.
+      loaded: any model.
       adapter: whose base is meant, and whose dtype its copy of parameters has.
     """
     base = adapter.base
-    if loaded.adapter is not None or "trunk" not in loaded.params:
+    decoder = isinstance(loaded.model, LanguageModel | ScalarModel)
+    if loaded.adapter is not None or not decoder:
         return loaded
     if base_of(loaded, adapter.config.base_dtype) is not base:
         return loaded

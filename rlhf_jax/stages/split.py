@@ -140,14 +140,11 @@ def split_reference(model: LoadedModel, of: Split) -> tuple[Split, Any]:
       of: the other.
 
     Returns:
-      Where both have one base, how that and the model's own params join. Else the
-      model is whole, or stands on a base of its own that is part of its params.
+      Where both have one base, how that and the model's own params join. Else all
+      params are the model's own, those of another base among them.
     """
-    if of.adapter is None:
-        return split(merged_model(model))
-    model = on_base(model, of.adapter)
-    if model.adapter is None or model.adapter.base is not of.adapter.base:
-        return Split(
-            dataclasses.replace(model, params=None, adapter=None)
-        ), model.params
-    return split(model)
+    if of.adapter is not None:
+        model = on_base(model, of.adapter)
+        if model.adapter is not None and model.adapter.base is of.adapter.base:
+            return split(model)
+    return split(dataclasses.replace(model, adapter=None))
