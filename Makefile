@@ -9,7 +9,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 help:                ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-.PHONY: help test test-slow notebooks chaos demo demo-seeds lint format bench setup clean
+.PHONY: help prove test test-slow notebooks chaos attack demo demo-seeds lint format bench setup clean
 setup: $(STAMP)      ## only the environment
 
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile \
@@ -37,6 +37,9 @@ notebooks: $(STAMP)  ## execute the three notebooks
 chaos: $(STAMP)      ## 100 kills per kind
 	$(PY) -m pytest -q -m chaos
 
+attack: $(STAMP)     ## damage, lies, kills, full disks; a table. ARGS="--quick --only damage"
+	$(PY) tests/attack $(ARGS)
+
 demo: $(RUN)         ## all of InstructGPT on the embedded world, then report.html
 	$(VENV)/bin/rlhf-jax run experiments/quickstart.py --workdir runs/quickstart --jobs 2
 
@@ -50,6 +53,9 @@ lint: $(STAMP)
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
+
+prove: $(STAMP)      ## is this machine right and fast: one table, 8 minutes
+	$(PY) benchmarks/prove.py
 
 bench: $(STAMP)      ## every benchmark, one JSON line per figure
 	for f in benchmarks/*.py; do $(PY) $$f || exit 1; done

@@ -15,7 +15,9 @@ import sys
 
 from rlhf_jax import __version__
 from rlhf_jax.cli.ending import at_once, told
+from rlhf_jax.cli.kept_programs import keep_programs
 from rlhf_jax.errors import RunError
+from rlhf_jax.literal import literal, literal_streams
 
 __all__ = ["main"]
 
@@ -25,7 +27,7 @@ def command_help() -> dict[str, str]:
     found = {}
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Assign) and node.targets[0].id == "HELP":
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HELP":
                 found[path.stem] = ast.literal_eval(node.value)
     return found
 
@@ -42,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
       when interrupted; 141 when nobody reads on.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    with at_once("rlhf-jax run") if argv[:1] == ["run"] else contextlib.nullcontext():
+    signals = at_once("rlhf-jax run") if argv[:1] == ["run"] else None
+    with literal_streams(), signals or contextlib.nullcontext():
         return _ended(argv)
 
 
@@ -52,13 +55,13 @@ def _ended(argv: list[str]) -> int:
     try:
         return _run(argv)
     except RunError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(literal(f"{name}: {error}"), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        print(f"{name}: {told(error)}", file=sys.stderr)
+        print(literal(f"{name}: {told(error)}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
@@ -80,9 +83,13 @@ def _run(argv: list[str]) -> int:
     command = importlib.import_module(f"{__name__}.{name}")
     parser = argparse.ArgumentParser(f"rlhf-jax {name}", description=command.HELP)
     command.add_arguments(parser)
+    parser.add_argument(
+        "--no-cache", action="store_true", help="compile anew, and keep no programs"
+    )
     split = getattr(command, "split_overrides", lambda words: (words, []))
     own, overrides = split(rest)
     args = parser.parse_args(own, argparse.Namespace(overrides=overrides))
+    keep_programs(not args.no_cache)
     code = command.run(args) or 0
     sys.stdout.flush()
     return code

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.literal import literal
 
 HELP = "talk to a checkpoint; --samples 4 shows several answers with their scores"
 
@@ -246,7 +247,7 @@ def _show(texts: list[str], scores, *, streamed: bool) -> None:
         return
     width = max(24, console.width // min(len(texts), 4) - 1)
     boxes = [
-        Panel(Text(text), title=title, width=width)
+        Panel(Text(literal(text)), title=title, width=width)
         for title, text in zip(titles, texts, strict=True)
     ]
     console.print(Columns(boxes, padding=(0, 0)))

@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import sys
+import tempfile
 
 from rlhf_jax.errors import InputError
 
@@ -39,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shots", type=int, help="solved examples; as in the paper by default")
     add("--samples-per-prompt", type=int, default=0, help="for expected max toxicity")
     add("--by-kind", action="store_true", help="bias per occupation or kind as well")
+    add(
+        "--form",
+        choices=("template", "transcript", "plain"),
+        help="of prompts; absent: the model's, or plain where it keeps none",
+    )
     add("--max-new-tokens", type=int, default=64)
     add("--batch-size", type=int, default=16)
     add("--seed", type=int, default=0)
@@ -64,13 +70,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_folder(out: str | None) -> None:
-    """Refuses, before anything is evaluated, what cannot become a folder."""
+    """Makes the folder before anything is evaluated.
+
+    Raises:
+      InputError: it cannot be made, or nothing can be written there.
+    """
     if out is None:
         return
     path = pathlib.Path(out)
     there = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not there.is_dir():
         raise InputError(f"--out {out}: {there} is a file, expected a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
 
 
 def _print_suites() -> int:
@@ -115,40 +130,91 @@ def _samples(args) -> int:
     return _finish(args, f"{args.suite[0]}: {args.samples}", scores)
 
 
-def _policies(args, *, stop_at_newline: bool):
-    from rlhf_jax.evaluation.policy import load_policy
+def _named(args) -> list[str]:
+    """The policies' names.
+
+    Raises:
+      InputError: there are none, or two of one name.
+    """
     from rlhf_jax.evaluation.suites.runs import named_checkpoints
 
     if not args.checkpoints:
         raise InputError("CHECKPOINT: missing: a directory, or --samples FILE")
-    return [
+    return list(named_checkpoints(args.checkpoints))
+
+
+def _policies(args, *, stop_at_newline: bool, records=()):
+    from rlhf_jax.evaluation.policy import load_policy
+    from rlhf_jax.evaluation.suites.runs import named_checkpoints
+
+    found = [
         load_policy(
             directory,
             name,
+            form=args.form,
+            records=records,
             max_new_tokens=args.max_new_tokens,
             batch_size=args.batch_size,
             stop_at_newline=stop_at_newline,
         )
         for name, directory in named_checkpoints(args.checkpoints).items()
     ]
+    for policy in found:
+        print(_form_line(policy, args.form), file=sys.stderr)
+    return found
+
+
+def _form_line(policy, asked: str | None) -> str:
+    """In which form a policy is asked, and that it could be another."""
+    name = policy.loaded.form.name
+    line = f"{policy.name}: prompts in the form {name!r}"
+    if name == "plain" and asked is None and policy.tokenizer.chat_template:
+        line += "; its tokenizer has a chat template: --form template asks in it"
+    return line
 
 
 def _prompts(args):
+    from rlhf_jax.data.account import Account
     from rlhf_jax.evaluation.suites.runs import held_out_prompts, world_prompts
 
-    given = args.prompts
-    found = held_out_prompts(given) if given else world_prompts(args.seed)
-    return list(found)[: args.limit]
+    if not args.prompts:
+        return list(world_prompts(args.seed))[: args.limit]
+    account = Account("prompts")
+    found = held_out_prompts(args.prompts, account)
+    found = account.first(found, "--limit", args.limit)
+    _tell(account)
+    return found
 
 
 def _rankings(args):
-    from rlhf_jax.data.inputs import read_rows
+    from rlhf_jax.data.account import Account
+    from rlhf_jax.data.inputs import read_told
     from rlhf_jax.data.records import Ranking
 
-    found = list(read_rows([_data(args)], Ranking))
+    account = Account("rankings")
+    found = read_told([_data(args)], Ranking, account)
     if not found:
         raise InputError(f"{args.data}: has no rows")
+    found = account.first(found, "--limit", args.limit)
+    _tell(account)
     return found
+
+
+def _tell(*accounts) -> None:
+    """What became of rows, beside the table."""
+    from rlhf_jax.data.account import told
+
+    print("\n".join(told(accounts)), file=sys.stderr)
+
+
+def _tell_truncated(policies) -> None:
+    for policy in policies:
+        if policy.truncated:
+            print(
+                f"{policy.name}: {policy.truncated} prompts were longer than the "
+                "context and lost their beginning",
+                file=sys.stderr,
+            )
 
 
 def _continuity(directory: str):
@@ -220,9 +286,15 @@ def _overoptimization(args) -> int:
 
 def _suites(args) -> int:
     from rlhf_jax.evaluation.suites.catalogue import Settings, suite_names
-    from rlhf_jax.evaluation.suites.runs import run_suites, scorer_named
+    from rlhf_jax.evaluation.suites.runs import (
+        require_baseline,
+        require_suites,
+        run_suites,
+        scorer_named,
+    )
 
     names = suite_names(args.suite, alone=_ALONE)
+    require_baseline(args.baseline, _named(args))
     asks = {"world-gold", "world-hallucination"} & set(names)
     settings = Settings(
         data=args.data,
@@ -235,19 +307,29 @@ def _suites(args) -> int:
         by_kind=args.by_kind,
         prompts=_prompts(args) if asks else (),
     )
+    require_suites(names, settings)
     whole = any(name.startswith("world") for name in names)
-    policies = _policies(args, stop_at_newline=not whole)
+    policies = _policies(args, stop_at_newline=not whole, records=settings.prompts)
     scores = run_suites(
-        policies, names, settings, tell=lambda text: print(text, file=sys.stderr)
+        policies,
+        names,
+        settings,
+        tell=lambda text: print(text, file=sys.stderr),
+        keep=_keeping(args.out),
     )
-    for policy in policies:
-        if policy.truncated:
-            print(
-                f"{policy.name}: {policy.truncated} prompts were longer than the "
-                "context and lost their beginning",
-                file=sys.stderr,
-            )
+    _tell_truncated(policies)
     return _finish(args, ", ".join(args.suite), scores)
+
+
+def _keeping(out: str | None):
+    """Writes items.jsonl anew after each suite: what is evaluated is kept."""
+    from rlhf_jax.reports.results import write_items
+
+    def keep(scores) -> None:
+        if out is not None:
+            write_items(pathlib.Path(out, "items.jsonl"), scores)
+
+    return keep
 
 
 def _preference(args) -> int:
@@ -255,15 +337,24 @@ def _preference(args) -> int:
         preference_score,
         preference_summary,
     )
-    from rlhf_jax.evaluation.suites.runs import judge_named, preference_results
+    from rlhf_jax.evaluation.suites.runs import (
+        judge_named,
+        preference_results,
+    )
     from rlhf_jax.reports import Section, interval_rows, print_table, win_rate_bars
 
     kept = pathlib.Path(args.out, "verdicts.jsonl") if args.out else None
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
     judge = judge_named(args.judge, seed=args.seed, kept=kept)
-    policies = _policies(args, stop_at_newline=False)
-    found = preference_results(policies, _prompts(args), args.baseline, judge)
+    named = _named(args)
+    if args.baseline not in named or len(named) < 2:
+        raise InputError(
+            f"--baseline {args.baseline!r}: expected one of {', '.join(named)}, and "
+            "one more CHECKPOINT"
+        )
+    prompts = _prompts(args)
+    policies = _policies(args, stop_at_newline=False, records=prompts)
+    found = preference_results(policies, prompts, args.baseline, judge)
+    _tell_truncated(policies)
     summaries = {name: preference_summary(one) for name, one in found.items()}
     table = interval_rows(summaries, f"against {args.baseline}, judged by {args.judge}")
     print_table(table)
@@ -280,14 +371,15 @@ def _preference(args) -> int:
 def _reward_model(args) -> int:
     from rlhf_jax.evaluation.reward_models import accuracy as rm
     from rlhf_jax.evaluation.suites.runs import named_checkpoints
-    from rlhf_jax.registry import load_reward
+    from rlhf_jax.registry import load_reward, reward_account
     from rlhf_jax.reports import Section, interval_rows, reliability_diagram
 
-    rankings = _rankings(args)[: args.limit]
+    rankings = _rankings(args)
     scores, sections = {}, []
     for name, directory in named_checkpoints(args.checkpoints).items():
         reward = load_reward(directory, batch_size=args.batch_size)
         rewards = rm.score_rankings(reward.score, rankings)
+        _tell(reward_account(reward))
         pairs = rm.pairs_of(rankings, rewards)
         gaps = rm.accuracy_by_rank_gap(pairs)
         gaps = {f"{gap} ranks apart": interval for gap, interval in gaps.items()}

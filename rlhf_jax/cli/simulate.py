@@ -62,7 +62,7 @@ def write_files(args: argparse.Namespace) -> None:
     sizes = {name: max(1, round(count * args.scale)) for name, count in SIZES.items()}
     vocab_size = args.vocab_size or VOCAB_SIZE
     paths = write(args.directory, args.seed, sizes, vocab_size=vocab_size)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     for name, path in paths.items():
         rows = "" if path.is_dir() else f"{path.read_text().count(NEWLINE):,} rows"
         console.print(f"{name:<18} {rows:>13}  {path}")
@@ -78,7 +78,7 @@ def show(seed: int, count: int) -> None:
     from rlhf_jax.simulation.dataset import demonstrate, prompt_set, rank_candidates
     from rlhf_jax.simulation.labelers import training_labelers
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     for prompt in prompt_set(make_world(seed), "shown", count, set()):
         title = f"{prompt.use_case} · {prompt.kind} · {prompt.user}"
         console.print(

@@ -86,6 +86,11 @@ def to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=F
     )
 
 
+@jinja2.pass_context
+def _as_it_is(context, value):
+    return value
+
+
 @functools.lru_cache(maxsize=16)
 def compiled(source: str):
     """The template in the environment that transformers gives it."""
@@ -93,6 +98,10 @@ def compiled(source: str):
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=[GenerationBlock, jinja2.ext.loopcontrols],
+        # constants are computed as it is rendered, where memory and length are
+        # watched; 'x' * 10 ** 9 took 20 seconds in the compiler
+        optimized=False,
+        finalize=_as_it_is,
     )
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = refuse

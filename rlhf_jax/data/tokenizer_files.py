@@ -1,11 +1,10 @@
 """Tokenizers from directories, from GPT-2's own two files, and from the hub."""
 
 import importlib.util
-import json
 import pathlib
 from collections.abc import Sequence
 
-from rlhf_jax.data.tokenizer_settings import named_tokens
+from rlhf_jax.data.tokenizer_settings import named_tokens, require_settings
 from rlhf_jax.data.tokenizers import (
     END_TEXT,
     ByteTokenizer,
@@ -13,7 +12,7 @@ from rlhf_jax.data.tokenizers import (
     Tokenizer,
 )
 from rlhf_jax.errors import InputError
-from rlhf_jax.storage import looks_local
+from rlhf_jax.storage import looks_local, read_bytes, read_json, require_regular
 
 __all__ = ["load_tokenizer"]
 
@@ -28,6 +27,7 @@ _EXPECTED = (
     "expected a directory with tokenizer.json, with vocab.json + merges.txt, with "
     "encoder.json + vocab.bpe or with tokenizer.model, a name on the hub, or 'byte'"
 )
+_FILES = ("*.json", "*.txt", "*.jinja", "*.model", "*.bpe")
 _CHANGED = ("special_tokens_map.json", "added_tokens.json")
 
 
@@ -54,6 +54,7 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
         raise InputError(f"{name}: no directory, and not a hub name: {_EXPECTED}")
     if not path.is_dir():
         return _from_transformers(str(name))
+    require_regular(path, _FILES)
     config = _config(path)
     if config.get("byte_tokenizer"):
         return ByteTokenizer()
@@ -66,6 +67,7 @@ def load_tokenizer(name: str | pathlib.Path) -> Tokenizer:
 
 def _of_directory(path: pathlib.Path, config: dict) -> SubwordTokenizer:
     ends, generation = _generation(path)
+    require_settings(config, generation, path)
     backend = _json_backend(path)
     if backend is not None and _is_plain(path, config, backend):
         return SubwordTokenizer(backend, config, ends, generation)
@@ -107,15 +109,7 @@ def _like(token, declared: dict) -> bool:
 
 
 def _read_json(path: pathlib.Path) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return value
+    return read_json(path) if path.exists() else {}
 
 
 def _config(path: pathlib.Path) -> dict:
@@ -123,7 +117,10 @@ def _config(path: pathlib.Path) -> dict:
     config = _read_json(path / "tokenizer_config.json")
     template = path / "chat_template.jinja"
     if template.exists():
-        config["chat_template"] = template.read_text(encoding="utf-8")
+        try:
+            config["chat_template"] = read_bytes(template).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{template}: expected UTF-8: {error}") from error
     return config
 
 

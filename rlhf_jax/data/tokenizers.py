@@ -8,7 +8,7 @@ template (`chat`).
 
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from rlhf_jax.data.pieces import PieceMemo, cuts_at_spaces
@@ -189,8 +189,22 @@ class SubwordTokenizer:
         begin = self._id("bos_token")
         if begin is None:
             begin = self._id("cls_token")
-        ids = self.backend.encode("a", add_special_tokens=True).ids
-        return begin if begin is not None and ids[:1] == [begin] else None
+        try:
+            plain, ids = (
+                self.backend.encode("a", add_special_tokens=adds).ids
+                for adds in (False, True)
+            )
+        except Exception as error:  # `tokenizers` raises bare Exception
+            raise InputError(f"tokenizer: cannot encode a letter: {error}") from error
+        if begin is None or ids[:1] != [begin]:
+            return None
+        if ids[1 : 1 + len(plain)] != plain:
+            shown = ids[: len(ids) - len(plain)]
+            raise InputError(
+                f"tokenizer: puts several control tokens before a text (ids {shown}): "
+                "expected one at most"
+            )
+        return begin
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, all of it plain; adds no control token."""
@@ -213,12 +227,12 @@ class SubwordTokenizer:
 
     def _spelled(self, text: str) -> list[int]:
         """Encodes with every control token's text cut in two, so that none can form."""
+        pieces = [text]
         for special in self.special_tokens:
-            head, found, tail = text.partition(special)
-            if found and len(special) > 1:
-                cut = [head + special[:1], special[1:] + tail]
-                return [i for part in cut for i in self.encode(part)]
-        return self.backend.encode(text, add_special_tokens=False).ids
+            if len(special) > 1 and special in text:
+                pieces = [part for piece in pieces for part in _cut(piece, special)]
+        found = self.backend.encode_batch(pieces, add_special_tokens=False)
+        return [i for encoding in found for i in encoding.ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; control tokens are left out."""
@@ -265,6 +279,19 @@ class SubwordTokenizer:
             )
         config = {**self.config, "pad_token": text}
         return SubwordTokenizer(backend, config, self.end_tokens, self.generation)
+
+
+def _cut(text: str, special: str) -> Iterator[str]:
+    """The text, cut behind the first character of every `special` in it.
+
+    >>> list(_cut("a</s>b</s>", "</s>"))
+    ['a<', '/s>b<', '/s>']
+    """
+    start = 0
+    while (place := text.find(special, start)) >= 0:
+        yield text[start : place + 1]
+        start = place + 1
+    yield text[start:]
 
 
 def byte_characters() -> list[str]:

@@ -4,12 +4,27 @@ import dataclasses
 import math
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.models import ranges
+from rlhf_jax.models.ranges import Choice, Flag, Kind, Number, Optional, Several
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
 ATTENTIONS = ("xla", "cudnn", "splash")
 ROPE_KINDS = ("linear", "llama3", "yarn")
 DTYPES = ("float32", "bfloat16", "float16")
 REMATS = ("none", "products", "full")
+MOST_PARAMETERS = 1 << 44  # 70 TB of float32; the largest known have 2^41
+
+_SIZE = Number(1, 1 << 24, whole=True)
+_POSITIVE = Number(1e-30, 1e30)
+_ROPE_RANGES = {
+    "kind": Choice(ROPE_KINDS),
+    "factor": Number(1e-3, 1e6),
+    "low_frequency_factor": Number(1e-6, 1e6),
+    "high_frequency_factor": Number(1e-6, 1e6),
+    "original_context": Number(1, 1 << 30, whole=True),
+    "attention_factor": Number(1e-6, 1e6),
+    "whole_pairs": Flag(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +54,53 @@ class RopeScaling:
     whole_pairs: bool = True
 
     def __post_init__(self):
-        if self.kind not in ROPE_KINDS:
-            expected = ", ".join(ROPE_KINDS)
-            raise InputError(f"rope scaling {self.kind!r}: expected one of {expected}")
+        if wrong := list(ranges.problems(self, _ROPE_RANGES)):
+            raise InputError("rope scaling: " + "; ".join(wrong))
+
+
+# what must hold before anything is derived from it
+_GIVEN = {
+    "vocab_size": _SIZE,
+    "context_length": Number(1, 1 << 30, whole=True),
+    "embed_dim": _SIZE,
+    "num_layers": Number(1, 1 << 12, whole=True),
+    "num_heads": Number(1, 1 << 14, whole=True),
+    "num_kv_heads": Optional(Number(1, 1 << 14, whole=True)),
+    "head_dim": Optional(_SIZE),
+    "mlp_dim": Optional(_SIZE),
+    "query_scale": Optional(_POSITIVE),
+    "windows": Several(Number(0, 1 << 30, whole=True)),
+}
+_RANGES = {
+    "num_kv_heads": Number(1, 1 << 14, whole=True),
+    "head_dim": _SIZE,
+    "mlp_dim": _SIZE,
+    "positions": Choice(("learned", "rotary")),
+    "rope_theta": _POSITIVE,
+    "rope_fraction": Number(0.0, 1.0),
+    "rope_scaling": Optional(Kind(RopeScaling)),
+    "local_rope_theta": Optional(_POSITIVE),
+    "norm": Choice(("layer", "rms")),
+    "norm_eps": Number(0.0, 1.0),
+    "norm_offset": Flag(),
+    "post_norms": Flag(),
+    "parallel_residual": Flag(),
+    "activation": Choice(ACTIVATIONS),
+    "gated_mlp": Flag(),
+    "qkv_bias": Flag(),
+    "out_bias": Flag(),
+    "mlp_bias": Flag(),
+    "query_key_norm": Flag(),
+    "attention_soft_cap": Optional(_POSITIVE),
+    "logit_soft_cap": Optional(_POSITIVE),
+    "embed_scale": _POSITIVE,
+    "tied_unembedding": Flag(),
+    "residual_dropout": Number(0.0, 1.0, below=True),
+    "init_std": Number(0.0, 1e3),
+    "dtype": Choice(DTYPES),
+    "attention": Choice(ATTENTIONS),
+    "remat": Choice(REMATS),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,16 +190,17 @@ class TrunkConfig:
     remat: str | bool = "products"
 
     def __post_init__(self):
+        if wrong := list(ranges.problems(self, _GIVEN)):
+            raise InputError("model config: " + "; ".join(wrong))
         derived = {
             "num_kv_heads": self.num_heads,
-            "head_dim": self.embed_dim // max(self.num_heads, 1),
+            "head_dim": self.embed_dim // self.num_heads,
             "mlp_dim": 4 * self.embed_dim,
-            "query_scale": None,
         }
         for name, value in derived.items():
-            if getattr(self, name) is None and value is not None:
+            if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if self.query_scale is None and self.head_dim > 0:
+        if self.query_scale is None and self.head_dim:
             object.__setattr__(self, "query_scale", 1 / math.sqrt(self.head_dim))
         object.__setattr__(self, "windows", tuple(self.windows))
         if isinstance(self.remat, bool):
@@ -158,27 +218,22 @@ class TrunkConfig:
 def _problems(config: TrunkConfig):
     """What contradicts itself, one sentence each."""
     c = config
-    sizes = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")
-    for name in (*sizes, "num_kv_heads", "head_dim", "mlp_dim"):
-        if not isinstance(getattr(c, name), int) or getattr(c, name) < 1:
-            yield f"{name} is {getattr(c, name)!r}, expected a positive integer"
-            return
-    choices = {
-        "positions": ("learned", "rotary"),
-        "norm": ("layer", "rms"),
-        "activation": ACTIVATIONS,
-        "attention": ATTENTIONS,
-        "dtype": DTYPES,
-        "remat": REMATS,
-    }
-    for name, allowed in choices.items():
-        if getattr(c, name) not in allowed:
-            yield f"{name} is {getattr(c, name)!r}, expected one of {allowed}"
+    if wrong := list(ranges.problems(c, _RANGES)):
+        yield from wrong
+        return
     if c.num_heads % c.num_kv_heads:
         yield f"num_heads {c.num_heads} is no multiple of num_kv_heads {c.num_kv_heads}"
     if c.windows and len(c.windows) != c.num_layers:
         yield f"windows has {len(c.windows)} entries for {c.num_layers} layers"
     if c.positions == "rotary" and (c.rotary_dim < 2 or c.rotary_dim % 2):
         yield f"rotary needs an even part of head_dim; {c.rotary_dim} would rotate"
-    if not 0.0 <= c.residual_dropout < 1.0:
-        yield f"residual_dropout is {c.residual_dropout}, expected [0, 1)"
+    if (count := _parameters(c)) > MOST_PARAMETERS:
+        yield f"{count:.1e} parameters, expected at most {MOST_PARAMETERS:.1e}"
+
+
+def _parameters(c: TrunkConfig) -> int:
+    """Those of the products and of the embedding, about; no norms and biases."""
+    heads = 2 * c.num_heads + 2 * c.num_kv_heads
+    layer = c.embed_dim * (heads * c.head_dim + (2 + c.gated_mlp) * c.mlp_dim)
+    rows = c.vocab_size + (c.context_length if c.positions == "learned" else 0)
+    return c.num_layers * layer + rows * c.embed_dim

@@ -9,6 +9,7 @@ import math
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.models.config import ROPE_KINDS, RopeScaling, TrunkConfig
+from rlhf_jax.models.config_json import require_ranges
 
 # field of TrunkConfig: (key, what its absence means; ... = must be there)
 _COMMON = {
@@ -132,6 +133,7 @@ def trunk_config(raw: dict, file: str) -> TrunkConfig:
     Raises:
       InputError: unknown family, missing key, or a setting this trunk lacks.
     """
+    require_ranges(raw, file)
     family = raw.get("model_type")
     if family == "gemma3":
         raise InputError(

@@ -19,11 +19,26 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.layouts import contracted
+from rlhf_jax.models import ranges
 from rlhf_jax.models.attention import NO_TOKEN, Places, Rule, attend
+from rlhf_jax.models.config import DTYPES
 from rlhf_jax.models.heads import Head
 from rlhf_jax.models.products import Dense
+from rlhf_jax.models.ranges import Choice, Number
 
 POOLINGS = ("cls", "mean", "pooler")
+_SIZE = Number(1, 1 << 22, whole=True)
+_RANGES = {
+    **dict.fromkeys(("vocab_size", "context_length", "embed_dim", "mlp_dim"), _SIZE),
+    "num_layers": Number(1, 1 << 12, whole=True),
+    "num_heads": _SIZE,
+    "num_types": Number(1, 1 << 16, whole=True),
+    "norm_eps": Number(0.0, 1.0),
+    "pooling": Choice(POOLINGS),
+    "init_std": Number(0.0, 1e3),
+    "dtype": Choice(DTYPES),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +73,8 @@ class EncoderConfig:
     dtype: str = "float32"
 
     def __post_init__(self):
-        if self.pooling not in POOLINGS:
-            raise InputError(f"pooling {self.pooling!r}: expected one of {POOLINGS}")
+        if wrong := list(ranges.problems(self, _RANGES)):
+            raise InputError("encoder config: " + "; ".join(wrong))
         if self.embed_dim % self.num_heads:
             raise InputError(
                 f"embed_dim {self.embed_dim} is no multiple of num_heads "
@@ -122,7 +137,7 @@ class Encoder(nn.Module):
         if self.config.pooling == "mean":
             weights = valid.astype(jnp.float32)
             weights = weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
-            return jnp.einsum("btd,bt->bd", x.astype(jnp.float32), weights)
+            return contracted("btd,bt->bd", x.astype(jnp.float32), weights)
         first = jnp.argmax(valid, axis=1)
         x = jnp.take_along_axis(x, first[:, None, None], axis=1)[:, 0]
         return jnp.tanh(self.pooler(x)) if self.config.pooling == "pooler" else x

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Key
 
-from rlhf_jax.layouts import columns_product
+from rlhf_jax.layouts import columns_product, contracted
 
 
 @jax.tree_util.register_dataclass
@@ -71,10 +71,10 @@ def _product(inputs, side, base, lora_a, lora_b, scale, dtype):
 
 def _forward(inputs, side, base, lora_a, lora_b, scale, dtype):
     x, y = inputs.astype(dtype), side.astype(dtype)
-    low = (scale * _einsum("...i,ir->...r", y, lora_a.astype(dtype))).astype(dtype)
+    low = (scale * contracted("...i,ir->...r", y, lora_a.astype(dtype))).astype(dtype)
     low = checkpoint_name(low, "product")
-    out = _einsum("...i,io->...o", x, base.astype(dtype))
-    out = out + _einsum("...r,ro->...o", low, lora_b.astype(dtype))
+    out = contracted("...i,io->...o", x, base.astype(dtype))
+    out = out + contracted("...r,ro->...o", low, lora_b.astype(dtype))
     # the sum is kept for the backward pass, as of a plain product, not its parts
     out = checkpoint_name(out.astype(dtype), "product")
     likes = jnp.zeros((0,), inputs.dtype), jnp.zeros((0,), side.dtype)
@@ -84,10 +84,10 @@ def _forward(inputs, side, base, lora_a, lora_b, scale, dtype):
 def _backward(scale, dtype, saved, dout):
     x, y, low, base, lora_a, lora_b, likes = saved
     dout = dout.astype(dtype)
-    dlow = scale * _einsum("...o,ro->...r", dout, lora_b.astype(dtype))
+    dlow = scale * contracted("...o,ro->...r", dout, lora_b.astype(dtype))
     dlow = dlow.astype(dtype)
-    dx = _einsum("...o,io->...i", dout, base.astype(dtype))
-    dy = _einsum("...r,ir->...i", dlow, lora_a.astype(dtype))
+    dx = contracted("...o,io->...i", dout, base.astype(dtype))
+    dy = contracted("...r,ir->...i", dlow, lora_a.astype(dtype))
     return (
         dx.astype(likes[0].dtype),
         dy.astype(likes[1].dtype),
@@ -98,4 +98,3 @@ def _backward(scale, dtype, saved, dout):
 
 
 _product.defvjp(_forward, _backward)
-_einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)

@@ -5,6 +5,7 @@ then reads its own slices, so that no device and no host holds a second model.
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
 from collections.abc import Callable
@@ -145,7 +146,8 @@ def _check_ids(raw: dict, config: TrunkConfig, file: pathlib.Path) -> None:
         for token in ids if isinstance(ids, list) else [ids]:
             if token in (None, -1):
                 continue
-            if not isinstance(token, int) or not 0 <= token < config.vocab_size:
+            whole = isinstance(token, int) and not isinstance(token, bool)
+            if not whole or not 0 <= token < config.vocab_size:
                 raise InputError(
                     f"{file}: {key} {token!r}: expected an id below {config.vocab_size}"
                     ", which is how many rows the embedding has"
@@ -154,9 +156,16 @@ def _check_ids(raw: dict, config: TrunkConfig, file: pathlib.Path) -> None:
 
 def abstract_params(model, dtype: str = "float32") -> dict:
     """Shapes and dtypes of a model's parameters; allocates nothing."""
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
     dtype = numpy_dtype(dtype)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), _shapes(model)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _shapes(model) -> dict:
+    """Traced once: it takes a quarter of a second, and models are asked often."""
+    return jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
 
 def leaf_paths(params: dict) -> dict[str, Any]:

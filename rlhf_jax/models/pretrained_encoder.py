@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.models.config_json import require_ranges
 from rlhf_jax.models.encoder import EncoderConfig, EncoderRewardModel
 from rlhf_jax.models.families import Family, Row, norm_rows, product_rows
 from rlhf_jax.models.heads import init_params
@@ -139,10 +140,14 @@ def _checked(name, changes):
     raw = read_json(file)
     if raw.get("model_type") != BERT.name:
         raise InputError(f"{file}: model_type {raw.get('model_type')!r}, not 'bert'")
+    require_ranges(raw, str(file))
     if raw.get("hidden_act", "gelu") != "gelu":
         raise InputError(f"{file}: hidden_act {raw['hidden_act']!r}, expected 'gelu'")
     fields = {ours: raw[theirs] for ours, theirs in _KEYS.items() if theirs in raw}
-    config = EncoderConfig(**(fields | changes))
+    try:
+        config = EncoderConfig(**(fields | changes))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     shapes = abstract_params(EncoderRewardModel(config))
     weights = open_weights(path)
     encoder = {"encoder": shapes["encoder"]}

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.storage import read_json
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -168,19 +169,6 @@ def nothing_to_read(directory: pathlib.Path) -> str:
             f"read; expected {SINGLE} (convert with safetensors)"
         )
     return f"{directory}: neither {SINGLE} nor {INDEX}"
-
-
-def read_json(path: pathlib.Path) -> dict:
-    """A JSON object; `InputError` names the file and what is wrong."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return raw
 
 
 def save_weights(

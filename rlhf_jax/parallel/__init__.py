@@ -10,6 +10,7 @@ gathering    results as numpy arrays, on every process
 distributed  `jax.distributed` start-up, explicit or when a cluster is detected
 topologies   TPUs that are not here, to compile for
 compiled_text  what a compiled program says: FLOPs, collectives
+repeatable   runs that repeat bit for bit on a GPU
 allocator    keeps freed host memory in the process (2-3x on CPU steps)
 """
 
@@ -26,6 +27,7 @@ from rlhf_jax.parallel.feeding import local_rows, put_batch, take_rows
 from rlhf_jax.parallel.gathering import to_host
 from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, in_force, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
+from rlhf_jax.parallel.repeatable import repeat_on_gpu, unrepeatable
 from rlhf_jax.parallel.sharding import (
     DEFAULT_RULES,
     batch_sharding,
@@ -55,6 +57,7 @@ __all__ = [
     "placed",
     "pmap_update",
     "put_batch",
+    "repeat_on_gpu",
     "replicate",
     "shardings",
     "split_rows",
@@ -62,5 +65,6 @@ __all__ = [
     "take_rows",
     "to_host",
     "topology_devices",
+    "unrepeatable",
     "unreplicate",
 ]

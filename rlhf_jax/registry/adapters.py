@@ -29,6 +29,7 @@ from rlhf_jax.models import (
     merged,
 )
 from rlhf_jax.registry.directories import LoadedModel, load_model, save_model
+from rlhf_jax.registry.seal import require_same_params
 from rlhf_jax.schema import from_config_dict
 
 __all__ = ["Adapter", "Base", "load_adapted", "merged_model", "on_base", "with_adapter"]
@@ -183,8 +184,9 @@ def load_adapted(shell: LoadedModel, described: dict[str, Any]) -> LoadedModel:
     if isinstance(shell.model, ScalarModel):
         shapes["head"] = jax.eval_shape(lambda: init_params(shell.model, key)["head"])
     store = CheckpointStore(where / "params", keep_last=1)
-    state, _ = store.restore({"params": shapes})
+    state, kept = store.restore({"params": shapes})
     store.close()
+    require_same_params(marker, kept)
     tree = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state["params"])
     adapter = Adapter(config, base)
     return dataclasses.replace(shell, params=adapter.laid(tree), adapter=adapter)

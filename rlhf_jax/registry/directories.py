@@ -13,7 +13,6 @@ can start from either. Handing over is dict arithmetic on the params:
 import dataclasses
 import datetime
 import functools
-import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -38,11 +37,18 @@ from rlhf_jax.models import (
     LanguageModel,
     ScalarModel,
     TrunkConfig,
+    abstract_params,
     adapter_of,
     init_params,
 )
+from rlhf_jax.registry.seal import (
+    fingerprint,
+    require_same_params,
+    require_whole,
+    sealed,
+)
 from rlhf_jax.schema import from_config_dict
-from rlhf_jax.storage import is_first_process, write_json
+from rlhf_jax.storage import is_first_process, read_json, write_json
 
 # what names the members of an ensemble; see `registry.ensemble`
 ENSEMBLE = "ensemble.json"
@@ -147,11 +153,10 @@ def save_model(
         marker.unlink(missing_ok=True)
     if adapter is not None:
         params = adapter_of(params)
+    name = fingerprint(params)
     store = CheckpointStore(directory / "params", keep_last=1)
-    store.save(_next_step(store), {"params": params}, {}, force=True)
+    store.save(_next_step(store), {"params": params}, {"params": name}, force=True)
     store.close()
-    if is_first_process():
-        tokenizer.save(directory / "tokenizer")
     text = {
         "kind": kind_of_model(model),
         "config": dataclasses.asdict(model.config),
@@ -159,6 +164,9 @@ def save_model(
     }
     if adapter is not None:
         text["adapter"] = adapter.described(directory)
+    if is_first_process():
+        tokenizer.save(directory / "tokenizer")
+        text = sealed(text, directory / "tokenizer", name)
     write_json(marker, text, sort_keys=True)
 
 
@@ -217,10 +225,11 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         found = LoadedModel(model, None, tokenizer, meta, str(name))
         found = load_adapted(found, described)
         return found if dtype is None else found.with_config(dtype=dtype)
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    shapes = abstract_params(model)
     store = CheckpointStore(marker.parent / "params", keep_last=1)
-    state, _ = store.restore({"params": shapes})
+    state, kept = store.restore({"params": shapes})
     store.close()
+    require_same_params(marker, kept)
     tokenizer = load_tokenizer(marker.parent / "tokenizer")
     check_vocabulary(tokenizer, model.config.vocab_size, str(name))
     found = LoadedModel(model, _unbound(state["params"]), tokenizer, meta, str(name))
@@ -258,19 +267,20 @@ def read_description(directory: str | pathlib.Path) -> tuple[Any, dict[str, Any]
     """
     marker = pathlib.Path(directory) / "model.json"
     try:
-        text = json.loads(marker.read_text())
+        text = read_json(marker)
+        require_whole(marker, text)
         config_class, model_class = _KINDS[text["kind"]]
         config = from_config_dict(config_class, text["config"], str(marker))
-        return model_class(config), text["meta"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{marker}: not a model description: {error}") from error
+        return model_class(config), dict(text["meta"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        said = str(error) if isinstance(error, InputError) else repr(error)
+        said = said.removeprefix(f"{marker}: ")
+        raise InputError(f"{marker}: not a model description: {said}") from error
 
 
 def described_adapter(directory: str | pathlib.Path) -> dict[str, Any] | None:
     """What `model.json` tells of an adapter and its base; None where it has none."""
-    return json.loads((pathlib.Path(directory) / "model.json").read_text()).get(
-        "adapter"
-    )
+    return read_json(pathlib.Path(directory) / "model.json").get("adapter")
 
 
 def model_directory(name: str | pathlib.Path) -> str:

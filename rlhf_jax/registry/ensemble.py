@@ -9,7 +9,6 @@ leading axis and a loop on the device goes through them.
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Sequence
@@ -33,7 +32,8 @@ from rlhf_jax.registry.directories import (
     LoadedModel,
     require_one_tokenizer,
 )
-from rlhf_jax.storage import write_json
+from rlhf_jax.registry.seal import require_vouched, vouched
+from rlhf_jax.storage import read_json, write_json
 
 # how the members' scores become one; see `losses.ensemble_mean` and its neighbours
 Combination = Literal["mean", "min", "uncertainty_weighted"]
@@ -179,7 +179,7 @@ def save_ensemble(
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     here = [os.path.relpath(directory / m, directory) for m in members]
-    text = {"members": here, "meta": meta}
+    text = vouched({"members": here, "meta": meta})
     write_json(directory / ENSEMBLE, text, sort_keys=True)
 
 
@@ -192,8 +192,11 @@ def members_of(name: str | pathlib.Path) -> list[pathlib.Path] | None:
     marker = pathlib.Path(name) / ENSEMBLE
     if not marker.is_file():
         return None
-    try:
-        members = [str(member) for member in json.loads(marker.read_text())["members"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{marker}: not the description of an ensemble") from error
+    text = read_json(marker)
+    members = text.get("members")
+    if not isinstance(members, list) or set(text) - {"members", "meta", "checksum"}:
+        raise InputError(f"{marker}: not the description of an ensemble")
+    if not all(isinstance(member, str) and member for member in members):
+        raise InputError(f"{marker}: members: expected names of directories")
+    require_vouched(marker, text)
     return [marker.parent / member for member in members]

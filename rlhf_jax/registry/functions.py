@@ -95,7 +95,9 @@ class FunctionReward:
             shown = "a single number" if values.ndim == 0 else f"shape {values.shape}"
             raise refused(shown)
         if values.dtype.kind not in "fiub":
-            raise refused(f"values like {values[0]!r}" if len(values) else "no numbers")
+            raise refused(
+                f"values like {values[0].item()!r}" if len(values) else "no numbers"
+            )
         if len(values) != count:
             raise refused(f"{len(values)} numbers")
         scores = values.astype(np.float32)

@@ -1,14 +1,16 @@
 """One HTML file that opens anywhere: styles and plots inside, no script, no fetch."""
 
 import dataclasses
-import html
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
-from rlhf_jax.reports.tables import Table, table_html
+from rlhf_jax.reports.tables import Html, Table, escaped, table_html
 from rlhf_jax.storage import write_text
 
+# no script, no picture, no fetch: whatever would get past the escaping
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'"
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2730; background: #fff;
@@ -34,25 +36,26 @@ class Section:
 
     Attributes:
       title: the heading.
-      parts: a `Table`, SVG or HTML text (anything that starts with "<"), or plain text,
-        which becomes a paragraph.
+      parts: a `Table`, `Html` (a plot, or HTML of ours), or any other text, which
+        becomes a paragraph.
     """
 
     title: str
     parts: Sequence[Table | str]
 
 
-def html_text(text: str, *, note: bool = False) -> str:
+def html_text(text: str, *, note: bool = False) -> Html:
     """A paragraph of escaped text."""
     kind = ' class="note"' if note else ""
-    return f"<p{kind}>{html.escape(text)}</p>"
+    return Html(f"<p{kind}>{escaped(text)}</p>")
 
 
 def side_by_side(
     headers: Sequence[str], rows: Sequence[Sequence[str]], caption: str = ""
-) -> str:
+) -> Html:
     """Long texts in columns, e.g. a prompt and each policy's answer."""
-    return f'<div class="texts">{table_html(Table(headers, rows, caption))}</div>'
+    shown = table_html(Table(headers, rows, caption))
+    return Html(f'<div class="texts">{shown}</div>')
 
 
 def write_report(
@@ -71,18 +74,19 @@ def write_report(
     from rlhf_jax import __version__
 
     links = "".join(
-        f'<a href="#part-{n}">{html.escape(section.title)}</a>'
+        f'<a href="#part-{n}">{escaped(section.title)}</a>'
         for n, section in enumerate(sections)
     )
     body = "\n".join(
-        f'<h2 id="part-{n}">{html.escape(section.title)}</h2>\n{_parts(section)}'
+        f'<h2 id="part-{n}">{escaped(section.title)}</h2>\n{_parts(section)}'
         for n, section in enumerate(sections)
     )
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
-        f"<body><h1>{html.escape(title)}</h1>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f"<title>{escaped(title)}</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body><h1>{escaped(title)}</h1>\n"
         f"{f'<nav>{links}</nav>' if len(sections) > 2 else ''}\n{body}\n"
         f'<p class="note">rlhf_jax {__version__}</p></body></html>\n'
     )
@@ -92,15 +96,43 @@ def write_report(
     return path
 
 
+def write_figures(
+    folder: pathlib.Path, prefix: str, sections: Sequence[Section]
+) -> list[pathlib.Path]:
+    """Writes each figure of the sections as a file that stands alone.
+
+    Args:
+      folder: of the files; made where it is not there.
+      prefix: their names begin so; the section's title and a number follow.
+      sections: of a report.
+
+    Returns:
+      the paths, in order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for section in sections:
+        figures = [p for p in section.parts if isinstance(p, str) and _is_figure(p)]
+        words = re.sub(r"[^a-z0-9]+", "_", section.title.lower()).strip("_")
+        for number, figure in enumerate(figures, 1):
+            last = f"_{number}" if len(figures) > 1 else ""
+            paths.append(folder / f"{prefix}_{words}{last}.svg")
+            write_text(paths[-1], f'<?xml version="1.0"?>\n{figure.strip()}\n')
+    return paths
+
+
+def _is_figure(part: str) -> bool:
+    return part.lstrip().startswith("<svg")
+
+
 def _parts(section: Section) -> str:
     found = []
     for part in section.parts:
         if isinstance(part, Table):
             found.append(table_html(part))
-        elif part.lstrip().startswith("<svg"):
-            found.append(f"<figure>{part}</figure>")
-        elif part.lstrip().startswith("<"):
-            found.append(part)
+        elif isinstance(part, Html):
+            plot = _is_figure(part)
+            found.append(f"<figure>{part}</figure>" if plot else part)
         else:
             found.append(html_text(part))
     return "\n".join(found)

@@ -5,6 +5,7 @@ page or saved to a file. The same numbers give the same bytes.
 """
 
 import contextlib
+import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,11 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.reward_models.accuracy import Calibration
 from rlhf_jax.evaluation.reward_models.overoptimization import Fit, FrontierPoint
 from rlhf_jax.evaluation.statistics.intervals import Interval
+from rlhf_jax.literal import literal
+from rlhf_jax.reports.tables import Html
 
 # distinguishable also by people who see no red or green (Okabe & Ito 2008)
+_NAMED = "name "  # before a label: matplotlib leaves out those that begin with _
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 
 
@@ -43,7 +47,9 @@ def canvas(title: str, x: str, y: str, *, width: float = 6.4, height: float = 3.
         raise InputError(
             "plots need matplotlib: pip install 'rlhf_jax[report]'"
         ) from None
+    title, x, y = literal(title), literal(x), literal(y)
     settings = {"svg.hashsalt": title, "svg.fonttype": "none", "font.size": 10}
+    settings["text.parse_math"] = False  # a $ is a $
     with rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
@@ -55,22 +61,31 @@ def canvas(title: str, x: str, y: str, *, width: float = 6.4, height: float = 3.
         yield found
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
-        found.svg = _element(stream.getvalue(), title)
+        found.svg = Html(_element(stream.getvalue(), title))
 
 
 def _element(text: str, title: str) -> str:
     """The <svg> element alone, with ids of its own, so that many fit in one page."""
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    prefix = "f" + re.sub(r"\W", "", title)[:24] + "_"
+    digest = hashlib.sha256(title.encode()).hexdigest()[:6]
+    prefix = "f" + re.sub(r"\W", "", title, flags=re.ASCII)[:24] + digest + "_"
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = re.sub(r'href="#', f'href="#{prefix}', text)
     return text.replace("url(#", f"url(#{prefix}")
 
 
+def _named(name: str) -> str:
+    return _NAMED + name
+
+
 def _legend(axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9)
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        names = [literal(name).removeprefix(_NAMED) for name in names]
+        drawn = axes.legend(handles, ["-"] * len(names), frameon=False, fontsize=9)
+        for shown, name in zip(drawn.get_texts(), names, strict=True):
+            shown.set_text(name)
 
 
 def learning_curves(
@@ -94,7 +109,8 @@ def learning_curves(
             values = np.where(np.isfinite(values), values, np.nan)
             colour = COLOURS[i % len(COLOURS)]
             dots = "." if len(values) <= 30 else None
-            drawn.axes.plot(steps, values, marker=dots, label=name, color=colour)
+            label = _named(name)
+            drawn.axes.plot(steps, values, marker=dots, label=label, color=colour)
         if log_y:
             drawn.axes.set_yscale("log")
         _legend(drawn.axes)
@@ -124,11 +140,13 @@ def kl_reward_frontier(
             for kind, marks in (("gold", "o-"), ("proxy", "s--")):
                 y = [getattr(point, kind) for point in points]
                 if np.isfinite(y).any():
-                    axes.plot(d, y, marks, color=colour, label=f"{name}, {kind}", ms=4)
+                    label = _named(f"{name}, {kind}")
+                    axes.plot(d, y, marks, color=colour, label=label, ms=4)
             fit = (fits or {}).get(name)
             if fit is not None and len(d):
                 line = np.linspace(0, d.max(), 100)
-                axes.plot(line, fit(line), ":", color=colour, label=f"{name}, fit")
+                label = _named(f"{name}, fit")
+                axes.plot(line, fit(line), ":", color=colour, label=label)
                 if 0 < fit.peak_distance <= d.max():
                     axes.axvline(fit.peak_distance, color=colour, alpha=0.3)
         _legend(axes)
@@ -153,7 +171,7 @@ def reward_histograms(
                 values,
                 edges,
                 weights=weights,
-                label=name,
+                label=_named(name),
                 color=COLOURS[i % len(COLOURS)],
                 alpha=0.55,
             )
@@ -218,16 +236,19 @@ def alignment_tax_bars(
                 place += 1
             ticks[(start + place - 1) / 2] = metric
             place += 0.8
-        axes.set_yticks(list(ticks), list(ticks.values()))
+        axes.set_yticks(list(ticks), [literal(name) for name in ticks.values()])
         axes.axvline(0, color="#333333", lw=1)
         for i, policy in enumerate(policies):
-            axes.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=policy)
+            axes.barh(0, 0, color=COLOURS[i % len(COLOURS)], label=_named(policy))
         _legend(axes)
     return drawn.svg
 
 
 def _bars(axes, names: Sequence[str], intervals: Sequence[Interval]) -> None:
-    axes.barh(names, [i.estimate for i in intervals], color=COLOURS[0], alpha=0.75)
+    places = range(len(names))
+    estimates = [i.estimate for i in intervals]
+    axes.barh(places, estimates, color=COLOURS[0], alpha=0.75)
+    axes.set_yticks(places, [literal(name) for name in names])
     for place, interval in enumerate(intervals):
         _whisker(axes, interval, place)
 

@@ -2,11 +2,17 @@
 
 import dataclasses
 import html
+import re
 from collections.abc import Sequence
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.evaluation.statistics.tables import ResultRow, ResultTable
+from rlhf_jax.literal import literal
+
+
+class Html(str):
+    """Text that is HTML or SVG of ours; any other text is escaped."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,31 +63,47 @@ def transposed(table: Table, labels: int = 2, corner: str = "policy") -> Table:
     return Table(headers, rows, table.caption, marks)
 
 
-def table_html(table: Table) -> str:
+def escaped(text) -> str:
+    """A text that is only a text in HTML, control characters made visible."""
+    return html.escape(literal(text))
+
+
+def table_html(table: Table) -> Html:
     """The table as HTML; all text is escaped."""
-    head = "".join(f"<th>{html.escape(str(h))}</th>" for h in table.headers)
+    head = "".join(f"<th>{escaped(h)}</th>" for h in table.headers)
     lines = []
     for i, row in enumerate(table.rows):
         cells = []
         for j, cell in enumerate(row):
             mark = table.marks.get((i, j), "")
             kind = f' class="{html.escape(mark)}"' if mark else ""
-            cells.append(f"<td{kind}>{html.escape(str(cell))}</td>")
+            cells.append(f"<td{kind}>{escaped(cell)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    caption = (
-        f"<caption>{html.escape(table.caption)}</caption>" if table.caption else ""
-    )
-    return (
+    caption = f"<caption>{escaped(table.caption)}</caption>" if table.caption else ""
+    return Html(
         f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+_MARKS = re.compile(r"[\\|`*~$]|(?<!\w)_|_(?!\w)|!(?=\[)|\](?=[(\[:])")
+
+
+def markdown_text(text: str) -> str:
+    r"""A text whose characters mean only themselves in Markdown, on one line.
+
+    >>> print(markdown_text("<b> a|b [x](y) nats_per_token _c_"))
+    &lt;b&gt; a\|b [x\](y) nats_per_token \_c\_
+    """
+    shown = html.escape(literal(text), quote=False)
+    return _MARKS.sub(lambda found: f"\\{found[0]}", shown)
 
 
 def table_markdown(table: Table) -> str:
     """The table as Markdown, columns aligned for reading as text too."""
 
     def clean(cell) -> str:
-        return str(cell).replace("|", "\\|").replace("\n", " ")
+        return markdown_text(str(cell).replace("\n", " "))
 
     rows = [[clean(cell) for cell in row] for row in (table.headers, *table.rows)]
     widths = [max(3, *(len(row[j]) for row in rows)) for j in range(len(rows[0]))]
@@ -91,7 +113,7 @@ def table_markdown(table: Table) -> str:
         return f"| {' | '.join(padded)} |"
 
     rule = f"|{'|'.join('-' * (width + 2) for width in widths)}|"
-    caption = [f"**{table.caption}**", ""] if table.caption else []
+    caption = [f"**{clean(table.caption)}**", ""] if table.caption else []
     return "\n".join([*caption, line(rows[0]), rule, *map(line, rows[1:])]) + "\n"
 
 
@@ -105,14 +127,18 @@ def print_table(table: Table, *, console=None) -> None:
     import rich.text
 
     console = console or rich.console.Console()
+
+    def text(value, style="") -> rich.text.Text:
+        return rich.text.Text(literal(value), style)
+
     if _width(table) > console.width and len(table.headers) > len(table.rows) + 1:
         table = transposed(table, labels=1, corner=table.headers[0])
-    shown = rich.table.Table(title=table.caption or None)
+    shown = rich.table.Table(title=text(table.caption) if table.caption else None)
     for number, header in enumerate(table.headers):
         numbers = any(_is_number(row[number]) for row in table.rows)
         words = " ".join(str(row[number]) for row in table.rows)
         shown.add_column(
-            str(header),
+            text(header),
             justify="right" if numbers else "left",
             min_width=max(map(len, words.split()), default=0) if number else None,
             overflow="fold",
@@ -121,9 +147,7 @@ def print_table(table: Table, *, console=None) -> None:
     for i, row in enumerate(table.rows):
         shown.add_row(
             *(
-                rich.text.Text(
-                    str(cell), style=colours.get(table.marks.get((i, j)), "")
-                )
+                text(cell, colours.get(table.marks.get((i, j)), ""))
                 for j, cell in enumerate(row)
             )
         )

@@ -10,7 +10,7 @@ from rlhf_jax.sampling.spec import SamplingSpec
 def scaled_logits(
     logits: Float[Array, "B V"], steps: Int[Array, "B"], spec: SamplingSpec
 ) -> Float[Array, "B V"]:
-    """The logits of the sampled distribution: z / τ, then the filters, in float32.
+    """The logits of the sampled distribution: (z - max z) / τ, then the filters.
 
     Order: end tokens are withheld before `min_new_tokens`, then temperature, then
     top-k, then top-p (the order of transformers). A greedy spec is scaled by 1, so
@@ -28,7 +28,9 @@ def scaled_logits(
     if spec.min_new_tokens and spec.end_tokens:
         logits = without_end_tokens(logits, steps < spec.min_new_tokens, spec)
     if not spec.greedy and spec.temperature != 1:
-        logits = logits / spec.temperature
+        # from the largest, which is then exactly 0, however cold it is
+        largest = jnp.max(logits, axis=-1, keepdims=True)
+        logits = (logits - largest) / spec.temperature
     if 0 < spec.top_k < logits.shape[-1]:
         logits = keep_top_k(logits, spec.top_k)
     if spec.top_p < 1:

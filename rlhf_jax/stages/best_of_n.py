@@ -30,6 +30,7 @@ from rlhf_jax.registry import (
     LoadedModel,
     load_model,
     require_language_model,
+    reward_account,
     reward_of,
 )
 from rlhf_jax.sampling.randomness import named_key
@@ -52,7 +53,9 @@ class Config:
     samples: int = 64
     # most prompts taken; None: all
     max_prompts: int | None = 128
+    # longest prompt in tokens
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
     # of sampling
     temperature: float = 1.0
@@ -65,7 +68,9 @@ class Config:
     # of an ensemble: how its members' scores become one, "mean", "min" or
     # "uncertainty_weighted" with this λ; ignored for a single model
     ensemble: Combination = "mean"
+    # λ of "uncertainty_weighted"
     variance_coef: float = 0.1
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -93,7 +98,7 @@ def run(
     prompts = read_prompts(config.prompts, account)
     policy = policy.in_form(prompts, where="best_of_n.policy")
     prompts = fitting(prompts, policy.form, config.max_prompt, account)
-    prompts = prompts[: config.max_prompts]
+    prompts = account.first(prompts, "max_prompts", config.max_prompts)
     tell_rows([account], workdir)
     flat = _written(config, policy, prompts, workdir, mesh)
     proxy = reward.score(
@@ -101,6 +106,7 @@ def run(
         flat,
         [prompt.model_dump() for prompt in prompts for _ in range(config.samples)],
     ).reshape(len(prompts), config.samples)
+    tell_rows([reward_account(reward)], workdir, more=True)
     if missing := int(np.isnan(proxy).sum()):
         raise InputError(
             f"best_of_n.reward: no score for {missing} of {proxy.size} responses: "

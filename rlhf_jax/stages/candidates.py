@@ -39,6 +39,7 @@ from rlhf_jax.registry import (
     load_model,
     load_reward,
     require_language_model,
+    reward_account,
 )
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
@@ -60,7 +61,9 @@ class Config:
     # must be complete before the run goes on; after how many hours what there is must
     # do (None: never). Section 5.3: most comparisons had one labeler
     overlap: Length = 1
+    # of people: share of the sets that must be complete
     quorum: Stop = 1.0
+    # hours after which what was answered must do; None: never
     deadline_hours: Stop | None = None
     # a reward model, or "python:FILE.py:NAME", ranks in their place; empty: they do
     reward: RewardName = ""
@@ -74,14 +77,17 @@ class Config:
     round: int = 1
     # responses per prompt, drawn per prompt between the two; section 3.5: 4 to 9
     min_k: int = 4
+    # most responses per prompt
     max_k: int = 9
     # longest prompt and response in tokens
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
     # of sampling
     temperature: float = 1.0
     # prompts sampled together
     batch_size: int = 64
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -120,18 +126,22 @@ def run(
     mesh = (settings or RunSettings()).make_mesh()
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    prompts = read_prompts(config.prompts)
-    account = Account("prompts", read=len(prompts))
+    account = Account("prompts")
+    prompts = read_prompts(config.prompts, account)
     policies = [_policy(name, prompts) for name in config.policies]
     for policy in policies:  # one rule for all: what does not fit is left out, and told
         prompts = fitting(prompts, policy.form, config.max_prompt, account)
+    asked = prompts_of_round(config, prompts)
+    account.limit("max_prompts", config.max_prompts, len(prompts) - len(asked))
     tell_rows([account], workdir)
-    prompts = prompts_of_round(config, prompts)
+    prompts = asked
     responses = _sampled_once(config, policies, prompts, workdir, mesh)
     labelers = labelers_of(config)
     asked = Asked(config.overlap, config.quorum, config.deadline_hours)
     require_people(prompts, responses, labelers, asked)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
+    rewards = [who.reward for who in labelers if isinstance(who, RewardLabeler)]
+    tell_rows(map(reward_account, rewards), workdir, more=True)
     if config.best_and_worst:
         rankings = [best_and_worst(ranking) for ranking in rankings]
     target = workdir / "rankings.jsonl"

@@ -19,9 +19,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data import Intake, Prompt, Text
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.encoding import said_before
-from rlhf_jax.data.inputs import read_prompts, read_rows
+from rlhf_jax.data.inputs import read_prompts, read_told
 from rlhf_jax.data.labelled import labelled_sentences
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.reward_models.bag_of_words import (
@@ -38,12 +39,20 @@ from rlhf_jax.evaluation.statistics.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.experience import Writer, make_distance
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
-from rlhf_jax.registry import Combination, LoadedModel, load_model, reward_of
+from rlhf_jax.registry import (
+    Combination,
+    LoadedModel,
+    Reward,
+    load_model,
+    reward_account,
+    reward_of,
+    score_records,
+)
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.likelihood import held_out_score, per_count
 from rlhf_jax.storage import beside, write_json, write_lines
-from rlhf_jax.training.session import RunSettings
+from rlhf_jax.training.session import RunSettings, tell_rows
 
 
 @dataclasses.dataclass
@@ -53,6 +62,7 @@ class Config:
     # names of the policies, and their model directories in the same order; the first
     # is the one that the others started from
     names: tuple[str, ...]
+    # their model directories, in the same order
     policies: tuple[ModelName, ...]
     # table of labelled sentences (0 or 1) that trains the judge
     labelled: DataFile
@@ -76,14 +86,18 @@ class Config:
     frontier_prompts: int = 200
     # share of the labelled sentences kept apart to measure the judge
     judge_test: float = 0.2
+    # longest prompt in tokens
     max_prompt: int = 64
+    # longest response in tokens, its end token included
     max_response: int = 48
     # tokens of a window of held-out text
     window: int = 256
     # of an ensemble: how its members' scores become one, "mean", "min" or
     # "uncertainty_weighted" with this λ; ignored for a single model
     ensemble: Combination = "mean"
+    # λ of "uncertainty_weighted"
     variance_coef: float = 0.1
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -123,21 +137,28 @@ def run(
     mesh = (settings or RunSettings()).make_mesh()
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    judge, judge_accuracy = trained_judge(config)
-    reward = reward_of(config).score
-    prompts = read_prompts(config.prompts)[: config.max_prompts]
-    texts = [said_before(prompt) for prompt in prompts]
+    labelled = Account("labelled sentences")
+    judge, judge_accuracy = trained_judge(config, labelled)
+    reward = reward_of(config)
+    asked, read = Account("prompts"), Account("held-out texts")
+    prompts = read_prompts(config.prompts, asked)
+    prompts = asked.first(prompts, "max_prompts", config.max_prompts)
     groups = [prompt.split_key for prompt in prompts]
-    write = make_writing(config, load_model(config.policies[0]), mesh)
-    held_out = list(read_rows(config.texts, Text))
+    write = make_writing(config, load_model(config.policies[0]), mesh, asked)
+    held_out = read_told(config.texts, Text, read)
     samples, scores = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
         model = load_model(path)
-        written = write(model, texts)
+        written = write(model, prompts)
         samples[name] = written.texts
         scores[name] = [
             *_quality(judge, written.texts, groups),
-            Score("reward", "score", reward(texts, written.texts), clusters=groups),
+            Score(
+                "reward",
+                "score",
+                score_records(reward, prompts, written.texts),
+                clusters=groups,
+            ),
             *_manner(written, groups),
             held_out_score(model, held_out, config.window),
         ]
@@ -152,15 +173,19 @@ def run(
         "runs": beside(config.runs, workdir),
         "frontier": frontier(config, prompts, write, judge, reward),
     }
+    tell_rows([labelled, asked, read, reward_account(reward)], workdir)
     write_lines(workdir / "samples.jsonl", _sample_lines(prompts, samples, judge))
     target = workdir / "results.json"
     write_json(target, results)
     return target
 
 
-def trained_judge(config: Config) -> tuple[TextClassifier, Interval]:
+def trained_judge(config: Config, account: Account) -> tuple[TextClassifier, Interval]:
     """The judge, and its accuracy on sentences that it was not trained on."""
-    rows = labelled_sentences(config.labelled, min_words=3)
+    intake = Intake()
+    rows = labelled_sentences(config.labelled, min_words=3, intake=intake)
+    account.read += len(rows)
+    account.begin(intake)
     order = np.random.default_rng(config.seed).permutation(len(rows))
     rows = [rows[i] for i in order]
     cut = round(len(rows) * config.judge_test)
@@ -189,8 +214,8 @@ def _manner(written: Writing, groups: Sequence[str]) -> Iterator[Score]:
 
 
 def make_writing(
-    config: Config, first: LoadedModel, mesh: Mesh
-) -> Callable[[LoadedModel, Sequence[str]], Writing]:
+    config: Config, first: LoadedModel, mesh: Mesh, account: Account
+) -> Callable[[LoadedModel, Sequence[Prompt]], Writing]:
     """`(policy, prompts) -> Writing` at temperature 1.
 
     Policies that are given the same prompts share their random numbers, so that their
@@ -201,6 +226,7 @@ def make_writing(
       first: the policy from which distances are measured, of the same shape as the
         policies to come.
       mesh: where.
+      account: books the prompts that lose their beginning.
 
     Raises:
       InputError: on a call, a policy of another shape than `first`.
@@ -209,7 +235,8 @@ def make_writing(
     key = named_key(jax.random.key(config.seed), "writing")
     distance = make_distance(first.model)
 
-    def write(policy: LoadedModel, prompts: Sequence[str]) -> Writing:
+    def write(policy: LoadedModel, prompts: Sequence[Prompt]) -> Writing:
+        policy = policy.in_form(prompts, where="judge.policies")
         policy = policy.with_config(residual_dropout=0.0)
         if policy.model.config != first.model.config:
             raise InputError(
@@ -217,8 +244,11 @@ def make_writing(
                 f"{policy.model.config} after {first.model.config}"
             )
         writer = Writer(policy, config.max_response, config.max_prompt, mesh=mesh)
+        said = [said_before(prompt) for prompt in prompts]
+        by = f"at the beginning to max_prompt {writer.most_prompt}"
+        account.cut_by_any(by, writer.count_too_long(said))
         texts, kl = [""] * len(prompts), np.zeros(len(prompts), np.float32)
-        for batch in writer.batches(prompts, key):
+        for batch in writer.batches(said, key):
             nats = distance(policy.params, first.params, batch.samples)
             kl[batch.rows] = np.asarray(nats)[: len(batch.rows)]
             for row, text in zip(batch.rows, batch.texts, strict=True):
@@ -250,9 +280,9 @@ def _rows(
 def frontier(
     config: Config,
     prompts: Sequence[Prompt],
-    write: Callable[[LoadedModel, Sequence[str]], Writing],
+    write: Callable[[LoadedModel, Sequence[Prompt]], Writing],
     judge: TextClassifier,
-    reward: Callable,
+    reward: Reward,
 ) -> dict[str, list[dict]]:
     """(KL, reward, judge's probability) of best-of-n, and of the first policy and every
     snapshot of each run."""
@@ -264,14 +294,14 @@ def frontier(
         gold = np.stack([judge(row["responses"]) for row in rows])
         points = best_of_n_frontier(proxy, gold)
         found["best of n"] = [dataclasses.asdict(point) for point in points]
-    some = [said_before(prompt) for prompt in prompts[: config.frontier_prompts]]
+    some = prompts[: config.frontier_prompts]
 
     def point(name: str, folder: str | pathlib.Path) -> dict[str, Any]:
         written = write(load_model(folder), some)
         return {
             "name": name,
             "kl": float(written.kl.mean()),
-            "proxy": float(reward(some, written.texts).mean()),
+            "proxy": float(score_records(reward, some, written.texts).mean()),
             "gold": float(judge(written.texts).mean()),
         }
 

@@ -12,7 +12,8 @@ import jax
 
 from rlhf_jax import data
 from rlhf_jax.data import Text, load_tokenizer
-from rlhf_jax.data.inputs import as_records, read_rows
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.inputs import as_records, booked, read_rows
 from rlhf_jax.fields import DataFile, Length, ModelName, TokenizerName, Watch
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.registry import LoadedModel, load_model, save_model
@@ -55,6 +56,7 @@ class Config:
     microbatches: int = 1
     # updates between evaluations on valid_texts
     evaluate_every: Watch = 200
+    # of fresh params and of the order of the texts
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -120,10 +122,8 @@ def train(
         context_length=config.window,
         seed=config.seed,
     )
-    perplexity, valid = (
-        make_perplexity(start.model),
-        list(as_records(valid_texts, Text)),
-    )
+    perplexity, account = make_perplexity(start.model), Account("valid texts")
+    valid = booked(as_records(valid_texts, Text), account)
     held_out = valid and held_out_batches(
         valid, start.tokenizer, config.window, config.batch_size
     )
@@ -143,6 +143,7 @@ def train(
         dtype=start.model.config.dtype,
         evaluate=evaluate if held_out else None,
         evaluate_every=config.evaluate_every,
+        accounts=[account] if valid else (),
     )
     return Run(rows, model.loaded)
 

@@ -20,10 +20,12 @@ import numpy as np
 
 from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Prompt, Text
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.conversations import FORMS
 from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import (
     as_records,
+    booked,
     fitting,
     mixed_demonstrations,
     one_epoch,
@@ -65,6 +67,7 @@ class Config:
     # files of pretraining text mixed in, and their share of the rows; C.3: 10 % for
     # the PPO initialisation, none for the baseline
     texts: tuple[DataFile, ...] = ()
+    # share of the rows that are such text
     mix_fraction: float = 0.0
     # passes over the demonstrations; C.1: 16
     epochs: Length = 16
@@ -72,6 +75,7 @@ class Config:
     batch_size: int = 32
     # longest prompt and response in tokens; C: 1k each, in a context of 2k
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
     # "padded" (one per row), "packed" (several per row) or "buckets" by length
     layout: str = "padded"
@@ -103,9 +107,11 @@ class Config:
     select_by: str = "loss"
     # for select_by="reward": model directory of the reward model, and prompt files
     reward: RewardName | None = None
+    # for select_by="reward": files of prompts
     valid_prompts: tuple[DataFile, ...] = ()
     # prompts sampled for the selection, at temperature 1
     select_prompts: int = 64
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
@@ -224,12 +230,14 @@ def train(
         form=start.form,
         train_turns=config.train_turns,
     )
+    accounts: list[Account] = []
     measures = _measures(
         config,
         start,
-        list(as_records(valid_demonstrations, Demonstration)),
+        as_records(valid_demonstrations, Demonstration),
         None if reward is None else as_reward(reward),
-        list(as_records(valid_prompts, Prompt)),
+        as_records(valid_prompts, Prompt),
+        accounts,
     )
     measures = {
         name: lambda own, measure=measure: measure(model.whole(own))
@@ -248,6 +256,7 @@ def train(
         dtype=start.model.config.dtype,
         evaluate=selection.evaluate,
         evaluate_every=stream.steps_per_epoch,
+        accounts=accounts,
     )
     return Run(rows, selection.finish)
 
@@ -344,11 +353,12 @@ _NEEDED = {
 def _measures(
     config: Config,
     start: LoadedModel,
-    demonstrations: list[Demonstration],
+    demonstrations: Iterable[Demonstration],
     reward: Reward | None,
-    prompts: list[Prompt],
+    prompts: Iterable[Prompt],
+    accounts: list[Account],
 ) -> Iterator[tuple[str, Callable[[Any], float]]]:
-    if demonstrations:
+    if any(True for _ in demonstrations):
         held_out = data.demonstration_stream(
             demonstrations,
             start.tokenizer,
@@ -360,13 +370,21 @@ def _measures(
             train_turns=config.train_turns,
             seed=0,
         )
+        accounts += [
+            dataclasses.replace(account, name="valid demonstrations")
+            for account in held_out.accounts
+        ]
         perplexity = make_perplexity(start.model)
         yield (
             "valid/nats_per_token",
             lambda params: perplexity(params, one_epoch(held_out))["nats_per_token"],
         )
-    if reward is not None and prompts:
-        some = fitting(prompts, start.form, config.max_prompt)[: config.select_prompts]
+    if reward is not None and (
+        asked := booked(prompts, account := Account("valid prompts"))
+    ):
+        accounts.append(account)
+        some = fitting(asked, start.form, config.max_prompt, account)
+        some = account.first(some, "select_prompts", config.select_prompts)
         texts = [said_before(prompt) for prompt in some]
         key = jax.random.key(config.seed)
 

@@ -4,6 +4,7 @@ contents   what a file holds, as a hash
 files      a file is as it was or as it shall be, whatever ends the process
 links      nothing in a run directory leads out of it
 processes  one decision and one writer for all processes of a run
+reading    files that somebody else may have made
 """
 
 from rlhf_jax.storage.contents import content_of
@@ -31,6 +32,7 @@ from rlhf_jax.storage.processes import (
     require_same,
     together,
 )
+from rlhf_jax.storage.reading import read_bytes, read_json, require_regular
 
 __all__ = [
     "any_process",
@@ -42,11 +44,14 @@ __all__ = [
     "looks_local",
     "no_links",
     "process_count",
+    "read_bytes",
+    "read_json",
     "replacing",
     "replacing_here",
     "require_no_links",
     "require_one_directory",
     "require_plain_name",
+    "require_regular",
     "require_same",
     "together",
     "write_json",

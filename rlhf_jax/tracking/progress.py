@@ -10,6 +10,8 @@ from typing import IO, Any
 
 import jax
 
+from rlhf_jax.literal import literal
+
 SHOWN = ("loss", "score", "kl", "accuracy")
 _WINDOW = 50  # updates that the rate looks back, so that compiling is soon forgotten
 
@@ -35,7 +37,8 @@ class Progress:
         file: stderr when None.
         clock: seconds.
         """
-        self.total, self.description, self.step = total, description, start
+        self.total, self.step = total, start
+        self.description = description = literal(description).replace("\n", " ")
         self.every, self.clock = every, clock
         self.file = file or sys.stderr
         self._times = collections.deque([(clock(), start)], maxlen=_WINDOW)
@@ -116,10 +119,10 @@ def _bar(file: IO[str], total: int, description: str, start: int) -> tuple[Any, 
     from rich.progress import Progress as RichProgress
 
     bar = RichProgress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[about]}"),
+        TextColumn("{task.fields[about]}", markup=False),
         console=Console(file=file),
     )
     return bar, bar.add_task(description, total=total, completed=start, about="")

@@ -32,8 +32,9 @@ class OptimizerConfig(ScheduleConfig):
 
     # "adam", "adamw" (decoupled weight decay) or "rmsprop" (DPO)
     name: str = "adamw"
-    # decay of the first and second moment; InstructGPT appendix C
+    # decay of the first moment; InstructGPT appendix C
     b1: float = 0.9
+    # decay of the second moment; InstructGPT appendix C
     b2: float = 0.95
     # InstructGPT does not state it; 1e-8 is the default of Kingma and Ba 2015
     epsilon: float = 1e-8

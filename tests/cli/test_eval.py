@@ -265,3 +265,53 @@ def test_an_ensemble_scores_the_mean_of_its_members(run_directory):
         for place in ("reward", "reward/seed_0", "reward/seed_1")
     ]
     np.testing.assert_allclose(whole, np.mean(members, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--suite", "world-bias", "--suite", "squad"], "squad: "),
+        (["--suite", "world-bias", "--baseline", "stf"], "stf: not one of sft, ppo"),
+        (["--suite", "preference", "--baseline", "stf"], "'stf': expected one of sft"),
+        (["--suite", "world-bias", "--out", "/proc/nowhere"], "--out /proc/nowhere: "),
+    ],
+)
+def test_what_cannot_be_evaluated_is_told_before_a_model_is_read(
+    run_directory, capsys, monkeypatch, words, message
+):
+    def load_policy(*args, **options):
+        raise AssertionError("a model was read")
+
+    monkeypatch.setattr("rlhf_jax.evaluation.policy.load_policy", load_policy)
+    paths = [str(run_directory / name) for name in ("sft", "ppo")]
+    assert main(["eval", *paths, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_suites_that_are_finished_are_kept(run_directory, tmp_path, monkeypatch):
+    from rlhf_jax.evaluation.suites import runs
+
+    whole, done = runs.run_suite, []
+
+    def run_suite(name, policy, settings):
+        if done and policy.name != "nobody":
+            raise KeyboardInterrupt
+        found = whole(name, policy, settings)
+        done.append(name)
+        return found
+
+    monkeypatch.setattr(runs, "run_suite", run_suite)
+    words = ["eval", str(run_directory / "sft"), "--limit", "2", "--out", str(tmp_path)]
+    code = main([*words, "--suite", "world-bias", "--suite", "world-truth"])
+    assert code == 130 and done == ["world-bias"]
+    lines = (tmp_path / "items.jsonl").read_text().splitlines()
+    assert {json.loads(line)["policy"] for line in lines} == {"sft"}
+
+
+def test_a_checkpoint_whose_path_looks_like_syntax(tmp_path):
+    from rlhf_jax.evaluation.suites.runs import named_checkpoints
+
+    odd = tmp_path / "a=b[1]:#c"
+    odd.mkdir()
+    assert named_checkpoints([str(odd)]) == {"a=b[1]:#c": str(odd)}
+    assert named_checkpoints([f"x={odd}"]) == {"x": str(odd)}

@@ -71,7 +71,7 @@ def test_bfloat16_logits_are_scaled_in_float32():
         logits, jnp.zeros(1, jnp.int32), SamplingSpec(1, temperature=0.7)
     )
     assert scaled.dtype == jnp.float32
-    np.testing.assert_allclose(scaled, [[1 / 0.7, 3 / 0.7]], rtol=1e-6)
+    np.testing.assert_allclose(scaled, [[-2 / 0.7, 0]], rtol=1e-6)
 
 
 def test_a_plain_spec_leaves_the_logits_alone():

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.errors import InputError
@@ -19,11 +21,11 @@ from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.catalogue import Settings, run_suite
 from rlhf_jax.evaluation.suites.toxicity import Scorer, word_list_scorer
 from rlhf_jax.evaluation.suites.world import gold_utilities, labeler_panel
-from rlhf_jax.registry import load_reward
+from rlhf_jax.registry import load_reward, score_records
 
 
 def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
-    """column name -> directory, from `DIR` or `NAME=DIR`.
+    """column name -> directory, from `DIR` or `NAME=DIR`; what exists is a `DIR`.
 
     Raises:
       InputError: a name given twice.
@@ -31,7 +33,7 @@ def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in words:
         name, given, directory = word.partition("=")
-        if not given:
+        if not given or os.path.exists(word):  # what is there wins over the syntax
             name, directory = os.path.basename(os.path.normpath(word)), word
         if name in found:
             raise InputError(f"{name}: two checkpoints of this name; write NAME=DIR")
@@ -45,6 +47,7 @@ def run_suites(
     settings: Settings,
     *,
     tell: Callable[[str], None] = lambda text: None,
+    keep: Callable[[dict[str, list[Score]]], None] = lambda scores: None,
 ) -> dict[str, list[Score]]:
     """policy -> scores of all suites.
 
@@ -53,6 +56,7 @@ def run_suites(
       names: of suites.
       settings: for all of them.
       tell: gets a line before each suite.
+      keep: gets all scores so far after each suite.
     """
     found: dict[str, list[Score]] = {}
     for policy in policies:
@@ -60,7 +64,50 @@ def run_suites(
         for name in names:
             tell(f"{policy.name}: {name}")
             found[policy.name] += run_suite(name, policy, settings)
+            keep(found)
     return found
+
+
+class _Asked(Exception):
+    """A suite has read its data, for it asks a policy."""
+
+
+def require_suites(names: Sequence[str], settings: Settings) -> None:
+    """Refuses suites that could not begin, before a model is loaded.
+
+    Each is run up to its first question to a policy: its data is read by then.
+
+    Args:
+      names: of suites.
+      settings: for all of them.
+
+    Raises:
+      InputError: what each of them lacks, all at once.
+    """
+
+    def ask(*args):
+        raise _Asked
+
+    policy, wrong = Policy("nobody", ask, ask, ask, ask), []
+    for name in names:
+        try:
+            run_suite(name, policy, settings)
+        except _Asked:
+            continue
+        except InputError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        raise InputError("; ".join(wrong))
+
+
+def require_baseline(baseline: str, names: Sequence[str]) -> None:
+    """Refuses a baseline that is none of the policies; "" is none.
+
+    Raises:
+      InputError: names them.
+    """
+    if baseline and baseline not in names:
+        raise InputError(f"--baseline {baseline}: not one of {', '.join(names)}")
 
 
 def preference_results(
@@ -86,8 +133,8 @@ def preference_results(
             f"preference needs --baseline, one of {', '.join(names)}, and one more "
             "policy"
         )
-    texts = [record.prompt for record in prompts]
-    responses = {p.name: p.generate(texts) for p in policies}
+    asked = [said_before(record) for record in prompts]
+    responses = {p.name: p.generate(asked) for p in policies}
     return {
         name: compare(
             judge,
@@ -126,7 +173,7 @@ def judge_named(spec: str, *, seed: int = 0, kept: pathlib.Path | None = None) -
     if kind == "labels":
         return _of_texts(judge_from_labels(rest))
     if kind == "reward":
-        return _of_texts(judge_from_scores(load_reward(rest).score))
+        return judge_from_scores(functools.partial(score_records, load_reward(rest)))
     if kind in ("http", "https") and "#" in spec:
         url, _, model = spec.partition("#")
         key = "RLHF_JAX_JUDGE_KEY" if os.environ.get("RLHF_JAX_JUDGE_KEY") else None
@@ -175,15 +222,21 @@ def scorer_named(spec: str) -> Scorer:
     raise InputError(f"--toxicity {spec!r}: expected world, words:FILE or a URL")
 
 
-def held_out_prompts(path: str) -> list[Prompt]:
+def held_out_prompts(path: str, account: Account | None = None) -> list[Prompt]:
     """The prompts of a file, those of the split "test" if it names any.
+
+    Args:
+      path: as a config names it.
+      account: books what became of its rows.
 
     Raises:
       InputError: another kind of record, a bad row, or no row of the split.
     """
-    records = read_prompts([path])
+    account = Account("prompts") if account is None else account
+    records = read = read_prompts([path], account)
     if any(record.split for record in records):
         records = [record for record in records if record.split == "test"]
+    account.limit("the split", "test", len(read) - len(records))
     if not records:
         raise InputError(f"{path}: split: no prompt of the split 'test'")
     return records

@@ -52,15 +52,20 @@ class Config:
     odds_weight: float = 0.1
     # KTO: λ_D and λ_U; Ethayarajh et al.: λ_D n_D / (λ_U n_U) in [1, 4/3]
     desirable_weight: float = 1.0
+    # KTO: λ_U, likewise
     undesirable_weight: float = 1.0
     # train this adapter beside the frozen model, which is then the reference too where
     # the reference stands on it; None: the whole model
     adapter: LoRA | None = None
+    # passes over the rankings
     epochs: Length = 1
     # prompts per update; Rafailov et al.: 64
     batch_size: int = 64
+    # longest prompt in tokens
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
+    # most responses per prompt
     max_k: int = 9
     # Rafailov et al.: RMSprop, 1e-6, linear warm-up over 150 updates
     optimizer: OptimizerConfig = dataclasses.field(
@@ -74,7 +79,9 @@ class Config:
     )
     # Rafailov et al.: 10
     clip_norm: float | None = 10.0
+    # parts of a batch trained one after the other
     microbatches: int = 1
+    # of all that is drawn at random
     seed: int = 0
 
     @property

@@ -41,15 +41,20 @@ class Config:
     skill_examples: int = 60
     # seed of the embedded world
     world_seed: int = 0
+    # longest prompt in tokens
     max_prompt: int = 96
+    # longest response in tokens, its end token included
     max_response: int = 48
     # tokens of a held-out window of pretraining text, and how many
     window: int = 144
+    # most such windows
     max_windows: int = 192
     # of an ensemble: how its members' scores become one, "mean", "min" or
     # "uncertainty_weighted" with this λ; ignored for a single model
     ensemble: Combination = "mean"
+    # λ of "uncertainty_weighted"
     variance_coef: float = 0.1
+    # of all that is drawn at random
     seed: int = 0
 
     def problems(self) -> Iterator[str]:

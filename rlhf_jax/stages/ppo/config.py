@@ -59,6 +59,7 @@ class Config:
     # "uncertainty_weighted" with this λ; ignored for a single model. λ for PPO: 0.1
     # (Coste et al. 2023)
     ensemble: Combination = "mean"
+    # λ of "uncertainty_weighted"
     variance_coef: float = 0.1
     # what a token was worth: "gae", by a value model as in the paper; "leave_one_out"
     # (RLOO, Ahmadian et al. 2024) and "group_normalized" (GRPO, Shao et al. 2024), by
@@ -143,6 +144,7 @@ class Config:
     rollout_dtype: str | None = None
     # KL per episode, in nats, that stops the run
     max_kl: Stop = 200.0
+    # of all that is drawn at random
     seed: int = 0
 
     @property

@@ -26,6 +26,7 @@ from rlhf_jax.registry import (
     merged_model,
     require_language_model,
     require_one_tokenizer,
+    reward_account,
     reward_from,
     reward_of,
     save_model,
@@ -47,7 +48,14 @@ from rlhf_jax.training import (
     make_optimizer,
     make_update,
 )
-from rlhf_jax.training.session import Rows, Run, RunSettings, Session, open_session
+from rlhf_jax.training.session import (
+    Rows,
+    Run,
+    RunSettings,
+    Session,
+    open_session,
+    tell_rows,
+)
 
 __all__ = ["run", "train"]
 
@@ -146,6 +154,7 @@ def train(
         last="drop",
         buckets=config.prompt_buckets,
     )
+    account.left_over = stream.accounts[0].left_over
     windows = None
     if config.ptx_coef > 0:
         windows = data.text_stream(
@@ -174,7 +183,14 @@ def train(
         accounts=(account, *(windows.accounts if windows else ())),
     )
     rows = _rows(session, config, players, stream, records, windows, terms)
-    return Run(rows, lambda state: _result(config, players.policy, state))
+
+    def finish(state: Any) -> LoadedModel:
+        if workdir is not None and given.counts["scored"]:  # as texts, not in the mesh
+            told = [reward_account(given)]
+            tell_rows(told, pathlib.Path(workdir), more=True)
+        return _result(config, players.policy, state)
+
+    return Run(rows, finish)
 
 
 def make_players(

@@ -28,6 +28,7 @@ class Config:
     rankings: tuple[DataFile, ...] = ()
     # held-out rankings by the same labelers, and by labelers never trained on
     valid_rankings: tuple[DataFile, ...] = ()
+    # rankings by labelers who trained nothing
     held_out_rankings: tuple[DataFile, ...] = ()
     # demonstrations whose mean score becomes 0; empty: no bias is set
     demonstrations: tuple[DataFile, ...] = ()
@@ -37,6 +38,7 @@ class Config:
     batch_size: int = 64
     # longest prompt and response in tokens; an encoder's begin and end tokens count
     max_prompt: int = 1000
+    # longest response in tokens, its end token included
     max_response: int = 1000
     # most responses per prompt; section 3.5: 4 to 9
     max_k: int = 9
@@ -61,6 +63,7 @@ class Config:
     residual_dropout: float = 0.0
     # updates between evaluations; None: only the report, after training
     evaluate_every: Watch | None = None
+    # of all that is drawn at random
     seed: int = 0
     # an ensemble: one model for each entry, with `seed` plus the entry as its seed
     # (another head, another order); empty: a single model
@@ -71,6 +74,7 @@ class Config:
     # + b, and its tokenizer ("byte", a directory or a hub name), whose vocabulary it
     # takes. A baseline: prompt and response do not see each other
     encoder: EncoderConfig | None = None
+    # of an encoder: "byte", a directory or a hub name
     tokenizer: TokenizerName = ""
     # train this adapter and the head beside the frozen model; None: the whole model
     adapter: LoRA | None = None
