@@ -10,8 +10,11 @@ HELP = "write a model in transformers' layout; --check reads it again and compar
 _EPILOG = """\
 OUT gets config.json, model.safetensors, the tokenizer with its chat template and
 generation_config.json; a reward model becomes a sequence classifier with one label.
+A model that is an adapter of a base is added to it; with --adapter OUT gets the adapter
+alone, in the layout of PEFT, which loads it onto the base.
 
   rlhf-jax export runs/ppo ppo_for_transformers --dtype bfloat16 --check
+  rlhf-jax export runs/ppo ppo_for_peft --adapter
 """
 
 
@@ -28,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--family", help="model_type; the first that fits if absent")
     parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="write the adapter alone, for PEFT",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="read what was written again and compare logits",
@@ -36,9 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the directory and says what is in it."""
-    told = export(
-        args.model, args.out, dtype=args.dtype, family=args.family, check=args.check
-    )
+    if args.adapter:
+        if args.check or args.dtype:
+            raise InputError("--adapter: has neither --check nor --dtype")
+        export_adapter(args.model, args.out, family=args.family)
+        told = {}
+    else:
+        told = export(
+            args.model, args.out, dtype=args.dtype, family=args.family, check=args.check
+        )
     for what, gap in told.items():
         print(f"{what}: largest difference {gap:.1e} of the largest number")
     size = sum(file.stat().st_size for file in pathlib.Path(args.out).iterdir())
@@ -72,12 +86,10 @@ def export(
     """
     from rlhf_jax.models import save_pretrained
     from rlhf_jax.models.export_check import check_export
-    from rlhf_jax.registry import load_model, model_directory
+    from rlhf_jax.registry import load_model, merged_model
 
-    source = model_directory(directory)
-    if pathlib.Path(out).resolve() == pathlib.Path(source).resolve():
-        raise InputError(f"{out}: expected another directory than the model's own")
-    loaded = load_model(source)
+    source = _source(directory, out)
+    loaded = merged_model(load_model(source))
     config = loaded.model.config
     save_pretrained(
         out,
@@ -88,6 +100,46 @@ def export(
         dtype=dtype,
     )
     return check_export(out, config, loaded.params, dtype=dtype) if check else {}
+
+
+def export_adapter(directory: str, out: str, *, family: str | None = None) -> None:
+    """Exports what a model changes of its base, for PEFT.
+
+    Args:
+      directory: of a stage or a model that is an adapter.
+      out: where to; not the directory itself.
+      family: `model_type` of the base; None: that of a transformers directory, else
+        the first that can express the config.
+
+    Raises:
+      InputError: the model is no adapter, or nothing is there.
+    """
+    from rlhf_jax.models import adapter_of
+    from rlhf_jax.models.peft import save_peft
+    from rlhf_jax.registry import load_model
+
+    loaded = load_model(_source(directory, out))
+    if loaded.adapter is None:
+        raise InputError(f"{directory}: a whole model, not an adapter of another")
+    lora, base = loaded.adapter.config, loaded.adapter.base
+    save_peft(
+        out,
+        loaded.model.config,
+        lora,
+        adapter_of(loaded.params),
+        base.source or "",
+        family=family or _family(base.source or ""),
+    )
+
+
+def _source(directory: str, out: str) -> str:
+    """The model's directory; refuses to write into it."""
+    from rlhf_jax.registry import model_directory
+
+    source = model_directory(directory)
+    if pathlib.Path(out).resolve() == pathlib.Path(source).resolve():
+        raise InputError(f"{out}: expected another directory than the model's own")
+    return source
 
 
 def _family(source: str) -> str | None:

@@ -70,6 +70,7 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
     from rlhf_jax.registry import ensemble, load_reward_model
     from rlhf_jax.registry.directories import (
         ENSEMBLE,
+        described_adapter,
         kind_of_model,
         load_model,
         model_directory,
@@ -94,6 +95,9 @@ def _described(name: str, dtype: str | None, *, read: bool) -> tuple[str, Any, i
             load_model(path, dtype=dtype)
         kind = kind_of_model(model)
         told = f"{meta.get('stage', 'model.json')}, {kind}, {model.config}"
+        if (adapter := described_adapter(path)) is not None:
+            base = adapter["base"]["source"]
+            told = f"adapter {adapter['lora']} of {base}, {told}"
         return told, abstract_params(model, dtype or "float32"), 1
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{name}: neither model.json nor config.json is there")

@@ -12,10 +12,21 @@ cache       keys and values of tokens already read
 heads       `LanguageModel`, `ScalarModel`, `init_params`
 pretrained, export   checkpoints in transformers' layout
 families, dialects, weights   their tensors, their config.json, their files
+adapters    LoRA: small trees beside a frozen base; low_rank: their products
+peft        adapters in the layout of Hugging Face's PEFT
 prefix      K responses against one prompt, computed once
 encoder, pretrained_encoder   the BERT reward model, a baseline
 """
 
+from rlhf_jax.models.adapters import (
+    LoRA,
+    adapted,
+    adapter_of,
+    base_params,
+    init_adapter,
+    merged,
+    with_changes,
+)
 from rlhf_jax.models.cache import KVCache, grow_cache, init_cache
 from rlhf_jax.models.config import RopeScaling, TrunkConfig
 from rlhf_jax.models.encoder import (
@@ -58,6 +69,7 @@ __all__ = [
     "GPT3_SIZES",
     "KVCache",
     "LanguageModel",
+    "LoRA",
     "Pretrained",
     "PretrainedEncoder",
     "RopeScaling",
@@ -65,10 +77,14 @@ __all__ = [
     "Trunk",
     "TrunkConfig",
     "abstract_params",
+    "adapted",
+    "adapter_of",
+    "base_params",
     "cast_matrices",
     "encoder_shapes",
     "gpt3_config",
     "grow_cache",
+    "init_adapter",
     "init_cache",
     "init_params",
     "is_encoder",
@@ -76,6 +92,7 @@ __all__ = [
     "leaf_paths",
     "load_encoder",
     "load_pretrained",
+    "merged",
     "model_of",
     "pretrained_shapes",
     "save_pretrained",
@@ -83,4 +100,5 @@ __all__ = [
     "shared_prefix_values",
     "stack_layers",
     "unstack_layers",
+    "with_changes",
 ]

@@ -9,11 +9,11 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from rlhf_jax.layouts import columns_product, contracted
+from rlhf_jax.models.low_rank import LowRank
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def product(
-    inputs: Float[Array, "*R I"], kernel: Float[Array, "I O"], dtype: str
+    inputs: Float[Array, "*R I"], kernel: Float[Array, "I O"] | LowRank, dtype: str
 ) -> Float[Array, "*R O"]:
     """inputs · kernel with operands in `dtype` and a float32 sum, rounded to `dtype`.
 
@@ -23,9 +23,16 @@ def product(
 
     Args:
       inputs: any float dtype.
-      kernel: any float dtype, float32 as a rule.
+      kernel: any float dtype, float32 as a rule; or one with a change beside it.
       dtype: of the operands and the result.
     """
+    if isinstance(kernel, LowRank):
+        return kernel.product(inputs, dtype)
+    return _plain_product(inputs, kernel, dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _plain_product(inputs, kernel, dtype):
     return _rows_times_columns(inputs, kernel, dtype)
 
 
@@ -49,7 +56,7 @@ def _backward(dtype, saved, dout):
     return dinputs.astype(like.dtype), dkernel.astype(kernel.dtype)
 
 
-product.defvjp(_forward, _backward)
+_plain_product.defvjp(_forward, _backward)
 
 
 @jax.custom_vjp

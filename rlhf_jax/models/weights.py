@@ -91,6 +91,26 @@ def open_weights(directory: pathlib.Path) -> Weights:
     return Weights(directory, files, shapes, handles)
 
 
+def open_file(path: pathlib.Path) -> Weights:
+    """Opens one safetensors file by its own name; errors as of `open_weights`."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    handle, shapes = _open(path)
+    files = dict.fromkeys(shapes, path.name)
+    return Weights(path.parent, files, shapes, {path.name: handle})
+
+
+def write_file(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    """Writes one safetensors file, in place of what is there."""
+    from safetensors.numpy import save_file
+
+    path.unlink(missing_ok=True)
+    path.touch()  # with the mode that the umask says; the library's own is 0600
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
+
+
 def _open(path: pathlib.Path):
     """(handle, {tensor: shape}) of one file."""
     from safetensors import safe_open
@@ -164,18 +184,12 @@ def save_weights(
       tensors: (name, array), in order.
       shard_bytes: most bytes per file.
     """
-    from safetensors.numpy import save_file
-
     drafts: list[tuple[pathlib.Path, list[str]]] = []
     total = 0
 
     def write(shard):
         draft = directory / f".draft-{len(drafts) + 1}.safetensors"
-        draft.unlink(missing_ok=True)
-        draft.touch()  # with the mode that the umask says; the library's own is 0600
-        mode = draft.stat().st_mode
-        save_file(shard, draft, metadata={"format": "pt"})
-        draft.chmod(mode)
+        write_file(draft, shard)
         drafts.append((draft, list(shard)))
 
     shard: dict[str, np.ndarray] = {}

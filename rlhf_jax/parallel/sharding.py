@@ -22,13 +22,14 @@ Rules = Sequence[tuple[str, P]]
 
 # Layers are stacked, so their matrices are [L, in, out]. A matrix that leads into a
 # layer is cut along its outputs, one that leads out along its inputs: one sum over
-# "tensor" per block (Shoeybi et al. 2019, Megatron-LM, section 3).
+# "tensor" per block (Shoeybi et al. 2019, Megatron-LM, section 3). `kernel/base` is one
+# with a narrow change beside it (`models.low_rank`), which every device holds whole.
 DEFAULT_RULES: Rules = (
     (r"(^|/)(unembedding|token_embed/embedding)$", P("tensor", "fsdp")),
     (r"(^|/)position_embed/embedding$", P(None, "fsdp")),
-    (r"layers/.*(query|key|value|gate|up)/kernel$", P(None, "fsdp", "tensor")),
+    (r"layers/.*(query|key|value|gate|up)/kernel(/base)?$", P(None, "fsdp", "tensor")),
     (r"layers/.*(query|key|value|gate|up)/bias$", P(None, "tensor")),
-    (r"layers/.*(out|down)/kernel$", P(None, "tensor", "fsdp")),
+    (r"layers/.*(out|down)/kernel(/base)?$", P(None, "tensor", "fsdp")),
     (r"", P()),
 )
 

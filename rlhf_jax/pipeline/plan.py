@@ -25,6 +25,7 @@ from rlhf_jax.models import (
     is_encoder,
     pretrained_shapes,
 )
+from rlhf_jax.pipeline.adapter_plan import memory_of_adapters
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
 from rlhf_jax.registry.directories import (
     model_directory,
@@ -77,7 +78,10 @@ def plans(experiment: Experiment) -> Iterator[StagePlan]:
         if maker is None or shape is None:
             yield StagePlan(name, kind)
         else:
-            yield maker(name, kind, config, shape, shapes)
+            plan = maker(name, kind, config, shape, shapes)
+            if getattr(config, "adapter", None) is not None:
+                plan = by_adapter(plan, config, shape, experiment.stages, shapes)
+            yield plan
 
 
 Shape = TrunkConfig | EncoderConfig
@@ -220,6 +224,20 @@ def _ppo(
         config.iterations,
         f"{config.iterations * config.minibatches} updates; KV cache "
         f"{cache / GIB:.2f} GiB",
+    )
+
+
+def by_adapter(
+    plan: StagePlan, config: Any, shape: Any, stages: dict, shapes: dict
+) -> StagePlan:
+    """The plan of a stage that trains an adapter: one base and small trees."""
+    memory = memory_of_adapters(plan.kind, config, shape, stages, shapes)
+    note = (
+        f"adapter of rank {config.adapter.rank}: base {memory.base_bytes / GIB:.2f} GiB"
+        f" once for {memory.roles} of {memory.all_roles}, {plan.note}"
+    )
+    return dataclasses.replace(
+        plan, params=memory.trained, state_bytes=memory.total_bytes, note=note
     )
 
 

@@ -1,12 +1,14 @@
 """Models by name: loaded, saved, joined, and asked for scores.
 
 directories      what joins one stage to the next: model.json, params, tokenizer
+adapters         models that are a change of a base, and the base they share
 ensemble         several reward models that score as one
 reward           Reward: a model, an ensemble, an encoder or a function that scores text
 encoder          the encoder reward model as a Reward
 functions        a Python function as a Reward
 """
 
+from rlhf_jax.registry.adapters import Adapter, merged_model, on_base, with_adapter
 from rlhf_jax.registry.directories import (
     LoadedModel,
     form_of,
@@ -34,6 +36,7 @@ from rlhf_jax.registry.reward import (
 )
 
 __all__ = [
+    "Adapter",
     "Combination",
     "EncoderReward",
     "FunctionReward",
@@ -48,7 +51,9 @@ __all__ = [
     "load_reader",
     "load_reward",
     "load_reward_model",
+    "merged_model",
     "model_directory",
+    "on_base",
     "require_language_model",
     "require_one_tokenizer",
     "reward_account",
@@ -58,4 +63,5 @@ __all__ = [
     "save_model",
     "score_records",
     "value_from",
+    "with_adapter",
 ]

@@ -1,7 +1,8 @@
 """A checkpoint joins one stage to the next: the model directory.
 
     model.json     kind ("lm", "scalar" or "encoder"), its config, where it came from
-    params/        the parameters, an Orbax checkpoint with a manifest of hashes
+    params/        the parameters, an Orbax checkpoint with a manifest of hashes; of an
+                   adapter what it changes alone, and model.json names its base
     tokenizer/     what turns its tokens into text
 
 `load_model` also reads transformers-compatible directories and hub names, so a stage
@@ -37,6 +38,7 @@ from rlhf_jax.models import (
     ScalarModel,
     TrunkConfig,
     abstract_params,
+    adapter_of,
     init_params,
 )
 from rlhf_jax.registry.seal import (
@@ -68,12 +70,17 @@ class LoadedModel:
       params: nested dict of float32 arrays.
       tokenizer: see `rlhf_jax.data`.
       meta: where it came from: stage, hashes, and what the stage adds.
+      source: the directory or hub name that its params were read from.
+      adapter: see `registry.adapters.Adapter`: the params then are those of a base
+        that others may share, with its changes laid beside it. None: they are its own.
     """
 
     model: Any
     params: Any
     tokenizer: Any
     meta: dict[str, Any]
+    source: str | None = None
+    adapter: Any = None
 
     @functools.cached_property
     def form(self) -> ConversationForm:
@@ -126,6 +133,8 @@ def save_model(
     params: Any,
     tokenizer: Any,
     meta: dict[str, Any],
+    *,
+    adapter: Any = None,
 ) -> None:
     """Writes a model directory; `model.json` last, so that a half one is never read.
 
@@ -135,12 +144,15 @@ def save_model(
       params: its params.
       tokenizer: saved beside it.
       meta: JSON-able; stored with the model.
+      adapter: of a `LoadedModel`: what it changes is written, and the name of its base.
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     marker = directory / "model.json"
     if is_first_process():
         marker.unlink(missing_ok=True)
+    if adapter is not None:
+        params = adapter_of(params)
     name = fingerprint(params)
     store = CheckpointStore(directory / "params", keep_last=1)
     store.save(_next_step(store), {"params": params}, {"params": name}, force=True)
@@ -150,6 +162,8 @@ def save_model(
         "config": dataclasses.asdict(model.config),
         "meta": meta,
     }
+    if adapter is not None:
+        text["adapter"] = adapter.described(directory)
     if is_first_process():
         tokenizer.save(directory / "tokenizer")
         text = sealed(text, directory / "tokenizer", name)
@@ -200,9 +214,17 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
         tokenizer = load_tokenizer(loaded.path)
         check_vocabulary(tokenizer, loaded.config.vocab_size, str(name))
         meta = {"source": str(name)}
-        found = LoadedModel(model, _unbound(loaded.params), tokenizer, meta)
+        params = _unbound(loaded.params)
+        found = LoadedModel(model, params, tokenizer, meta, str(name))
         return found if dtype is None else found.with_config(dtype=dtype)
     model, meta = read_description(name)
+    if (described := described_adapter(name)) is not None:
+        from rlhf_jax.registry.adapters import load_adapted
+
+        tokenizer = load_tokenizer(marker.parent / "tokenizer")
+        found = LoadedModel(model, None, tokenizer, meta, str(name))
+        found = load_adapted(found, described)
+        return found if dtype is None else found.with_config(dtype=dtype)
     shapes = abstract_params(model)
     store = CheckpointStore(marker.parent / "params", keep_last=1)
     state, kept = store.restore({"params": shapes})
@@ -210,7 +232,7 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
     require_same_params(marker, kept)
     tokenizer = load_tokenizer(marker.parent / "tokenizer")
     check_vocabulary(tokenizer, model.config.vocab_size, str(name))
-    found = LoadedModel(model, _unbound(state["params"]), tokenizer, meta)
+    found = LoadedModel(model, _unbound(state["params"]), tokenizer, meta, str(name))
     return found if dtype is None else found.with_config(dtype=dtype)
 
 
@@ -254,6 +276,11 @@ def read_description(directory: str | pathlib.Path) -> tuple[Any, dict[str, Any]
         said = str(error) if isinstance(error, InputError) else repr(error)
         said = said.removeprefix(f"{marker}: ")
         raise InputError(f"{marker}: not a model description: {said}") from error
+
+
+def described_adapter(directory: str | pathlib.Path) -> dict[str, Any] | None:
+    """What `model.json` tells of an adapter and its base; None where it has none."""
+    return read_json(pathlib.Path(directory) / "model.json").get("adapter")
 
 
 def model_directory(name: str | pathlib.Path) -> str:
@@ -320,6 +347,7 @@ def reward_from(language_model: LoadedModel, key: Any) -> LoadedModel:
     model = ScalarModel(language_model.model.config)
     head = jax.jit(lambda key: init_params(model, key)["head"])(key)
     params = {"trunk": language_model.params["trunk"], "head": head}
+
     return dataclasses.replace(language_model, model=model, params=params)
 
 

@@ -8,6 +8,7 @@ leading axis and a loop on the device goes through them.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -23,8 +24,9 @@ from rlhf_jax.losses import (
     ensemble_min,
     ensemble_uncertainty_weighted,
 )
-from rlhf_jax.models import EncoderRewardModel
+from rlhf_jax.models import EncoderRewardModel, adapter_of, with_changes
 from rlhf_jax.models.responses import response_scores
+from rlhf_jax.registry.adapters import merged_model
 from rlhf_jax.registry.directories import (
     ENSEMBLE,
     LoadedModel,
@@ -45,11 +47,13 @@ class Ensemble:
       member: `ScalarModel` of every member.
       combination: how E scores become one.
       variance_coef: λ of "uncertainty_weighted", one over the unit of the scores.
+      one_base: the members are adapters of one base: what is stacked is their own.
     """
 
     member: Any
     combination: Combination
     variance_coef: float
+    one_base: bool = False
 
     @property
     def config(self) -> Any:
@@ -95,24 +99,52 @@ def ensemble_of(
         if member.model != first.model:
             raise InputError(f"ensemble: member {number} has another shape than 0")
         require_one_tokenizer(first, member, f"ensemble: members 0 and {number}")
-    params = jax.tree.map(
-        lambda *leaves: jnp.stack(leaves), *[m.params for m in members]
+    own = _one_base(members)
+    trees = [adapter_of(m.params) for m in members] if own else None
+    if not own:
+        members = [merged_model(member) for member in members]
+        trees = [member.params for member in members]
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    model = Ensemble(first.model, combination, variance_coef, one_base=own)
+    meta = {"members": len(members)}
+    if not own:
+        return LoadedModel(model, params, first.tokenizer, meta)
+    params = with_changes(first.params, params)
+    return LoadedModel(model, params, first.tokenizer, meta, adapter=first.adapter)
+
+
+def _one_base(members: Sequence[LoadedModel]) -> bool:
+    """Whether all members are adapters of one kind and one base."""
+    adapters = [member.adapter for member in members]
+    if None in adapters:
+        return False
+    first = adapters[0]
+    return all(
+        a.base is first.base and a.config.same_function(first.config) for a in adapters
     )
-    model = Ensemble(first.model, combination, variance_coef)
-    return LoadedModel(model, params, first.tokenizer, {"members": len(members)})
 
 
 def first_member(reward: LoadedModel) -> LoadedModel:
     """The first member of an ensemble; a single reward model is its own."""
-    if not isinstance(reward.model, Ensemble):
+    model = reward.model
+    if not isinstance(model, Ensemble):
         return reward
-    params = jax.tree.map(lambda leaf: leaf[0], reward.params)
-    return dataclasses.replace(reward, model=reward.model.member, params=params)
+    first = functools.partial(jax.tree.map, lambda leaf: leaf[0])
+    if model.one_base:
+        params = with_changes(reward.params, first(adapter_of(reward.params)))
+    else:
+        params = first(reward.params)
+    return dataclasses.replace(reward, model=model.member, params=params)
 
 
 def member_scores(model: Ensemble, params: Any, batch: dict) -> Float[Array, "E B"]:
     """What each member says of each response; `batch` as for `response_scores`."""
-    return jax.lax.map(lambda one: response_scores(model.member, one, batch), params)
+
+    def scores(one: Any) -> Float[Array, " B"]:
+        whole = with_changes(params, one) if model.one_base else one
+        return response_scores(model.member, whole, batch)
+
+    return jax.lax.map(scores, adapter_of(params) if model.one_base else params)
 
 
 def reward_scores(model: Any, params: Any, batch: dict) -> dict[str, Array]:

@@ -19,6 +19,7 @@ from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.registry import LoadedModel, load_model, save_model
 from rlhf_jax.schema import at_least, divides, positive
 from rlhf_jax.stages.likelihood import held_out_batches, make_loss, make_perplexity
+from rlhf_jax.stages.split import split_start
 from rlhf_jax.training import OptimizerConfig
 from rlhf_jax.training.session import Run, RunSettings, fit
 
@@ -112,6 +113,8 @@ def train(
       A `Run`: yields the metrics of each update; its `model` is the language model.
     """
     config = config or Config()
+    model, first = split_start(start, None, config.seed)
+    start = model.shell
     stream = data.text_stream(
         as_records(texts, Text),
         start.tokenizer,
@@ -134,7 +137,7 @@ def train(
         workdir,
         settings,
         make_loss(start.model),
-        start.params,
+        first,
         stream,
         config.steps,
         dtype=start.model.config.dtype,
@@ -142,7 +145,7 @@ def train(
         evaluate_every=config.evaluate_every,
         accounts=[account] if valid else (),
     )
-    return Run(rows, lambda params: dataclasses.replace(start, params=params))
+    return Run(rows, model.loaded)
 
 
 def starting_point(config: Config) -> LoadedModel:

@@ -34,6 +34,7 @@ from rlhf_jax.data.inputs import (
 from rlhf_jax.errors import InputError, NumericsError
 from rlhf_jax.experience import Writer
 from rlhf_jax.fields import DataFile, Length, ModelName, RewardName
+from rlhf_jax.models import LoRA
 from rlhf_jax.models.config import DTYPES
 from rlhf_jax.registry import (
     LoadedModel,
@@ -47,6 +48,7 @@ from rlhf_jax.registry import (
 )
 from rlhf_jax.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.stages.likelihood import make_loss, make_perplexity
+from rlhf_jax.stages.split import Split, split_start
 from rlhf_jax.storage import write_json
 from rlhf_jax.training import OptimizerConfig
 from rlhf_jax.training.session import Run, RunSettings, fit
@@ -86,6 +88,8 @@ class Config:
     train_turns: str = "all"
     # train on the prompt's tokens too; NOT STATED
     train_on_prompt: bool = False
+    # train this adapter beside the frozen model; None: the whole model, as in the paper
+    adapter: LoRA | None = None
     # compute dtype; None: that of `init`
     dtype: str | None = None
     # after each residual branch; C.1: 0.2
@@ -210,6 +214,8 @@ def train(
     )
     rows = as_records(demonstrations, Demonstration)
     start = start.in_form(rows, config.form, "sft.form")
+    model, first = split_start(start, config.adapter, config.seed)
+    start = model.shell
     stream = mixed_demonstrations(
         rows,
         list(as_records(texts, Text)),
@@ -225,25 +231,28 @@ def train(
         train_turns=config.train_turns,
     )
     accounts: list[Account] = []
-    measures = dict(
-        _measures(
-            config,
-            start,
-            as_records(valid_demonstrations, Demonstration),
-            None if reward is None else as_reward(reward),
-            as_records(valid_prompts, Prompt),
-            accounts,
-        )
+    measures = _measures(
+        config,
+        start,
+        as_records(valid_demonstrations, Demonstration),
+        None if reward is None else as_reward(reward),
+        as_records(valid_prompts, Prompt),
+        accounts,
     )
-    selection = Selection(config, start, workdir, measures)
+    measures = {
+        name: lambda own, measure=measure: measure(model.whole(own))
+        for name, measure in measures
+    }
+    selection = Selection(config, model, workdir, measures)
     rows = fit(
         config,
         workdir,
         settings,
-        make_loss(start.model),
-        start.params,
+        model.loss(make_loss(start.model)),
+        first,
         stream,
         config.epochs * stream.steps_per_epoch,
+        frozen=model.frozen(),
         dtype=start.model.config.dtype,
         evaluate=selection.evaluate,
         evaluate_every=stream.steps_per_epoch,
@@ -263,11 +272,11 @@ class Selection:
     def __init__(
         self,
         config: Config,
-        start: LoadedModel,
+        model: Split,
         workdir: str | pathlib.Path | None,
         measures: dict[str, Callable[[Any], float]],
     ):
-        self.config, self.start, self.measures = config, start, measures
+        self.config, self.model, self.measures = config, model, measures
         self.workdir = None if workdir is None else pathlib.Path(workdir)
         self.metric, self.sign = _CRITERIA[config.select_by]
         if self.metric is not None and self.metric not in measures:
@@ -308,9 +317,15 @@ class Selection:
         write_json(self.workdir / "selected.json", self.note)
 
     def _save(self, params: Any, meta: dict) -> None:
-        model = self.start.with_config(residual_dropout=0.0).model
-        meta = {"stage": "sft", **form_of(self.start), **meta}
-        save_model(self.workdir / "model", model, params, self.start.tokenizer, meta)
+        found = self._loaded(params)
+        meta = {"stage": "sft", **form_of(found), **meta}
+        target, tokenizer = self.workdir / "model", found.tokenizer
+        save_model(
+            target, found.model, found.params, tokenizer, meta, adapter=found.adapter
+        )
+
+    def _loaded(self, params: Any) -> LoadedModel:
+        return self.model.loaded(params).with_config(residual_dropout=0.0)
 
     def finish(self, params: Any) -> LoadedModel:
         """The selected model."""
@@ -320,8 +335,7 @@ class Selection:
                 self._save(params, {"selected_by": "last"})
         if self.best is None:
             return load_model(self.workdir / "model")
-        model = self.start.with_config(residual_dropout=0.0)
-        return dataclasses.replace(model, params=self.best)
+        return self._loaded(self.best)
 
 
 # how to select -> metric, and its sign so that more is better

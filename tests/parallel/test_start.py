@@ -1,5 +1,9 @@
 """What counts as a cluster, and when `jax.distributed` is started."""
 
+import pathlib
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -115,3 +119,38 @@ def test_a_kubernetes_job_without_a_coordinator_runs_alone_and_says_so(
     monkeypatch.setattr("rlhf_jax.parallel.distributed.find_spec", lambda name: None)
     assert start_distributed("auto") is False
     assert "this one runs alone" in caplog.text
+
+
+_LARGE_BLOCKS = """
+import ctypes, resource
+from rlhf_jax.parallel import keep_freed_memory
+
+assert keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.aligned_alloc.restype = libc.malloc.restype = ctypes.c_void_p
+libc.aligned_alloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+size, before = 96 << 20, peak()
+for _ in range(12):  # as XLA: a block per step, and small objects that stay
+    block = libc.aligned_alloc(64, size)
+    ctypes.memset(block, 1, size)
+    libc.free(block)
+    for small in range(16, 256, 8):
+        libc.malloc(small)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_large_blocks_that_are_taken_and_freed_take_their_memory_once():
+    command = [sys.executable, "-c", _LARGE_BLOCKS]
+    root = pathlib.Path(__file__).resolve().parents[2]
+    found = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=root
+    )
+    assert int(found.stdout) < 3 * 96  # MiB; in one heap all twelve are: 1,055

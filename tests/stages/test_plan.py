@@ -6,7 +6,7 @@ import jax
 import pytest
 import tiny_experiment
 
-from rlhf_jax.models import TrunkConfig
+from rlhf_jax.models import LoRA, TrunkConfig
 from rlhf_jax.pipeline.experiment import Experiment
 from rlhf_jax.pipeline.plan import GIB, count_params, describe, plans
 
@@ -66,3 +66,30 @@ def test_a_model_that_fits_nowhere_can_be_planned():
     assert plan.params == pytest.approx(174.6e9, rel=0.005)
     assert plan.state_bytes / GIB == pytest.approx(4 * 4 * 174.6e9 / GIB, rel=0.005)
     assert "174," in describe(experiment)
+
+
+def test_adapters_are_planned_as_one_base_and_small_trees(planned):
+    stages = tiny_experiment.stages()
+    lora = LoRA(rank=2)
+    for name in ("sft", "reward", "ppo", "dpo"):
+        changes = {"init": "@sft/model"} if name == "ppo" else {}
+        stages[name] = dataclasses.replace(stages[name], adapter=lora, **changes)
+    found = {plan.name: plan for plan in plans(Experiment("adapters", stages))}
+    shape, layers = stages["pretrain"].model, 2
+    width, mlp = shape.embed_dim, shape.mlp_dim
+    tree = layers * 2 * (4 * 2 * width + 2 * (width + mlp))  # r (I + O) of six
+    whole = planned["sft"].params
+    vectors = layers * (9 * width + mlp) + 2 * width  # norms and biases, float32
+    base = 2 * whole + 2 * vectors
+    assert found["sft"].params == tree
+    assert found["sft"].state_bytes == base + 16 * tree
+    headed = tree + width + 1
+    assert found["reward"].params == headed
+    assert found["dpo"].state_bytes == base + 20 * tree
+    # moments and gradient of policy and value, EMA, reference, reward
+    ppo = base + 16 * (tree + headed) + 8 * tree + 4 * headed
+    assert found["ppo"].state_bytes == ppo and ppo < 0.2 * planned["ppo"].state_bytes
+    assert "4 of 4" in found["ppo"].note
+    stages["reward"] = dataclasses.replace(stages["reward"], adapter=None)
+    apart = {plan.name: plan for plan in plans(Experiment("apart", stages))}["ppo"]
+    assert apart.state_bytes > ppo + 4 * whole and "2 of 4" in apart.note

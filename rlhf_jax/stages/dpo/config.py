@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from rlhf_jax.fields import DataFile, Length, ModelName
+from rlhf_jax.models import LoRA
 from rlhf_jax.schema import at_least, divides, one_of, positive
 from rlhf_jax.training import OptimizerConfig
 
@@ -53,6 +54,9 @@ class Config:
     desirable_weight: float = 1.0
     # KTO: λ_U, likewise
     undesirable_weight: float = 1.0
+    # train this adapter beside the frozen model, which is then the reference too where
+    # the reference stands on it; None: the whole model
+    adapter: LoRA | None = None
     # passes over the rankings
     epochs: Length = 1
     # prompts per update; Rafailov et al.: 64

@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterable
-from typing import Any
 
 from rlhf_jax import data
 from rlhf_jax.data import Ranking
@@ -19,6 +18,7 @@ from rlhf_jax.registry import (
 )
 from rlhf_jax.stages.dpo.config import Config
 from rlhf_jax.stages.dpo.objective import kl_baseline, make_loss
+from rlhf_jax.stages.split import Split, split_reference, split_start
 from rlhf_jax.training.session import Run, RunSettings, fit
 
 __all__ = ["run", "train"]
@@ -29,7 +29,7 @@ def run(
 ) -> pathlib.Path:
     """Trains and returns the directory of the model."""
     workdir = pathlib.Path(workdir)
-    trained = train(
+    made = train(
         load_model(config.init),
         read_rows(config.rankings, Ranking),
         reference=load_model(config.reference) if config.reference else None,
@@ -38,7 +38,9 @@ def run(
         settings=settings,
     ).result()
     target = workdir / "model"
-    save_model(target, trained.model, trained.params, trained.tokenizer, trained.meta)
+    save_model(
+        target, made.model, made.params, made.tokenizer, made.meta, adapter=made.adapter
+    )
     return target
 
 
@@ -74,7 +76,13 @@ def train(
     start = start.with_config(residual_dropout=0.0)
     records = as_records(rankings, Ranking)
     start = start.in_form(records, where="dpo.init")
-    frozen = _frozen(config, start, reference)
+    reference = _reference(config, start, reference)
+    model, first = split_start(start, config.adapter, config.seed)
+    start, beside, frozen = model.shell, None, None
+    if config.has_reference:
+        reference = model.loaded(first) if reference is None else reference
+        beside, frozen = split_reference(reference, model)
+    del reference
     stream = data.ranking_stream(
         records,
         start.tokenizer,
@@ -89,33 +97,34 @@ def train(
         config,
         workdir,
         settings,
-        make_loss(start.model, config),
-        start.params,
+        model.loss(make_loss(start.model, config), beside),
+        first,
         stream,
         config.epochs * stream.steps_per_epoch,
-        frozen=frozen,
-        prepare=kl_baseline(start.model) if config.loss == "kto" else None,
+        frozen=model.frozen(frozen),
+        prepare=model.prepare(kl_baseline(start.model), beside)
+        if config.loss == "kto"
+        else None,
         dtype=start.model.config.dtype,
     )
     meta = {"stage": "dpo", "loss": config.loss, **form_of(start)}
     meta |= config.hyperparameters()
-    # without the first params, which would stay in memory as long as the run
-    shell = dataclasses.replace(start, params=None, meta=meta)
-    return Run(rows, lambda params: dataclasses.replace(shell, params=params))
+    shell = Split(dataclasses.replace(start, meta=meta))
+    return Run(rows, shell.loaded)
 
 
-def _frozen(config: Config, start: LoadedModel, reference: LoadedModel | None) -> Any:
-    """The params of the reference; None where the loss has none."""
-    if not config.has_reference:
-        if reference is not None:
-            raise InputError(f"dpo.reference: loss {config.loss!r} has none")
-        return None
+def _reference(
+    config: Config, start: LoadedModel, reference: LoadedModel | None
+) -> LoadedModel | None:
+    """What the policy is compared with; None: its start, or nothing."""
     if reference is None:
-        return start.params
+        return None
+    if not config.has_reference:
+        raise InputError(f"dpo.reference: loss {config.loss!r} has none")
     reference = require_language_model(reference, "dpo.reference")
     require_one_tokenizer(start, reference, "dpo.reference: the policy and it")
     dtype = start.model.config.dtype
-    same = reference.with_config(residual_dropout=0.0, dtype=dtype).model.config
-    if same != start.model.config:
+    reference = reference.with_config(residual_dropout=0.0, dtype=dtype)
+    if reference.model.config != start.model.config:
         raise InputError("dpo.reference: is of another shape than the policy")
-    return reference.params
+    return reference

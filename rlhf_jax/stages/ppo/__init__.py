@@ -7,14 +7,16 @@
 
     config      the settings and their sources
     objective   the terms of an update: surrogate, value error, ptx
+    cast        who takes part; the params of each role, a shared base once
     iteration   sample, assess, shape, update: one step of the loop
     run         `train` on objects, `run` as a stage: models in, policy out
     alarms      what is watched
 """
 
 from rlhf_jax.experience import RewardShaping
+from rlhf_jax.stages.ppo.cast import Players
 from rlhf_jax.stages.ppo.config import Config, KLControl
-from rlhf_jax.stages.ppo.iteration import Iteration, Players
+from rlhf_jax.stages.ppo.iteration import Iteration
 from rlhf_jax.stages.ppo.objective import make_loss
 from rlhf_jax.stages.ppo.run import run, train
 

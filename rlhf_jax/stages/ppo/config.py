@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from rlhf_jax.experience import ADVANTAGES, RewardShaping
 from rlhf_jax.fields import DataFile, Length, ModelName, RewardName, Stop, Watch
+from rlhf_jax.models import LoRA
 from rlhf_jax.models.config import DTYPES
 from rlhf_jax.registry import Combination
 from rlhf_jax.schema import at_least, divides, one_of, positive, shares
@@ -134,6 +135,11 @@ class Config:
     # keep the policy after every n-th iteration, for plots of over-optimisation; None:
     # keep none
     snapshot_every: Watch | None = None
+    # train an adapter of the policy and one of the value function beside frozen models.
+    # The reference is the base with the adapter that the policy starts with; what
+    # stands on the same base shares it: reference, value, and a reward model that is
+    # an adapter too. None: whole models, as in the paper
+    adapter: LoRA | None = None
     # compute dtype of the sampler; None: that of the model
     rollout_dtype: str | None = None
     # KL per episode, in nats, that stops the run
@@ -171,6 +177,8 @@ class Config:
             yield f"episodes: {self.episodes} is less than one batch"
         if self.temperature <= 0:
             yield f"temperature: {self.temperature}; PPO samples, so it is positive"
+        if self.adapter is not None and self.adapter.dropout:
+            yield f"adapter.dropout: {self.adapter.dropout}; PPO has none, leave it 0"
         if self.ptx_coef < 0:
             yield f"ptx_coef: {self.ptx_coef} is negative"
         if self.ptx_coef > 0 and not self.texts:

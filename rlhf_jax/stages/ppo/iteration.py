@@ -5,7 +5,6 @@ minibatches are named by the iteration, so an iteration cut anywhere is simply d
 again from the last checkpoint, with the same bits.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,42 +25,14 @@ from rlhf_jax.experience.writer import decoded
 from rlhf_jax.faults import fault
 from rlhf_jax.losses import adaptive_kl_coef
 from rlhf_jax.parallel import compile_function, put_batch, take_rows, to_host
-from rlhf_jax.registry import LoadedModel, ModelReward, Reward
 from rlhf_jax.sampling import layout_for_rollout
 from rlhf_jax.sampling.randomness import named_key
+from rlhf_jax.stages.ppo.cast import Cast, Players
 from rlhf_jax.stages.ppo.config import Config
 
-__all__ = ["Iteration", "Players"]
+__all__ = ["Iteration"]
 
 _TRAINED = ("prompts", "valid", "tokens", "mask", "old_logprobs", "advantages")
-
-
-@dataclasses.dataclass(frozen=True)
-class Players:
-    """Who takes part. `policy` is also the frozen reference.
-
-    Attributes:
-      policy: a language model.
-      value: a scalar model; None where advantages need none.
-      reward: what scores.
-    """
-
-    policy: LoadedModel
-    value: LoadedModel | None
-    reward: Reward
-
-    @property
-    def reward_model(self) -> Any:
-        """The reward's model, where it reads the policy's own tokens; else None."""
-        if not isinstance(self.reward, ModelReward):
-            return None
-        loaded = self.reward.loaded
-        return loaded.model if loaded.form.name == self.policy.form.name else None
-
-    @property
-    def reward_params(self) -> Any:
-        """The params of `reward_model`, or None."""
-        return None if self.reward_model is None else self.reward.loaded.params
 
 
 class Iteration:
@@ -75,7 +46,9 @@ class Iteration:
       texts: stream of pretraining windows, one batch per update; None when γ = 0.
       update: the compiled update of `make_loss`.
       mesh: where everything runs.
-      frozen: params of reference and reward.
+      frozen: of `cast`, on the mesh.
+      cast: how the params of each role come of what is trained and what is frozen;
+        None: that of the players.
     """
 
     def __init__(
@@ -88,10 +61,12 @@ class Iteration:
         update: Callable,
         mesh: Any,
         frozen: dict,
+        cast: Cast | None = None,
     ):
         self.config, self.players, self.records = config, players, records
         self.prompts, self.texts = prompts, texts
         self.update, self.mesh, self.frozen = update, mesh, frozen
+        self.cast, self.bases = cast or Cast.of(players), frozen.get("bases", {})
         self.spec = sampling_spec(
             players.policy, config.max_response, config.temperature, config.end_tokens
         )
@@ -103,7 +78,7 @@ class Iteration:
             None if players.value is None else players.value.model,
             temperature=config.temperature,
         )
-        self.assess = compile_function(assess, mesh)
+        self.assess = compile_function(cast.of_whole(assess), mesh)
         self.shape = jax.jit(self._shape)
         self.take = functools.partial(take_rows, mesh=mesh)
 
@@ -128,8 +103,11 @@ class Iteration:
             {key: batch[key] for key in ("prompts", "valid")}, self.mesh
         )
         on_mesh["row"] = np.arange(len(batch["prompts"]) * copies)
+        own = {"policy": state.params["policy"]}
         params = layout_for_rollout(
-            state.params["policy"], self.mesh, self.sampler.config.dtype
+            self.cast.whole(own, self.bases)["policy"],
+            self.mesh,
+            self.sampler.config.dtype,
         )
         samples = sample_batch(
             self.sampler,
@@ -198,7 +176,7 @@ class Iteration:
                     fault("ppo.ptx")
                     index = iteration * config.minibatches + len(steps)
                     batch["ptx"] = self.texts.batch(index)
-                state, metrics = self.update(state, batch)
+                state, metrics = self.update(state, batch, self.bases or None)
                 steps.append(metrics)
         fault("ppo.ema")
         return state, _over_updates(steps)

@@ -23,6 +23,7 @@ from rlhf_jax.registry import (
     as_reward,
     form_of,
     load_model,
+    merged_model,
     require_language_model,
     require_one_tokenizer,
     reward_account,
@@ -30,14 +31,17 @@ from rlhf_jax.registry import (
     reward_of,
     save_model,
     value_from,
+    with_adapter,
 )
 from rlhf_jax.registry.ensemble import first_member
 from rlhf_jax.registry.functions import FunctionReward
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.ppo.alarms import alarms
+from rlhf_jax.stages.ppo.cast import Cast, Players
 from rlhf_jax.stages.ppo.config import Config
-from rlhf_jax.stages.ppo.iteration import Iteration, Players
+from rlhf_jax.stages.ppo.iteration import Iteration
 from rlhf_jax.stages.ppo.objective import make_loss
+from rlhf_jax.stages.split import split
 from rlhf_jax.training import (
     first_loss_scale,
     init_state,
@@ -83,7 +87,14 @@ def run(
     meta = {"stage": "ppo", "result": config.result, "ptx_coef": config.ptx_coef}
     meta |= form_of(trained)
     target = workdir / "model"
-    save_model(target, trained.model, trained.params, trained.tokenizer, meta)
+    save_model(
+        target,
+        trained.model,
+        trained.params,
+        trained.tokenizer,
+        meta,
+        adapter=trained.adapter,
+    )
     return target
 
 
@@ -192,6 +203,8 @@ def make_players(
     """
     policy = require_language_model(policy, "ppo.init")
     policy = policy.with_config(residual_dropout=0.0)
+    key = jax.random.key(config.seed)
+    policy = _as_trained(policy, config, named_key(key, "policy adapter"))
     if isinstance(reward, ModelReward):
         what = "ppo.reward: the policy and the reward model"
         require_one_tokenizer(policy, reward.loaded, what)
@@ -206,8 +219,17 @@ def make_players(
     else:
         value = policy
     if isinstance(value.model, LanguageModel):
-        value = reward_from(value, named_key(jax.random.key(config.seed), "value head"))
+        value = reward_from(value, named_key(key, "value head"))
+    if value.adapter is None or config.adapter is None:
+        value = _as_trained(value, config, named_key(key, "value adapter"))
     return Players(policy, value.with_config(residual_dropout=0.0), reward)
+
+
+def _as_trained(model: LoadedModel, config: Config, key: Any) -> LoadedModel:
+    """A model as an adapter where the config has one, else whole."""
+    if config.adapter is None:
+        return merged_model(model)
+    return with_adapter(model, config.adapter, key)
 
 
 def _rows(opened: Any, *args: Any) -> Rows:
@@ -217,7 +239,7 @@ def _rows(opened: Any, *args: Any) -> Rows:
 
 def _result(config: Config, policy: LoadedModel, state: Any) -> LoadedModel:
     kept = state.ema if config.result == "ema" else state.params
-    return dataclasses.replace(policy, params=kept["policy"])
+    return split(policy)[0].loaded(kept["policy"])
 
 
 def _train(
@@ -229,10 +251,10 @@ def _train(
     texts: Any,
     terms: dict[str, Callable],
 ) -> Rows:
-    tx, value = _optimizers(config), players.value
+    tx, cast = _optimizers(config), Cast.of(players)
     update = compile_update(
         make_update(
-            terms,
+            cast.terms(terms),
             tx,
             microbatches=config.microbatches,
             clip_norm=config.clip_norm,
@@ -252,16 +274,11 @@ def _train(
             extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
         )
 
-    frozen = {"reference": players.policy.params}
-    if players.reward_params is not None:
-        frozen["reward"] = players.reward_params
-    frozen = placed(frozen, session.mesh)
+    frozen = placed(cast.frozen, session.mesh)
     iteration = Iteration(
-        config, players, prompts, records, texts, update, session.mesh, frozen
+        config, players, prompts, records, texts, update, session.mesh, frozen, cast
     )
-    params = {"policy": players.policy.params}
-    if value is not None:
-        params["value"] = value.params
+    params = cast.first
     return session.loop(
         with_snapshots(iteration, session.workdir, config),
         init,
@@ -304,6 +321,7 @@ def with_snapshots(iteration: Iteration, workdir: pathlib.Path, config: Config):
                 "kl": float(metrics["kl_exact"]),
                 **form_of(policy),
             },
+            adapter=policy.adapter,
         )
 
     def step(state: Any, index: int) -> tuple[Any, dict]:

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator
 
 from rlhf_jax.fields import DataFile, Length, ModelName, TokenizerName, Watch
-from rlhf_jax.models import EncoderConfig
+from rlhf_jax.models import EncoderConfig, LoRA
 from rlhf_jax.models.encoder import POOLINGS
 from rlhf_jax.schema import at_least, divides, one_of, positive, shares
 from rlhf_jax.training import OptimizerConfig
@@ -76,6 +76,8 @@ class Config:
     encoder: EncoderConfig | None = None
     # of an encoder: "byte", a directory or a hub name
     tokenizer: TokenizerName = ""
+    # train this adapter and the head beside the frozen model; None: the whole model
+    adapter: LoRA | None = None
     # train the head alone, a linear model on fixed features, of a decoder or an encoder
     frozen: bool = False
 
@@ -104,6 +106,8 @@ class Config:
                 break
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: {self.seeds} names a member twice"
+        if self.frozen and self.adapter is not None:
+            yield "adapter: `frozen` trains the head alone; leave the adapter None"
 
     def _problems_of_start(self) -> Iterator[str]:
         if self.encoder is None:
@@ -131,6 +135,8 @@ class Config:
             yield "packed: an encoder reads each response by itself; leave it None"
         if self.seeds:
             yield "seeds: an ensemble is of decoders; leave it empty for an encoder"
+        if self.adapter is not None:
+            yield "adapter: an encoder has none; leave it None"
         if self.residual_dropout:
             yield "residual_dropout: an encoder has none; leave it 0"
 

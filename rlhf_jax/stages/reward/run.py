@@ -25,6 +25,7 @@ from rlhf_jax.registry import (
     reward_from,
     save_ensemble,
     save_model,
+    with_adapter,
 )
 from rlhf_jax.registry.directories import require_reward_model
 from rlhf_jax.sampling.randomness import named_key
@@ -36,6 +37,7 @@ from rlhf_jax.stages.reward.measure import (
     with_lengths,
 )
 from rlhf_jax.stages.reward.objective import make_loss
+from rlhf_jax.stages.split import Split, split_start
 from rlhf_jax.storage import write_json
 from rlhf_jax.training.session import Run, RunSettings, fit, tell_rows
 
@@ -80,7 +82,7 @@ def _run_one(
     workdir: pathlib.Path,
     settings: Any,
 ) -> pathlib.Path:
-    trained = train(
+    made = train(
         start,
         rows.train,
         held_out=rows.held_out,
@@ -90,7 +92,9 @@ def _run_one(
         settings=settings,
     ).model
     target = workdir / "model"
-    save_model(target, trained.model, trained.params, trained.tokenizer, trained.meta)
+    save_model(
+        target, made.model, made.params, made.tokenizer, made.meta, adapter=made.adapter
+    )
     return target
 
 
@@ -165,8 +169,12 @@ def train(
     records = as_records(rankings, Ranking)
     base = _reward_model(config, start).in_form(records, where="reward.init")
     stream = _stream(config, base, records)
-    trained = {"head": base.params["head"]} if config.frozen else base.params
-    frozen = {name: base.params[name] for name in base.params.keys() - trained.keys()}
+    model, params, frozen = _trained(config, base)
+    base = model.shell
+
+    def whole(params: Any) -> Any:
+        return {**frozen, **params} if config.frozen else model.whole(params)
+
     measure = make_measure(config, base, held_out)
     answered = Account("demonstrations")
     answers = booked(as_records(demonstrations, Demonstration), answered)
@@ -174,33 +182,42 @@ def train(
         config,
         workdir,
         settings,
-        make_loss(base.model, head_alone=config.frozen),
-        trained,
+        model.loss(make_loss(base.model, head_alone=config.frozen)),
+        params,
         stream,
         config.epochs * stream.steps_per_epoch,
         dtype=base.model.config.dtype,
         # final metrics are written with the report
-        evaluate=(lambda params, _: metrics_of(measure({**frozen, **params})))
+        evaluate=(lambda params, _: metrics_of(measure(whole(params))))
         if config.evaluate_every
         else None,
         evaluate_every=config.evaluate_every,
-        frozen=frozen or None,
+        frozen=frozen,
         accounts=accounts.values(),
     )
 
     def finish(params: Any) -> LoadedModel:
-        model = dataclasses.replace(base, params={**frozen, **params})
-        model, bias = centre_on_demonstrations(config, model, answers, answered)
+        found = dataclasses.replace(base, params=whole(params))
+        found, bias = centre_on_demonstrations(config, found, answers, answered)
         told = [answered] if answers else []
         if workdir is not None:
-            report = measure(model.params, told) | {"bias": bias}
+            report = measure(found.params, told) | {"bias": bias}
             write_json(pathlib.Path(workdir) / "report.json", report)
             tell_rows(told, pathlib.Path(workdir), more=True)
         meta = {"stage": "reward", "bias": bias, **form_of(base)}
-        model = dataclasses.replace(require_reward_model(model, "reward"), meta=meta)
-        return with_lengths(config, model)
+        found = dataclasses.replace(require_reward_model(found, "reward"), meta=meta)
+        return with_lengths(config, found)
 
     return Run(rows, finish)
+
+
+def _trained(config: Config, base: LoadedModel) -> tuple[Split, Any, Any]:
+    """The model, the first params of what is trained, and what the update freezes."""
+    model, params = split_start(base, config.adapter, config.seed)
+    if not config.frozen:
+        return model, params, model.frozen()
+    frozen = {name: part for name, part in params.items() if name != "head"}
+    return model, {"head": params["head"]}, frozen
 
 
 def _reward_model(config: Config, start: LoadedModel) -> LoadedModel:
@@ -208,8 +225,11 @@ def _reward_model(config: Config, start: LoadedModel) -> LoadedModel:
     if isinstance(start.model, EncoderRewardModel):
         return start
     base = start.with_config(residual_dropout=config.residual_dropout)
+    key = jax.random.key(config.seed)
+    if config.adapter is not None:  # of the language model, whose base others share
+        base = with_adapter(base, config.adapter, named_key(key, "adapter"))
     if isinstance(base.model, LanguageModel):
-        base = reward_from(base, named_key(jax.random.key(config.seed), "head"))
+        base = reward_from(base, named_key(key, "head"))
     _require_room(config, base)
     return base
 
