@@ -19,10 +19,14 @@ from rlhf_jax.parallel.compiled import (
     CompiledUpdate,
     compile_function,
     compile_update,
-    placed,
 )
 from rlhf_jax.parallel.distributed import detect_cluster, start_distributed
-from rlhf_jax.parallel.feeding import local_rows, put_batch, take_rows
+from rlhf_jax.parallel.feeding import (
+    local_rows,
+    put_batch,
+    take_rows,
+    whole_rows,
+)
 from rlhf_jax.parallel.gathering import to_host
 from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, in_force, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
@@ -30,7 +34,9 @@ from rlhf_jax.parallel.sharding import (
     DEFAULT_RULES,
     batch_sharding,
     init_sharded,
+    mesh_of,
     path_name,
+    placed,
     shardings,
 )
 from rlhf_jax.parallel.topologies import topology_devices
@@ -50,6 +56,7 @@ __all__ = [
     "keep_freed_memory",
     "local_rows",
     "make_mesh",
+    "mesh_of",
     "parse_mesh",
     "path_name",
     "placed",
@@ -63,4 +70,5 @@ __all__ = [
     "to_host",
     "topology_devices",
     "unreplicate",
+    "whole_rows",
 ]

@@ -10,6 +10,7 @@ functions        a Python function as a Reward
 from rlhf_jax.registry.directories import (
     LoadedModel,
     form_of,
+    light_params,
     load_model,
     load_reader,
     model_directory,
@@ -41,6 +42,7 @@ __all__ = [
     "as_reward",
     "form_of",
     "fresh_encoder",
+    "light_params",
     "load_bert",
     "load_model",
     "load_reader",

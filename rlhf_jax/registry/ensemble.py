@@ -26,6 +26,7 @@ from rlhf_jax.losses import (
 )
 from rlhf_jax.models import EncoderRewardModel
 from rlhf_jax.models.responses import response_scores
+from rlhf_jax.parallel import mesh_of, placed
 from rlhf_jax.registry.directories import (
     ENSEMBLE,
     LoadedModel,
@@ -98,6 +99,9 @@ def ensemble_of(
     params = jax.tree.map(
         lambda *leaves: jnp.stack(leaves), *[m.params for m in members]
     )
+    mesh = mesh_of(first.params)
+    if mesh.size > 1:
+        params = placed(params, mesh)
     model = Ensemble(first.model, combination, variance_coef)
     return LoadedModel(model, params, first.tokenizer, {"members": len(members)})
 

@@ -79,7 +79,8 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `results.json` and, with policies, `samples.jsonl`; returns the first."""
-    del settings
+    settings = settings or RunSettings()
+    options = {"mesh": settings.make_mesh(), "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     train = [r for r in read_rows(config.rankings, Ranking) if r.pairs]
@@ -89,6 +90,7 @@ def run(
         max_prompt=config.max_prompt,
         max_response=config.max_response,
         batch_size=32,
+        **options,
     ).score
     rewards = {
         "reward model": reward,
@@ -111,7 +113,9 @@ def run(
             pathlib.Path(config.preparation).read_text()
         )
     if config.names:
-        results["policies"] = _policies(config, reward, workdir / "samples.jsonl")
+        results["policies"] = _policies(
+            config, reward, workdir / "samples.jsonl", options
+        )
     target = workdir / "results.json"
     write_json(target, results)
     return target
@@ -169,7 +173,7 @@ def compared(
 
 
 def _policies(
-    config: Config, reward: Callable, samples: pathlib.Path
+    config: Config, reward: Callable, samples: pathlib.Path, options: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Reward, length and held-out likelihood of each policy, and what it wrote."""
     prompts = read_prompts(config.prompts)[: config.max_prompts]
@@ -177,7 +181,7 @@ def _policies(
     texts = [prompt.prompt for prompt in prompts]
     found, written = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
-        model = load_model(path)
+        model = load_model(path, **options)
         policy = ModelPolicy(
             name,
             model.with_config(residual_dropout=0.0),

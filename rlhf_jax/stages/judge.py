@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float
 
 from rlhf_jax.data import Prompt, Text
@@ -120,19 +119,22 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `results.json` and `samples.jsonl`; returns the first."""
-    mesh = (settings or RunSettings()).make_mesh()
+    settings = settings or RunSettings()
+    load = functools.partial(
+        load_model, mesh=settings.make_mesh(), light=settings.light
+    )
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     judge, judge_accuracy = trained_judge(config)
-    reward = reward_of(config).score
+    reward = reward_of(config, **load.keywords).score
     prompts = read_prompts(config.prompts)[: config.max_prompts]
     texts = [said_before(prompt) for prompt in prompts]
     groups = [prompt.split_key for prompt in prompts]
-    write = make_writing(config, load_model(config.policies[0]), mesh)
+    write = make_writing(config, load(config.policies[0]))
     held_out = list(read_rows(config.texts, Text))
     samples, scores = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
-        model = load_model(path)
+        model = load(path)
         written = write(model, texts)
         samples[name] = written.texts
         scores[name] = [
@@ -150,7 +152,7 @@ def run(
         "distinct_bigrams": {n: distinct_share(rows) for n, rows in samples.items()},
         "stages": beside(config.stages, workdir),
         "runs": beside(config.runs, workdir),
-        "frontier": frontier(config, prompts, write, judge, reward),
+        "frontier": frontier(config, prompts, write, judge, reward, load),
     }
     write_lines(workdir / "samples.jsonl", _sample_lines(prompts, samples, judge))
     target = workdir / "results.json"
@@ -189,7 +191,7 @@ def _manner(written: Writing, groups: Sequence[str]) -> Iterator[Score]:
 
 
 def make_writing(
-    config: Config, first: LoadedModel, mesh: Mesh
+    config: Config, first: LoadedModel
 ) -> Callable[[LoadedModel, Sequence[str]], Writing]:
     """`(policy, prompts) -> Writing` at temperature 1.
 
@@ -199,8 +201,7 @@ def make_writing(
     Args:
       config: `max_prompt`, `max_response` and `seed`.
       first: the policy from which distances are measured, of the same shape as the
-        policies to come.
-      mesh: where.
+        policies to come; they write where they lie.
 
     Raises:
       InputError: on a call, a policy of another shape than `first`.
@@ -216,7 +217,7 @@ def make_writing(
                 "policies: expected models of one shape, got "
                 f"{policy.model.config} after {first.model.config}"
             )
-        writer = Writer(policy, config.max_response, config.max_prompt, mesh=mesh)
+        writer = Writer(policy, config.max_response, config.max_prompt)
         texts, kl = [""] * len(prompts), np.zeros(len(prompts), np.float32)
         for batch in writer.batches(prompts, key):
             nats = distance(policy.params, first.params, batch.samples)
@@ -253,6 +254,7 @@ def frontier(
     write: Callable[[LoadedModel, Sequence[str]], Writing],
     judge: TextClassifier,
     reward: Callable,
+    load: Callable[[str | pathlib.Path], LoadedModel],
 ) -> dict[str, list[dict]]:
     """(KL, reward, judge's probability) of best-of-n, and of the first policy and every
     snapshot of each run."""
@@ -267,7 +269,7 @@ def frontier(
     some = [said_before(prompt) for prompt in prompts[: config.frontier_prompts]]
 
     def point(name: str, folder: str | pathlib.Path) -> dict[str, Any]:
-        written = write(load_model(folder), some)
+        written = write(load(folder), some)
         return {
             "name": name,
             "kl": float(written.kl.mean()),

@@ -153,12 +153,16 @@ def run(
 ) -> pathlib.Path:
     """Fine-tunes and returns the directory of the selected model."""
     by_reward = config.select_by == "reward"
+    settings = settings or RunSettings()
+    mesh = settings.make_mesh()
     train(
-        load_model(config.init, dtype=config.dtype),
+        load_model(config.init, mesh=mesh, dtype=config.dtype),
         read_rows(config.demonstrations, Demonstration),
         valid_demonstrations=read_rows(config.valid_demonstrations, Demonstration),
         texts=read_rows(config.texts, Text),
-        reward=load_reward(config.reward) if by_reward else None,
+        reward=load_reward(config.reward, mesh=mesh, light=settings.light)
+        if by_reward
+        else None,
         valid_prompts=read_rows(config.valid_prompts, Prompt) if by_reward else (),
         config=config,
         workdir=workdir,
@@ -218,16 +222,17 @@ def train(
         form=start.form,
         train_turns=config.train_turns,
     )
+    shell = start.released()  # the state takes the params over
     measures = dict(
         _measures(
             config,
-            start,
+            shell,
             list(as_records(valid_demonstrations, Demonstration)),
             None if reward is None else as_reward(reward),
             list(as_records(valid_prompts, Prompt)),
         )
     )
-    selection = Selection(config, start, workdir, measures)
+    selection = Selection(config, shell, workdir, measures)
     rows = fit(
         config,
         workdir,

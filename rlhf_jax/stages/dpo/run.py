@@ -12,6 +12,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.registry import (
     LoadedModel,
     form_of,
+    light_params,
     load_model,
     require_language_model,
     require_one_tokenizer,
@@ -28,11 +29,14 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Trains and returns the directory of the model."""
-    workdir = pathlib.Path(workdir)
+    workdir, settings = pathlib.Path(workdir), settings or RunSettings()
+    mesh = settings.make_mesh()
     trained = train(
-        load_model(config.init),
+        load_model(config.init, mesh=mesh),
         read_rows(config.rankings, Ranking),
-        reference=load_model(config.reference) if config.reference else None,
+        reference=load_model(config.reference, mesh=mesh, light=settings.light)
+        if config.reference
+        else None,
         config=config,
         workdir=workdir,
         settings=settings,
@@ -74,7 +78,10 @@ def train(
     start = start.with_config(residual_dropout=0.0)
     records = as_records(rankings, Ranking)
     start = start.in_form(records, where="dpo.init")
+    settings = settings or RunSettings()
     frozen = _frozen(config, start, reference)
+    if settings.light and frozen is not None:
+        frozen = light_params(start.model, frozen)
     stream = data.ranking_stream(
         records,
         start.tokenizer,
@@ -99,8 +106,7 @@ def train(
     )
     meta = {"stage": "dpo", "loss": config.loss, **form_of(start)}
     meta |= config.hyperparameters()
-    # without the first params, which would stay in memory as long as the run
-    shell = dataclasses.replace(start, params=None, meta=meta)
+    shell = dataclasses.replace(start.released(), meta=meta)
     return Run(rows, lambda params: dataclasses.replace(shell, params=params))
 
 

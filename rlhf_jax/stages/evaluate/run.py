@@ -30,11 +30,12 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `results.json` and `samples.jsonl`; returns the first."""
-    del settings
+    settings = settings or RunSettings()
+    options = {"mesh": settings.make_mesh(), "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     models = {
-        name: load_model(path)
+        name: load_model(path, **options)
         for name, path in zip(config.names, config.policies, strict=True)
     }
     prompts = read_prompts((f"{config.world}/prompts.test.jsonl",))
@@ -86,10 +87,10 @@ def run(
         ),
         "gold": gold_table(prompts, samples),
         "alignment_tax": tax.document(),
-        "frontier": frontier(config, held_out, models),
+        "frontier": frontier(config, held_out, options),
     }
     if config.reward:
-        results["proxy"] = proxy_scores(config, prompts, samples)
+        results["proxy"] = proxy_scores(config, prompts, samples, options)
     lines = (
         {
             "id": prompt.id,

@@ -87,10 +87,13 @@ def gold_table(
 
 
 def proxy_scores(
-    config: Config, prompts: Sequence[Prompt], samples: dict[str, list[str]]
+    config: Config,
+    prompts: Sequence[Prompt],
+    samples: dict[str, list[str]],
+    options: dict[str, Any],
 ) -> dict[str, Any]:
-    """The reward model's score of each policy's samples."""
-    reward = reward_of(config).score
+    """The reward model's score of each policy's samples; options: of `reward_of`."""
+    reward = reward_of(config, **options).score
     texts = [prompt.prompt for prompt in prompts]
     ids = [prompt.id for prompt in prompts]
     found = {}
@@ -105,21 +108,28 @@ def proxy_scores(
 
 
 def frontier(
-    config: Config, prompts: Sequence[Prompt], models: dict[str, LoadedModel]
+    config: Config, prompts: Sequence[Prompt], options: dict[str, Any]
 ) -> dict[str, list[dict]]:
-    """(√KL, proxy, gold) of every PPO snapshot, and of best-of-n."""
+    """(√KL, proxy, gold) of every PPO snapshot, and of best-of-n.
+
+    Args:
+      config: the settings.
+      prompts: to be answered.
+      options: `mesh` and `light` of `load_model`.
+    """
     found: dict[str, list[dict]] = {}
     if config.best_of_n:
         frontier_file = pathlib.Path(config.best_of_n)
         found["best of n"] = json.loads(frontier_file.read_text())["points"]
     if not config.reward:
         return found
-    reward, some = reward_of(config).score, list(prompts[: config.frontier_prompts])
+    reward = reward_of(config, **options).score
+    some = list(prompts[: config.frontier_prompts])
     texts = [prompt.prompt for prompt in some]
     for name, folder in config.runs.items():
         found[name] = []
         for path in sorted(pathlib.Path(folder).glob("snapshots/*/model.json")):
-            model = load_model(path.parent)
+            model = load_model(path.parent, **options)
             written = make_policy(config, name, model).sample(texts, config.seed)
             found[name].append(
                 {

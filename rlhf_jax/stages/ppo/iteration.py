@@ -26,7 +26,7 @@ from rlhf_jax.experience.writer import decoded
 from rlhf_jax.faults import fault
 from rlhf_jax.losses import adaptive_kl_coef
 from rlhf_jax.parallel import compile_function, put_batch, take_rows, to_host
-from rlhf_jax.registry import LoadedModel, ModelReward, Reward
+from rlhf_jax.registry import LoadedModel, ModelReward, Reward, light_params
 from rlhf_jax.sampling import layout_for_rollout
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.ppo.config import Config
@@ -62,6 +62,29 @@ class Players:
     def reward_params(self) -> Any:
         """The params of `reward_model`, or None."""
         return None if self.reward_model is None else self.reward.loaded.params
+
+    def frozen(self, light: bool) -> dict[str, Any]:
+        """The params of reference and reward model.
+
+        Args:
+          light: in the dtype that they compute in; see `registry.load_model`.
+        """
+        found = {"reference": self.policy.params}
+        if light:
+            found["reference"] = light_params(self.policy.model, self.policy.params)
+        if self.reward_params is not None:
+            found["reward"] = self.reward_params
+            if light:
+                found["reward"] = light_params(self.reward_model, self.reward_params)
+        return found
+
+    def released(self) -> "Players":
+        """The same without the params that a state and `frozen` have taken over."""
+        reward = self.reward
+        if self.reward_model is not None:
+            reward = dataclasses.replace(reward, loaded=reward.loaded.released())
+        value = self.value and self.value.released()
+        return Players(self.policy.released(), value, reward)
 
 
 class Iteration:

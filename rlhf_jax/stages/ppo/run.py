@@ -61,12 +61,15 @@ def run(
     Raises:
       InputError: a model, a file or a setting cannot be used, or the self-check fails.
     """
-    workdir = pathlib.Path(workdir)
+    workdir, settings = pathlib.Path(workdir), settings or RunSettings()
+    mesh = settings.make_mesh()
+    value = config.value
     trained = train(
-        load_model(config.init),
+        load_model(config.init, mesh=mesh),
         read_rows(config.prompts, Prompt),
-        reward=reward_of(config),
-        value=None if config.value is None else load_model(config.value),
+        # whole, where the value function starts from it
+        reward=reward_of(config, mesh=mesh, light=settings.light and _is_apart(config)),
+        value=None if value is None else load_model(value, mesh=mesh),
         texts=read_rows(config.texts, Text) if config.ptx_coef > 0 else (),
         config=config,
         workdir=workdir,
@@ -77,6 +80,11 @@ def run(
     target = workdir / "model"
     save_model(target, trained.model, trained.params, trained.tokenizer, meta)
     return target
+
+
+def _is_apart(config: Config) -> bool:
+    """Whether nothing that is trained starts from the reward model."""
+    return config.value is not None or config.advantages != "gae"
 
 
 def train(
@@ -153,9 +161,10 @@ def train(
     functions = {"make_loss": make_loss}
     if isinstance(given, FunctionReward):
         functions["reward"] = given.function
+    settings = settings or RunSettings()
     session = open_session(
         workdir,
-        settings or RunSettings(),
+        settings,
         alarms=alarms(config),
         identity=config,
         functions=functions,
@@ -163,7 +172,8 @@ def train(
         accounts=(account, *(windows.accounts if windows else ())),
     )
     rows = _rows(session, config, players, stream, records, windows, terms)
-    return Run(rows, lambda state: _result(config, players.policy, state))
+    shell = players.policy.released()
+    return Run(rows, lambda state: _result(config, shell, state))
 
 
 def make_players(
@@ -196,7 +206,9 @@ def make_players(
 
 def _rows(opened: Any, *args: Any) -> Rows:
     with opened as session:
-        return (yield from _train(session, *args))
+        rows = _train(session, *args)
+        del args  # the first params: the state has its own
+        return (yield from rows)
 
 
 def _result(config: Config, policy: LoadedModel, state: Any) -> LoadedModel:
@@ -236,16 +248,14 @@ def _train(
             extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
         )
 
-    frozen = {"reference": players.policy.params}
-    if players.reward_params is not None:
-        frozen["reward"] = players.reward_params
-    frozen = placed(frozen, session.mesh)
-    iteration = Iteration(
-        config, players, prompts, records, texts, update, session.mesh, frozen
-    )
     params = {"policy": players.policy.params}
     if value is not None:
         params["value"] = value.params
+    frozen = placed(players.frozen(session.settings.light), session.mesh)
+    players = players.released()
+    iteration = Iteration(
+        config, players, prompts, records, texts, update, session.mesh, frozen
+    )
     return session.loop(
         with_snapshots(iteration, session.workdir, config),
         init,
