@@ -125,7 +125,7 @@ def _turns(line: str, bodies: dict[str, list[str]]) -> int:
     if told := re.search(r'known_trip_count":\s*\{"n":\s*"(\d+)"', line):
         return int(told.group(1))
     name = re.search(r"condition=%?([\w.\-]+)", line).group(1)
-    bounds = re.findall(r"s32\[\]\S* constant\((\d+)\)", "\n".join(bodies[name]))
+    bounds = re.findall(r"[su]32\[\]\S* constant\((\d+)\)", "\n".join(bodies[name]))
     return max(map(int, bounds), default=1)
 
 

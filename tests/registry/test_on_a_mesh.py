@@ -71,7 +71,6 @@ def test_a_device_reads_its_part_and_no_more(saved, layout, sizes):
 
 @pytest.mark.parametrize("layout", ["ours", "theirs"])
 def test_a_light_model_has_half_the_bytes_and_the_same_numbers(saved, layout):
-    mesh = make_mesh(1, 8, 1)
     options = {"mesh": make_mesh(1, 8, 1), "dtype": "bfloat16"}
     whole = load_model(saved / layout, **options)
     light = load_model(saved / layout, light=True, **options)
