@@ -52,6 +52,10 @@ class CompiledFunction:
         """The executable for these shapes; arrays or shapes will do."""
         return _compiled(self, self._rows, (), params, batch)
 
+    def traced(self, params: Any, batch: Any) -> jax.stages.Traced:
+        """The program before it is compiled; see `CompiledUpdate.traced`."""
+        return _traced(self, self._rows, (), params, batch)
+
     def _on(self, mesh: Mesh) -> "CompiledFunction":
         if mesh not in self.elsewhere:
             self.elsewhere[mesh] = CompiledFunction(self.function, mesh, self.rules)
@@ -100,6 +104,11 @@ class CompiledUpdate:
         """The executable for this shape of batch; arrays or shapes will do."""
         args = (state, batch) if frozen is None else (state, batch, frozen)
         return _compiled(self, self._step, (0,) if self.donate else (), *args)
+
+    def traced(self, state: Any, batch: Any, frozen: Any = None) -> jax.stages.Traced:
+        """The program for these shapes before it is compiled, to be counted."""
+        args = (state, batch) if frozen is None else (state, batch, frozen)
+        return _traced(self, self._step, (0,) if self.donate else (), *args)
 
     @property
     def compilations(self) -> int:
@@ -156,12 +165,17 @@ def compile_function(
 
 def _compiled(owner: Any, function: Callable, donated: tuple, *args: Any):
     """The owner's program for these arguments: params or a state, a batch, more."""
-    check_batch(args[1], owner.mesh)
     # a state is always of one shape; params may be kept in another dtype
     leaves, tree = jax.tree.flatten(args[1:] if donated else args)
     key = (tree, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
     if key not in owner.programs:
-        step = jax.jit(function, donate_argnums=donated)
+        traced = _traced(owner, function, donated, *args)
         with in_force(owner.mesh):
-            owner.programs[key] = step.lower(*args).compile()
+            owner.programs[key] = traced.lower().compile()
     return owner.programs[key]
+
+
+def _traced(owner: Any, function: Callable, donated: tuple, *args: Any):
+    check_batch(args[1], owner.mesh)
+    with in_force(owner.mesh):
+        return jax.jit(function, donate_argnums=donated).trace(*args)

@@ -7,6 +7,8 @@ import math
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 KINDS = (
     "all-reduce",
     "all-gather",
@@ -69,6 +71,48 @@ def collectives(text: str) -> list[Collective]:
             )
             found.append(Collective(kind, _shapes(result), depth, times, size, line))
     return found
+
+
+def axes_of(collective: Collective, mesh: dict[str, int]) -> tuple[str, ...]:
+    """The axes of a mesh that a collective goes along.
+
+    Args:
+      collective: of a program for that mesh.
+      mesh: axis -> size, in order.
+
+    Returns:
+      Their names; () where its groups are not told.
+    """
+    group = _group(collective.line)
+    if group is None or max(group) >= math.prod(mesh.values()):
+        return ()
+    places = np.stack(np.unravel_index(group, tuple(mesh.values())))
+    moved = (places != places[:, :1]).any(axis=1)
+    return tuple(name for name, along in zip(mesh, moved, strict=True) if along)
+
+
+def _group(line: str) -> np.ndarray | None:
+    """Devices that take part together, by their place in the mesh: of the first group.
+
+    Told as a list, as a reshaped and transposed range, by axes, or in pairs.
+    """
+    if pair := re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", line):
+        return np.array(pair.groups(), int)
+    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
+        return np.array(found[1].split(","), int)
+    if found := re.search(
+        r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line
+    ):
+        numbers = np.arange(math.prod(_dims(found[3]))).reshape(_dims(found[3]))
+        numbers = numbers.transpose(_dims(found[4])) if found[4] else numbers
+        return numbers.reshape(-1, int(found[2]))[0]
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", line):
+        sizes = {n: int(s) for n, s in re.findall(r"'(\w+)'=(\d+)", found[1])}
+        along = re.findall(r"'(\w+)'", found[2])
+        numbers = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+        whole = tuple(slice(None) if name in along else 0 for name in sizes)
+        return numbers[whole].reshape(-1)
+    return None
 
 
 def product_flops(text: str) -> int:
