@@ -15,16 +15,25 @@ def traced_flops(jaxpr: Any, *, turns: int = 1) -> int:
 
     Args:
       jaxpr: `jitted.trace(...).jaxpr`.
-      turns: of a `while_loop`, whose number no program tells: a rollout's budget.
+      turns: of the `while_loop`s of a program taken together, whose number no program
+        tells: a rollout's budget, shared evenly by its loops.
 
     Returns:
       Two for each multiplication and addition. Of branches the dearest counts; a
       kernel counts as if no block of its grid were skipped.
     """
-    return sum(_of(equation, turns) for equation in _open(jaxpr).eqns)
+    total, loops = 0, []
+    for equation in _open(jaxpr).eqns:
+        counted = _of(equation, turns)
+        if equation.primitive.name == "while" and counted:
+            loops.append(counted)
+        else:
+            total += counted
+    return total + turns * sum(loops) // max(len(loops), 1)
 
 
 def _of(equation: Any, turns: int) -> int:
+    """Of one operation; of a `while_loop` one turn."""
     name, params = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
@@ -34,15 +43,13 @@ def _of(equation: Any, turns: int) -> int:
     inner = [traced_flops(each, turns=turns) for each in _inside(params)]
     if name == "cond":
         return max(inner, default=0)
-    return _times(name, params, turns) * sum(inner)
+    return _times(name, params) * sum(inner)
 
 
-def _times(name: str, params: dict[str, Any], turns: int) -> int:
+def _times(name: str, params: dict[str, Any]) -> int:
     """How often what is inside runs."""
     if name == "scan":
         return params["length"]
-    if name == "while":
-        return turns
     if name == "shard_map":
         axes = params.get("newly_manual_axes", params.get("manual_axes"))  # since 0.10
         return math.prod(params["mesh"].shape[axis] for axis in axes)

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from rlhf_jax import parallel
 from rlhf_jax.experience import make_assess
 from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
+from rlhf_jax.parallel.feeding import check_batch
 from rlhf_jax.registry.directories import light_params
 from rlhf_jax.sampling import SamplingSpec
 from rlhf_jax.sampling.generation import rollout_program
@@ -66,6 +67,9 @@ def programs(
       config: of the stage.
       shapes: "model" is the one that is trained; for PPO "reward" too.
       mesh: where.
+
+    Raises:
+      InputError: rows that cannot be cut over the mesh.
     """
     found = {
         "pretrain": _likelihood,
@@ -277,12 +281,14 @@ def _laid(tree: Any, places: Any) -> Any:
 
 def _arrays(mesh: Mesh, **arrays: tuple) -> dict[str, jax.ShapeDtypeStruct]:
     """A batch of name -> (shape, dtype), rows cut over the mesh."""
-    return {
+    found = {
         name: jax.ShapeDtypeStruct(
             shape, dtype, sharding=parallel.batch_sharding(mesh, len(shape))
         )
         for name, (shape, dtype) in arrays.items()
     }
+    check_batch(found, mesh)
+    return found
 
 
 def _texts(mesh: Mesh, rows: int, length: int) -> dict:
