@@ -289,4 +289,5 @@ def _slice(weights, source, path, index, config) -> np.ndarray:
         return weights.read(name, index)
     if row.layout == "transposed":
         return weights.read(name, index[::-1]).T
-    return ours_of(weights.read(name), row, path, config)[index]
+    # a copy: a view would keep the whole of every layer until the leaf is stacked
+    return np.array(ours_of(weights.read(name), row, path, config)[index])
