@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from rlhf_jax.data import ByteTokenizer, Demonstration
+from rlhf_jax.evaluation.model_functions import ModelPolicy
+from rlhf_jax.experience import Writer, make_distance
 from rlhf_jax.models import TrunkConfig, save_pretrained
 from rlhf_jax.parallel import make_mesh, mesh_of
 from rlhf_jax.registry import load_model, load_reward, reward_from, save_model
 from rlhf_jax.stages import ppo, pretrain, sft
+from rlhf_jax.stages.likelihood import held_out_score
 from rlhf_jax.training.session import RunSettings
 
 SHAPE = TrunkConfig(1, 64, 64, 8, 4, dtype="bfloat16")
@@ -162,3 +165,30 @@ def test_a_reward_scores_alike_wherever_it_lies(saved):
     for sizes in MESHES:
         there = load_reward(saved / "reward", mesh=make_mesh(*sizes), batch_size=3)
         np.testing.assert_allclose(there.score(prompts, texts), expected, atol=0.03)
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2)], ids=str)
+def test_what_is_asked_of_a_model_is_the_same_wherever_it_lies(saved, sizes):
+    """Likelihoods of texts and of completions, greedy text, distances, self-check."""
+    texts, ends = ["ab", "c", "defg"] * 3, ["x", "yz", "w"] * 3
+    plain = load_model(saved / "ours", dtype="float32")
+    there = load_model(saved / "ours", dtype="float32", mesh=make_mesh(*sizes))
+
+    def told(model):
+        policy = ModelPolicy("p", model, max_new_tokens=4, batch_size=3)
+        writer = Writer(model, 4, batch_size=3)
+        samples = next(writer.batches(texts, jax.random.key(0))).samples
+        moved = jax.tree.map(lambda leaf: 1.01 * leaf, model.params)
+        distance = make_distance(model.model)(model.params, moved, samples)
+        score = held_out_score(model, ["some text " * 40], 32, batch_size=3)
+        numbers = [
+            *policy.logprobs(texts, ends),
+            np.asarray(distance)[:3],
+            score.values,
+        ]
+        return numbers, policy.generate(texts)
+
+    (numbers, written), (found, again) = told(plain), told(there)
+    assert again == written
+    for one, other in zip(found, numbers, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
