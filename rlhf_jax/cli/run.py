@@ -126,6 +126,8 @@ def _forecast(args: argparse.Namespace, experiment: Any, only: list[str] | None)
     from rlhf_jax.pipeline.forecast import forecast
 
     jax.config.update("jax_platforms", "cpu")
+    # the compiler hurries: the figures move by a few percent
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
     return forecast(experiment, args.topology, args.price, only)
 
 

@@ -120,10 +120,21 @@ def init_sharded(
       The tree of `init`, sharded; the same values on every mesh (jax's random bits do
       not depend on the layout).
     """
-    args = placed(args, mesh, rules)
+    args = jax.tree.map(_moved, args, shardings(args, mesh, rules))
     with in_force(mesh):
         places = shardings(jax.eval_shape(init, *args), mesh, rules)
         return jax.jit(init, out_shardings=places)(*args)
+
+
+def _moved(leaf: Any, place: NamedSharding) -> Any:
+    """`leaf` where a program of the mesh takes it.
+
+    What several processes each have of their own, uncommitted, a program takes as it
+    is; moving it would compare it over all of them first.
+    """
+    if isinstance(leaf, jax.Array) and (leaf.committed or jax.process_count() == 1):
+        return jax.device_put(leaf, place)
+    return leaf
 
 
 def placed(tree: Any, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> Any:
