@@ -277,7 +277,10 @@ def read_leaves(abstract, sources, weights, config, shardings) -> dict:
                 array = _slice(weights, found[0], path, index, config)
             return np.asarray(array, dtype=shape.dtype)
 
-        return jax.make_array_from_callback(shape.shape, place, part)
+        # part by part: together they would be on the host once more
+        where = place.addressable_devices_indices_map(shape.shape)
+        parts = [jax.device_put(part(index), device) for device, index in where.items()]
+        return jax.make_array_from_single_device_arrays(shape.shape, place, parts)
 
     return jax.tree_util.tree_map_with_path(leaf, abstract, places)
 

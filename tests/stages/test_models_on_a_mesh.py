@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rlhf_jax.data import ByteTokenizer, Demonstration
+from rlhf_jax.data import ByteTokenizer, Demonstration, Text
 from rlhf_jax.evaluation.model_functions import ModelPolicy
 from rlhf_jax.experience import Writer, make_distance
 from rlhf_jax.models import TrunkConfig, save_pretrained
@@ -171,6 +171,7 @@ def test_a_reward_scores_alike_wherever_it_lies(saved):
 def test_what_is_asked_of_a_model_is_the_same_wherever_it_lies(saved, sizes):
     """Likelihoods of texts and of completions, greedy text, distances, self-check."""
     texts, ends = ["ab", "c", "defg"] * 3, ["x", "yz", "w"] * 3
+    rows = [Text(id="t", text="some text " * 40)]
     plain = load_model(saved / "ours", dtype="float32")
     there = load_model(saved / "ours", dtype="float32", mesh=make_mesh(*sizes))
 
@@ -180,7 +181,7 @@ def test_what_is_asked_of_a_model_is_the_same_wherever_it_lies(saved, sizes):
         samples = next(writer.batches(texts, jax.random.key(0))).samples
         moved = jax.tree.map(lambda leaf: 1.01 * leaf, model.params)
         distance = make_distance(model.model)(model.params, moved, samples)
-        score = held_out_score(model, ["some text " * 40], 32, batch_size=3)
+        score = held_out_score(model, rows, 32, batch_size=3)
         numbers = [
             *policy.logprobs(texts, ends),
             np.asarray(distance)[:3],
