@@ -180,7 +180,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
             name = match.group(2)
             bodies[name] = []
             entry = name if match.group(1) else entry
-        elif line.startswith("}"):
+        elif line.rstrip() == "}":
             name = None
         elif name:
             bodies[name].append(line)
