@@ -26,6 +26,10 @@ _SHAPE = re.compile(r"\w+\[([\d,]*)\]")
 _TYPED = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
+_BY_AXES = re.compile(
+    r"replica_groups=mesh\[([^\]]*)\]"
+    r"(?:, device_ids=\(\[([\d,]+)\]T\(([\d,]+)\)\))? ?\{([^}]*)\}"
+)
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s64": 8, "u64": 8}
 
 
@@ -106,10 +110,13 @@ def _group(line: str) -> np.ndarray | None:
         numbers = np.arange(math.prod(_dims(found[3]))).reshape(_dims(found[3]))
         numbers = numbers.transpose(_dims(found[4])) if found[4] else numbers
         return numbers.reshape(-1, int(found[2]))[0]
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", line):
+    if found := _BY_AXES.search(line):
         sizes = {n: int(s) for n, s in re.findall(r"'(\w+)'=(\d+)", found[1])}
-        along = re.findall(r"'(\w+)'", found[2])
-        numbers = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+        along = re.findall(r"'(\w+)'", found[4])
+        numbers = np.arange(math.prod(sizes.values()))
+        if found[2]:
+            numbers = numbers.reshape(_dims(found[2])).transpose(_dims(found[3]))
+        numbers = numbers.reshape(tuple(sizes.values()))
         whole = tuple(slice(None) if name in along else 0 for name in sizes)
         return numbers[whole].reshape(-1)
     return None

@@ -69,4 +69,6 @@ def test_the_axes_of_a_collective_in_every_way_of_telling_groups():
     assert along("source_target_pairs={{0,2},{2,4}}") == ("fsdp",)
     told = "replica_groups=mesh['axis_0'=2,'axis_1'=4,'axis_2'=2] {'axis_0','axis_1'}"
     assert along(told) == ("data", "fsdp")
+    moved = "replica_groups=mesh['a'=8,'b'=2], device_ids=([2,8]T(1,0)) {'b'}"
+    assert along(moved) == ("data",)
     assert along("no groups") == ()
