@@ -67,6 +67,9 @@ def collectives(text: str) -> list[Collective]:
     found = []
     for line, kind, result, depth, times in _instructions(text):
         if kind in KINDS:
+            group = _group(line)
+            if group is not None and len(group) == 1:  # each device by itself
+                continue
             if "-start(" in line and kind != "all-reduce":  # (operand, result)
                 result = result[result.index("[") + 1 :]
             size = sum(
@@ -172,12 +175,38 @@ def _instructions(text: str):
 
 
 def _turns(line: str, bodies: dict[str, list[str]]) -> int:
-    """How often a loop runs: told on a CPU, the bound of its condition on a TPU."""
+    """How often a loop runs: told on a CPU; on a TPU its condition's bound by its step.
+
+    (Two, where a product is overlapped with its gather in both directions at once.)
+    """
     if told := re.search(r'known_trip_count":\s*\{"n":\s*"(\d+)"', line):
         return int(told.group(1))
     name = re.search(r"condition=%?([\w.\-]+)", line).group(1)
     bounds = re.findall(r"[su]32\[\]\S* constant\((\d+)\)", "\n".join(bodies[name]))
-    return max(map(int, bounds), default=1)
+    bound, step = max(map(int, bounds), default=1), _step(bodies[name], line, bodies)
+    return max(1, -(-bound // step))
+
+
+def _step(condition: list[str], line: str, bodies: dict[str, list[str]]) -> int:
+    """What a loop adds to its counter in a turn; 1 where that is not to be seen."""
+    inside = "\n".join(bodies[re.search(r"body=%?([\w.\-]+)", line).group(1)])
+    whole = "\n".join(condition)
+    compared = re.search(r"ROOT .* compare\(%([\w.\-]+),", whole)
+    place = compared and re.search(
+        rf"%{re.escape(compared[1])} = .* get-tuple-element\(.*\), index=(\d+)", whole
+    )
+    result = re.search(r"ROOT .* tuple\((.*?)\)(?:,|$)", inside, re.MULTILINE)
+    if not place or not result:
+        return 1
+    names = re.findall(r"%([\w.\-]+)", result[1])
+    added = re.search(
+        rf"%{re.escape(names[int(place[1])])} = .* add\(%[\w.\-]+, %([\w.\-]+)\)",
+        inside,
+    )
+    constant = added and re.search(
+        rf"%{re.escape(added[1])} = .* constant\((\d+)\)", inside
+    )
+    return int(constant[1]) if constant else 1
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:

@@ -63,16 +63,21 @@ ENTRY %main (p: f32[8,4]) -> f32[8,4] {
     assert found.kind == "all-reduce" and found.bytes == 128
 
 
-def test_a_loop_that_counts_without_a_sign_has_its_turns():
+def test_a_loop_that_counts_in_twos_has_its_turns():
     """A TPU overlaps a product with its gather in such loops."""
     text = """\
 %cond (p: (u32[], f32[4])) -> pred[] {
   %bound = u32[]{:T(128)} constant(8), metadata={op_name="x"}
+  %i = u32[]{:T(128)} get-tuple-element(%p), index=0
   ROOT %less = pred[] compare(%i, %bound), direction=LT
 }
 
 %body (p: (u32[], f32[4])) -> (u32[], f32[4]) {
+  %two = u32[]{:T(128)} constant(2)
+  %before = u32[]{:T(128)} get-tuple-element(%p), index=0
+  %i = u32[]{:T(128)} add(%before, %two), metadata={op_name="x"}
   %next = f32[4]{0} collective-permute(%x), source_target_pairs={{0,1},{1,0}}
+  ROOT %result = (u32[], f32[4]) tuple(%i, %next)
 }
 
 ENTRY %main (p: f32[4]) -> f32[4] {
@@ -80,4 +85,4 @@ ENTRY %main (p: f32[4]) -> f32[4] {
 }
 """
     (found,) = collectives(text)
-    assert (found.times, found.depth) == (8, 1)
+    assert (found.times, found.depth) == (4, 1)
