@@ -142,7 +142,12 @@ def table(lines: list[dict]) -> str:
     )
     rows = [head, "|---|---|---|---|---|---|---|---|---|---|"]
     for line in lines:
-        sent = ", ".join(f"{axis} {n:.1f}" for axis, n in line["sent_gib"].items())
+        gib = line["sent_gib"]
+        sent = (
+            "not counted"
+            if gib is None
+            else ", ".join(f"{axis} {n:.1f}" for axis, n in gib.items() if n >= 0.05)
+        )
         cells = [
             line["case"],
             line["program"],

@@ -10,6 +10,8 @@ gathering    results as numpy arrays, on every process
 distributed  `jax.distributed` start-up, explicit or when a cluster is detected
 topologies   TPUs that are not here, to compile for
 compiled_text  what a compiled program says: FLOPs, collectives
+flops        the products of a program that is not compiled yet
+hardware     chips that are not here: how fast, how much memory
 allocator    keeps freed host memory in the process (2-3x on CPU steps)
 """
 
