@@ -157,7 +157,7 @@ def table(lines: list[dict]) -> str:
             f"{line['beside_gib']:.1f}",
             f"{line['tflop']:.0f}",
             sent or "0",
-            f"{line['largest_in_loop_mib']:.0f}",
+            "not counted" if gib is None else f"{line['largest_in_loop_mib']:.0f}",
             f"{line['compile_seconds']:.0f}",
         ]
         rows.append("| " + " | ".join(cells) + " |")
