@@ -17,7 +17,7 @@ pytestmark = [
         importlib.util.find_spec("libtpu") is None, reason="needs rlhf_jax[tpu]"
     ),
 ]
-# Most GiB of a chip (with what lies beside the program), a tenth above what was measured
+# Most GiB of a chip (with what lies beside the program), a tenth above what was found
 # (docs/scale.md), and of collectives per run of a program where they were measured:
 # what breaks the partitioning passes them at once.
 BUDGETS = {
