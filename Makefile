@@ -9,7 +9,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 help:                ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-.PHONY: help test test-slow notebooks chaos demo demo-seeds lint format bench setup clean
+.PHONY: help prove test test-slow notebooks chaos demo demo-seeds lint format bench setup clean
 setup: $(STAMP)      ## only the environment
 
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile \
@@ -50,6 +50,9 @@ lint: $(STAMP)
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
+
+prove: $(STAMP)      ## is this machine right and fast: one table, 8 minutes
+	$(PY) benchmarks/prove.py
 
 bench: $(STAMP)      ## every benchmark, one JSON line per figure
 	for f in benchmarks/*.py; do $(PY) $$f || exit 1; done

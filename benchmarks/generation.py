@@ -105,10 +105,16 @@ def seconds(call, runs: int) -> tuple[float, list[float]]:
     return times[0], times[1:]
 
 
-def bandwidth_bound(workload: str, dtype: str, batch: int) -> float | None:
-    """Tokens/s if a step cost only memory traffic, rows shared; None on a CPU."""
-    kind = jax.devices()[0].device_kind
-    rate = next((r for name, r in BANDWIDTH.items() if name in kind), None)
+def bandwidth_bound(
+    workload: str, dtype: str, batch: int, rate: float | None = None
+) -> float | None:
+    """Tokens/s if a step cost only memory traffic, rows shared.
+
+    `rate` is the memory's [B/s]; None: of the data sheet, and no bound on a CPU.
+    """
+    if rate is None:
+        kind = jax.devices()[0].device_kind
+        rate = next((r for name, r in BANDWIDTH.items() if name in kind), None)
     if rate is None:
         return None
     c = LanguageModel(TrunkConfig(**WORKLOADS[workload])).config

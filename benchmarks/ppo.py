@@ -79,7 +79,7 @@ def players_of(shape):
     import jax
 
     from rlhf_jax.models import LanguageModel, ScalarModel, init_params
-    from rlhf_jax.registry.directories import LoadedModel
+    from rlhf_jax.registry import LoadedModel, ModelReward
     from rlhf_jax.stages.ppo import Players
 
     tokenizer = types.SimpleNamespace(end_tokens=(0,), pad_token=1)
@@ -90,7 +90,7 @@ def players_of(shape):
         return LoadedModel(model, params, tokenizer, {})
 
     judge = loaded(ScalarModel, 1)
-    return Players(loaded(LanguageModel, 0), judge, judge)
+    return Players(loaded(LanguageModel, 0), judge, ModelReward(judge))
 
 
 def iteration_and_state(shape):
@@ -136,8 +136,8 @@ def iteration_and_state(shape):
         return {"prompts": tokens, "valid": np.ones_like(tokens, bool)}
 
     stream = types.SimpleNamespace(batch=prompts)
-    frozen = {"reference": players.policy.params, "reward": players.reward.params}
-    iteration = ppo.Iteration(config, players, stream, None, update, mesh, frozen)
+    frozen = {"reference": players.policy.params, "reward": players.reward_params}
+    iteration = ppo.Iteration(config, players, stream, [], None, update, mesh, frozen)
     return iteration, update.place(state)
 
 
@@ -155,7 +155,7 @@ def measure_ppo(size, dtype, args):
         marks = [time.perf_counter()]
         samples = jax.block_until_ready(iteration.sample(state, step))
         marks.append(time.perf_counter())
-        assessed = iteration.score(state, samples)
+        assessed = iteration.score(state, samples, step)
         rollout = iteration.shape(assessed, state.extra["kl_coef"])
         rollout, metrics = jax.block_until_ready(rollout)
         marks.append(time.perf_counter())

@@ -31,12 +31,26 @@ SIZES = {
         "vocab": 50257,
         "shape": (4, 512),
     },
-    "gpt2-large": {
+    "124M": {
+        "layers": 12,
+        "width": 768,
+        "heads": 12,
+        "vocab": 50257,
+        "shape": (32, 1024),
+    },
+    "774M": {
         "layers": 36,
         "width": 1280,
         "heads": 20,
         "vocab": 50257,
-        "shape": (8, 1024),
+        "shape": (16, 1024),
+    },
+    "1.3B": {
+        "layers": 24,
+        "width": 2048,
+        "heads": 16,
+        "vocab": 50257,
+        "shape": (16, 1024),
     },
 }
 PEER_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -53,6 +67,7 @@ def parse(argv=None):
     parser.add_argument("--runs", type=int, default=5, help="timed steps, at least")
     parser.add_argument("--seconds", type=float, default=3.0, help="timed, at least")
     parser.add_argument("--batch", type=int, help="rows instead of the size's own")
+    parser.add_argument("--attention", default="xla", help="xla, cudnn or splash")
     parser.add_argument("--no-remat", action="store_true", help="keep activations")
     parser.add_argument("--peer", help="script of the other side of a ratio")
     parser.add_argument("--peer-python", default=sys.executable)
@@ -62,7 +77,7 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def step_and_state(size, dtype, batch_size, remat):
+def step_and_state(size, dtype, batch_size, remat, attention="xla"):
     """The compiled update, its first state and a batch, all on the device."""
     import jax
     import numpy as np
@@ -80,6 +95,7 @@ def step_and_state(size, dtype, batch_size, remat):
             num_heads=spec["heads"],
             dtype=dtype,
             remat=remat,
+            attention=attention,
         )
     )
 
@@ -145,7 +161,13 @@ def matmul_rate(dtype):
     size = 2048 if jax.default_backend() == "cpu" else 8192
     kind = jnp.dtype(dtype)
     a = jax.random.normal(jax.random.key(0), (size, size)).astype(kind)
-    product = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))
+    # float32 as the models multiply it: without this a GPU would make it TF32
+    precision = jax.lax.Precision.HIGHEST if dtype == "float32" else None
+    product = jax.jit(
+        lambda a: jnp.matmul(
+            a, a, preferred_element_type=jnp.float32, precision=precision
+        )
+    )
     product(a).block_until_ready()
     best = float("inf")
     for _ in range(10):
@@ -173,6 +195,13 @@ def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def program_bytes(program):
+    """What the compiler says that a program holds at its peak, its arguments too."""
+    told = program.memory_analysis()
+    results = told.output_size_in_bytes - told.alias_size_in_bytes
+    return told.argument_size_in_bytes + told.temp_size_in_bytes + results
+
+
 def measure(size, dtype, args):
     """One figure, in this process."""
     from rlhf_jax.parallel import keep_freed_memory
@@ -182,7 +211,9 @@ def measure(size, dtype, args):
 
     spec = SIZES[size]
     rows, context = args.batch or spec["shape"][0], spec["shape"][1]
-    update, state, batch = step_and_state(size, dtype, args.batch, not args.no_remat)
+    update, state, batch = step_and_state(
+        size, dtype, args.batch, not args.no_remat, args.attention
+    )
     params = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     samples, facts = time_steps(update, state, batch, args.runs, args.seconds)
     (program,) = update.programs.values()
@@ -192,6 +223,7 @@ def measure(size, dtype, args):
         "benchmark": "training",
         "size": size,
         "dtype": dtype,
+        "attention": args.attention,
         "batch": [rows, context],
         "parameters": params,
         "tokens_per_second": round(rows * context / step, 1),
@@ -199,6 +231,7 @@ def measure(size, dtype, args):
         "seconds_per_step": round(step, 5),
         "steps": len(samples),
         "peak_mib": round(peak),
+        "program_mib": program_bytes(program) >> 20,
         "program_temp_mib": program.memory_analysis().temp_size_in_bytes >> 20,
         "matmul_gflops": round(ceiling / 1e9, 1),
         "share_of_matmul": round(step_flops(size, rows, context) / step / ceiling, 3),
@@ -246,6 +279,7 @@ def main():
                 own += ["--dtypes", dtype, "--runs", str(args.runs)]
                 own += ["--seconds", str(args.seconds)]
                 own += ["--batch", str(args.batch)] if args.batch else []
+                own += ["--attention", args.attention]
                 own += ["--no-remat"] if args.no_remat else []
                 row = side_by_side(size, dtype, own, args) if args.peer else fresh(own)
             print(json.dumps(row), flush=True)

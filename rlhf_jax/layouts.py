@@ -12,7 +12,6 @@ row by row when it first sees the product; it decides on a transposed operand be
 has chosen its layout, and then multiplies in float32, at half the speed (docs/log.md).
 """
 
-import functools
 import math
 from typing import Any
 
@@ -143,11 +142,33 @@ def columns_product(
     keep their axes, and so their devices.
     """
     if platform() != "cpu":
-        return _einsum("...i,...o->io", left, right)
+        return contracted("...i,...o->io", left, right)
     left, right = (side.reshape(-1, side.shape[-1]) for side in (left, right))
     if left.shape[1] > right.shape[1]:
-        return apart(_einsum("or,ri->oi", transposed(right), left)).T
-    return _einsum("ir,ro->io", transposed(left), right)
+        return apart(contracted("or,ri->oi", transposed(right), left)).T
+    return contracted("ir,ro->io", transposed(left), right)
 
 
-_einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+def contracted(
+    equation: str, left: Float[Array, "..."], right: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """`einsum` of two arrays, summed in float32: every product of models and losses.
+
+    What is float32 is multiplied as float32. By default an NVIDIA GPU would round the
+    operands to 10 bits (TF32) and a TPU to 7 (bfloat16), and a model that says float32
+    would not be. `jax_default_matmul_precision`, where a user set it, decides instead.
+
+    Args:
+      equation: of `jnp.einsum`, two operands.
+      left: any float dtype.
+      right: of the same dtype.
+    """
+    unset = jax.config.jax_default_matmul_precision is None
+    exact = unset and left.dtype == jnp.float32
+    return jnp.einsum(
+        equation,
+        left,
+        right,
+        preferred_element_type=jnp.float32,
+        precision=jax.lax.Precision.HIGHEST if exact else None,
+    )

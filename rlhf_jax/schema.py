@@ -17,8 +17,6 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ml_collections import config_dict
-
 from rlhf_jax.errors import InputError
 
 
@@ -80,6 +78,8 @@ def as_config_dict(value: Any) -> Any:
     Returns:
       A `ConfigDict` with the same keys; leaves are unchanged.
     """
+    from ml_collections import config_dict
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = typing.get_type_hints(type(value))
         made = config_dict.ConfigDict()
@@ -97,6 +97,8 @@ def as_config_dict(value: Any) -> Any:
 
 
 def _placeholder(hint: Any) -> Any:
+    from ml_collections import config_dict
+
     kinds = [kind for kind in _alternatives(hint) if kind is not type(None)]
     if len(kinds) == 1 and kinds[0] in (str, int, float, bool):
         return config_dict.placeholder(kinds[0])
@@ -194,7 +196,7 @@ def _coerce(hint: Any, value: Any, path: str, problems: _Problems) -> Any:
     if dataclasses.is_dataclass(kind):
         if dataclasses.is_dataclass(value) and isinstance(value, kind):
             return value
-        if not isinstance(value, Mapping | config_dict.ConfigDict):
+        if not is_mapping(value):
             problems.append(f"{path}: expected the fields of {kind.__name__}")
             return None
         return _build(kind, value, path, problems)
@@ -206,7 +208,7 @@ def _coerce(hint: Any, value: Any, path: str, problems: _Problems) -> Any:
     if origin in (tuple, list):
         return _coerce_sequence(arguments, value, path, problems)
     if origin is dict:
-        if not isinstance(value, Mapping | config_dict.ConfigDict):
+        if not is_mapping(value):
             problems.append(f"{path}: expected a mapping, got {value!r}")
             return value
         return {
@@ -242,16 +244,21 @@ def _coerce_scalar(kind: Any, value: Any, path: str, problems: _Problems) -> Any
     return value
 
 
+def is_mapping(value: Any) -> bool:
+    """A dict or a `ConfigDict`, which is no `Mapping` (nor installed everywhere)."""
+    return isinstance(value, Mapping) or hasattr(value, "keys")
+
+
 def _fits(kind: Any, value: Any) -> bool:
     origin = typing.get_origin(kind)
     if dataclasses.is_dataclass(kind):
-        return isinstance(value, Mapping | config_dict.ConfigDict | kind)
+        return is_mapping(value) or isinstance(value, kind)
     if origin is typing.Literal:
         return value in typing.get_args(kind)
     if origin in (tuple, list):
         return isinstance(value, tuple | list)
     if origin is dict:
-        return isinstance(value, Mapping | config_dict.ConfigDict)
+        return is_mapping(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is float:

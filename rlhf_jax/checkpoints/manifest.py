@@ -19,6 +19,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from rlhf_jax import __version__
 from rlhf_jax.checkpoints.hashes import checksum, regular_files
 from rlhf_jax.errors import CheckpointError, InputError
 
@@ -182,5 +183,6 @@ def _encoded(manifest: Manifest) -> bytes:
 
 
 def _versions() -> dict[str, str]:
-    names = ("rlhf_jax", "jax", "orbax-checkpoint", "numpy")
-    return {name: importlib.metadata.version(name) for name in names}
+    names = ("jax", "orbax-checkpoint", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"rlhf_jax": __version__} | found  # a checkout is not installed

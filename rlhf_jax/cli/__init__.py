@@ -15,6 +15,7 @@ import sys
 
 from rlhf_jax import __version__
 from rlhf_jax.cli.ending import at_once, told
+from rlhf_jax.cli.kept_programs import keep_programs
 from rlhf_jax.errors import RunError
 
 __all__ = ["main"]
@@ -25,7 +26,7 @@ def command_help() -> dict[str, str]:
     found = {}
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Assign) and node.targets[0].id == "HELP":
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HELP":
                 found[path.stem] = ast.literal_eval(node.value)
     return found
 
@@ -80,9 +81,13 @@ def _run(argv: list[str]) -> int:
     command = importlib.import_module(f"{__name__}.{name}")
     parser = argparse.ArgumentParser(f"rlhf-jax {name}", description=command.HELP)
     command.add_arguments(parser)
+    parser.add_argument(
+        "--no-cache", action="store_true", help="compile anew, and keep no programs"
+    )
     split = getattr(command, "split_overrides", lambda words: (words, []))
     own, overrides = split(rest)
     args = parser.parse_args(own, argparse.Namespace(overrides=overrides))
+    keep_programs(not args.no_cache)
     code = command.run(args) or 0
     sys.stdout.flush()
     return code

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from rlhf_jax.errors import InputError
 
 HELP = "check, convert and show data files"
+FORMS = ("template", "transcript", "plain")
+STAGES = ("sft", "reward", "dpo", "ppo", "candidates", "best_of_n", "pretrain")
 FILE = "a path or hf: name, with a format or a column map behind a # (docs/formats.md)"
 
 
@@ -17,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = commands.add_parser("check", help="read files, report what is in them")
     check.add_argument("files", nargs="+", metavar="FILE", help=FILE)
     check.add_argument("--json", action="store_true", help="the report as JSON")
+    _add_trial(check)
     convert = commands.add_parser("convert", help="write a file in another format")
     convert.add_argument("files", nargs=1, metavar="FILE", help=FILE)
     convert.add_argument("out", metavar="OUT")
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--train-on-prompt", action="store_true")
     show.add_argument(
         "--form",
-        choices=("template", "transcript", "plain"),
+        choices=FORMS,
         help="of conversations; absent: the model's, or the prompt as it stands",
     )
     show.add_argument(
@@ -53,6 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for command in (check, convert, show):
         _add_reading(command)
+
+
+def _add_trial(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--model",
+        metavar="DIR",
+        help="say what a stage with this model would do with the rows, in its form",
+    )
+    add("--stage", choices=STAGES, help="which; absent: one for such records")
+    add("--max-prompt", type=int, help="tokens; absent: as the stage has it")
+    add("--max-response", type=int, help="tokens; absent: as the stage has it")
+    add("--form", choices=FORMS, help="as `form` of SFT; absent: the model's")
+    add("--train-turns", choices=("all", "last"), default="all", help="of SFT")
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +98,11 @@ def check(args: argparse.Namespace) -> int:
     from rlhf_jax.data.report import survey_files
     from rlhf_jax.data.tokenizer_files import load_tokenizer
 
+    tokenizer = _reader(args.model).tokenizer if args.model else None
+    tokenizer = tokenizer or load_tokenizer(args.tokenizer)
     with _intake(args) as intake:
-        found = survey_files(_files(args, intake), load_tokenizer(args.tokenizer))
+        found = survey_files(_files(args, intake), tokenizer)
+    tried = _tried(args, found) if args.model else None
     if args.json:
         report = {
             **found.as_dict(),
@@ -90,11 +110,38 @@ def check(args: argparse.Namespace) -> int:
             "rejected": intake.rejected,
             "left_out": dict(intake.left),
             "warnings": dict(intake.warnings),
+            "stage": tried and tried.as_dict(),
         }
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         print("\n".join([*_reading(intake), *found.lines()]))
-    return 2 if found.errors else 0
+        if tried:
+            print("\n".join(tried.lines()))
+    return 2 if found.errors or (tried and tried.errors) else 0
+
+
+def _tried(args: argparse.Namespace, found):
+    """What a stage with the model would do with the rows."""
+    from rlhf_jax.pipeline.trial import stage_for, stage_trial
+
+    return stage_trial(
+        args.stage or stage_for(next(iter(found.counts["records by type"]))),
+        _named(args),
+        args.model,
+        max_prompt=args.max_prompt,
+        max_response=args.max_response,
+        form=args.form,
+        train_turns=args.train_turns,
+        max_k=args.max_k,
+        on_bad_row=_again(args).on_bad_row,
+    )
+
+
+def _named(args: argparse.Namespace) -> list[str]:
+    """The files as a config names them, their format or map behind a #."""
+    if args.format == "auto":
+        return args.files
+    return [f if "#" in f else f"{f}#{args.format}" for f in args.files]
 
 
 def convert(args: argparse.Namespace) -> int:
@@ -156,9 +203,8 @@ def show(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     if args.model:
-        from rlhf_jax.registry import load_reader
-
-        form = load_reader(args.model).in_form([record], args.form, args.model).form
+        rows = _records(args, _again(args))
+        form = _reader(args.model).in_form(rows, args.form, args.model).form
         tokenizer = form.tokenizer
     else:
         tokenizer = load_tokenizer(args.tokenizer)
@@ -174,10 +220,23 @@ def show(args: argparse.Namespace) -> int:
     return 0
 
 
+def _reader(model: str):
+    from rlhf_jax.registry import load_reader
+
+    return load_reader(model)
+
+
 def _intake(args: argparse.Namespace):
     from rlhf_jax.data.rows import Intake
 
     return Intake(args.on_bad_row, args.rejects)
+
+
+def _again(args: argparse.Namespace):
+    """For another reading of the same rows; bad ones are kept once."""
+    from rlhf_jax.data.rows import Intake
+
+    return Intake("error" if args.on_bad_row == "error" else "skip")
 
 
 def _records(args: argparse.Namespace, intake) -> Iterator:

@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--shots", type=int, help="solved examples; as in the paper by default")
     add("--samples-per-prompt", type=int, default=0, help="for expected max toxicity")
     add("--by-kind", action="store_true", help="bias per occupation or kind as well")
+    add(
+        "--form",
+        choices=("template", "transcript", "plain"),
+        help="of prompts; absent: the model's, or plain where it keeps none",
+    )
     add("--max-new-tokens", type=int, default=64)
     add("--batch-size", type=int, default=16)
     add("--seed", type=int, default=0)
@@ -115,40 +120,80 @@ def _samples(args) -> int:
     return _finish(args, f"{args.suite[0]}: {args.samples}", scores)
 
 
-def _policies(args, *, stop_at_newline: bool):
+def _policies(args, *, stop_at_newline: bool, records=()):
     from rlhf_jax.evaluation.policy import load_policy
     from rlhf_jax.evaluation.suites.runs import named_checkpoints
 
     if not args.checkpoints:
         raise InputError("CHECKPOINT: missing: a directory, or --samples FILE")
-    return [
+    found = [
         load_policy(
             directory,
             name,
+            form=args.form,
+            records=records,
             max_new_tokens=args.max_new_tokens,
             batch_size=args.batch_size,
             stop_at_newline=stop_at_newline,
         )
         for name, directory in named_checkpoints(args.checkpoints).items()
     ]
+    for policy in found:
+        print(_form_line(policy, args.form), file=sys.stderr)
+    return found
+
+
+def _form_line(policy, asked: str | None) -> str:
+    """In which form a policy is asked, and that it could be another."""
+    name = policy.loaded.form.name
+    line = f"{policy.name}: prompts in the form {name!r}"
+    if name == "plain" and asked is None and policy.tokenizer.chat_template:
+        line += "; its tokenizer has a chat template: --form template asks in it"
+    return line
 
 
 def _prompts(args):
+    from rlhf_jax.data.account import Account
     from rlhf_jax.evaluation.suites.runs import held_out_prompts, world_prompts
 
-    given = args.prompts
-    found = held_out_prompts(given) if given else world_prompts(args.seed)
-    return list(found)[: args.limit]
+    if not args.prompts:
+        return list(world_prompts(args.seed))[: args.limit]
+    account = Account("prompts")
+    found = held_out_prompts(args.prompts, account)
+    found = account.first(found, "--limit", args.limit)
+    _tell(account)
+    return found
 
 
 def _rankings(args):
-    from rlhf_jax.data.inputs import read_rows
+    from rlhf_jax.data.account import Account
+    from rlhf_jax.data.inputs import read_told
     from rlhf_jax.data.records import Ranking
 
-    found = list(read_rows([_data(args)], Ranking))
+    account = Account("rankings")
+    found = read_told([_data(args)], Ranking, account)
     if not found:
         raise InputError(f"{args.data}: has no rows")
+    found = account.first(found, "--limit", args.limit)
+    _tell(account)
     return found
+
+
+def _tell(*accounts) -> None:
+    """What became of rows, beside the table."""
+    from rlhf_jax.data.account import told
+
+    print("\n".join(told(accounts)), file=sys.stderr)
+
+
+def _tell_truncated(policies) -> None:
+    for policy in policies:
+        if policy.truncated:
+            print(
+                f"{policy.name}: {policy.truncated} prompts were longer than the "
+                "context and lost their beginning",
+                file=sys.stderr,
+            )
 
 
 def _continuity(directory: str):
@@ -236,17 +281,11 @@ def _suites(args) -> int:
         prompts=_prompts(args) if asks else (),
     )
     whole = any(name.startswith("world") for name in names)
-    policies = _policies(args, stop_at_newline=not whole)
+    policies = _policies(args, stop_at_newline=not whole, records=settings.prompts)
     scores = run_suites(
         policies, names, settings, tell=lambda text: print(text, file=sys.stderr)
     )
-    for policy in policies:
-        if policy.truncated:
-            print(
-                f"{policy.name}: {policy.truncated} prompts were longer than the "
-                "context and lost their beginning",
-                file=sys.stderr,
-            )
+    _tell_truncated(policies)
     return _finish(args, ", ".join(args.suite), scores)
 
 
@@ -262,8 +301,10 @@ def _preference(args) -> int:
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
     judge = judge_named(args.judge, seed=args.seed, kept=kept)
-    policies = _policies(args, stop_at_newline=False)
-    found = preference_results(policies, _prompts(args), args.baseline, judge)
+    prompts = _prompts(args)
+    policies = _policies(args, stop_at_newline=False, records=prompts)
+    found = preference_results(policies, prompts, args.baseline, judge)
+    _tell_truncated(policies)
     summaries = {name: preference_summary(one) for name, one in found.items()}
     table = interval_rows(summaries, f"against {args.baseline}, judged by {args.judge}")
     print_table(table)
@@ -280,14 +321,15 @@ def _preference(args) -> int:
 def _reward_model(args) -> int:
     from rlhf_jax.evaluation.reward_models import accuracy as rm
     from rlhf_jax.evaluation.suites.runs import named_checkpoints
-    from rlhf_jax.registry import load_reward
+    from rlhf_jax.registry import load_reward, reward_account
     from rlhf_jax.reports import Section, interval_rows, reliability_diagram
 
-    rankings = _rankings(args)[: args.limit]
+    rankings = _rankings(args)
     scores, sections = {}, []
     for name, directory in named_checkpoints(args.checkpoints).items():
         reward = load_reward(directory, batch_size=args.batch_size)
         rewards = rm.score_rankings(reward.score, rankings)
+        _tell(reward_account(reward))
         pairs = rm.pairs_of(rankings, rewards)
         gaps = rm.accuracy_by_rank_gap(pairs)
         gaps = {f"{gap} ranks apart": interval for gap, interval in gaps.items()}

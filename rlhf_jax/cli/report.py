@@ -12,6 +12,9 @@ HELP = "write report.html of a finished run and print its main table"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("rundir", help="directory of `rlhf-jax run`")
+    parser.add_argument(
+        "--figures", metavar="DIR", help="also each figure as an SVG file, in DIR"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,16 +22,21 @@ def run(args: argparse.Namespace) -> int:
     workdir = pathlib.Path(args.rundir)
     if not workdir.is_dir():
         raise InputError(f"{args.rundir}: no such directory, expected one of a run")
-    if not make_reports(workdir):
+    figures = None if args.figures is None else pathlib.Path(args.figures)
+    if not make_reports(workdir, figures):
         raise InputError(f"{args.rundir}: no evaluate stage has finished here")
     return 0
 
 
-def make_reports(workdir: pathlib.Path) -> int:
+def make_reports(workdir: pathlib.Path, figures: pathlib.Path | None = None) -> int:
     """Reports of every finished evaluation under a run directory; how many.
 
     What a changed setting set aside (`NAME.HASH`) is left as it was, and so is what no
     stage wrote, such as `rlhf-jax eval --out RUNDIR/NAME`.
+
+    Args:
+      workdir: of the run.
+      figures: where each figure goes as a file of its own, too; None: nowhere.
 
     Raises:
       InputError: results that cannot be read, or that no stage wrote; all other reports
@@ -49,7 +57,8 @@ def make_reports(workdir: pathlib.Path) -> int:
         target = workdir / f"{path.parent.name}.html"
         try:
             _require_intact(path.parent)
-            table = _write(path, target, f"{workdir.name}: {path.parent.name}")
+            title = f"{workdir.name}: {path.parent.name}"
+            table = _write(path, target, title, figures)
         except InputError as error:
             wrong.append(str(error))
             continue
@@ -80,13 +89,18 @@ def _require_intact(folder: pathlib.Path) -> None:
                 require_intact(other, lambda name: name.endswith("metrics.jsonl"))
 
 
-def _write(path: pathlib.Path, target: pathlib.Path, title: str):
-    """Writes the page of a results.json; its main table.
+def _write(
+    path: pathlib.Path,
+    target: pathlib.Path,
+    title: str,
+    figures: pathlib.Path | None = None,
+):
+    """Writes the page of a results.json, and its figures; its main table.
 
     Raises:
       InputError: it is damaged, or holds something else.
     """
-    from rlhf_jax.reports import Section, write_report
+    from rlhf_jax.reports import Section, write_figures, write_report
     from rlhf_jax.reports.reading import read_results, rows_table
 
     results = read_results(path.parent)
@@ -98,6 +112,9 @@ def _write(path: pathlib.Path, target: pathlib.Path, title: str):
         if (rows := rows_table(target.parent)) is not None:
             page.append(Section("Rows", [rows]))
         write_report(target, title, page)
+        if figures is not None:
+            for file in write_figures(figures, path.parent.name, page):
+                print(f"figure: {file}")
     except InputError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:

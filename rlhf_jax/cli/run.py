@@ -70,11 +70,16 @@ def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from rlhf_jax.cli.report import make_reports
-    from rlhf_jax.parallel import keep_freed_memory, start_distributed
+    from rlhf_jax.parallel import (
+        keep_freed_memory,
+        repeat_on_gpu,
+        start_distributed,
+    )
     from rlhf_jax.pipeline.experiment import kind_of, load_experiment
     from rlhf_jax.pipeline.runner import run_experiment
     from rlhf_jax.pipeline.side_by_side import run_side_by_side
 
+    repeat_on_gpu()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     experiment, overrides = load_experiment(args.experiment, args.overrides)

@@ -33,6 +33,7 @@ batches         prompts and rankings as batches
 streams         batch i as a function of (seed, i): shuffled, sharded, mixed
 pipelines       records -> stream, one function per kind of training data
 sources         files or objects -> records of the kind that a stage wants
+trial           what a stage would do with rows, without running it
 display         one record in colours: what is trained
 """
 

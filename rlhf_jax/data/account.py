@@ -9,7 +9,7 @@ max_prompt 12
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ class Account:
       dropped: why -> rows that are not used; "as too long for max_prompt 12".
       cut: by what -> rows of which a part is used; "at max_response 8".
       noted: what was odd or left out of a row that is used -> how often.
+      limited: by which setting -> rows beyond what it asks for; "by max_prompts 400".
       left_over: rows that each epoch leaves out, other ones each time.
     """
 
@@ -40,6 +41,7 @@ class Account:
     dropped: Counter = field(default_factory=Counter)
     cut: Counter = field(default_factory=Counter)
     noted: Counter = field(default_factory=Counter)
+    limited: Counter = field(default_factory=Counter)
     left_over: int = 0
 
     def drop(self, why: str, rows: int = 1) -> None:
@@ -47,10 +49,26 @@ class Account:
         if rows:
             self.dropped[why] += rows
 
+    def first(self, rows: Sequence[T], setting: str, most: int | None) -> list[T]:
+        """The first rows, as many as a setting asks for; books the others."""
+        kept = list(rows[:most])
+        self.limit(setting, most, len(rows) - len(kept))
+        return kept
+
+    def limit(self, setting: str, most: int | None, rows: int) -> None:
+        """Books rows beyond what a setting asks for; none of them, nothing."""
+        if rows:
+            self.limited[f"by {setting} {most}"] += rows
+
+    def cut_by_any(self, by: str, rows: int) -> None:
+        """Books what several readers of the same rows cut: the most that one did."""
+        if rows:
+            self.cut[by] = max(self.cut[by], rows)
+
     @property
     def used(self) -> int:
         """Rows that are used, whole or cut."""
-        return self.read - self.dropped.total()
+        return self.read - self.dropped.total() - self.limited.total()
 
     @property
     def share(self) -> float:
@@ -78,6 +96,8 @@ class Account:
         parts = [f"{self.read} read", used]
         if self.dropped:
             parts.append(_told(self.dropped, "dropped"))
+        if self.limited:
+            parts.append(_told(self.limited, "left out"))
         if self.left_over:
             parts.append(f"{self.left_over} left over in each epoch")
         if self.noted:
@@ -99,6 +119,7 @@ class Account:
             "dropped": dict(self.dropped),
             "cut": dict(self.cut),
             "noted": dict(self.noted),
+            "limited": dict(self.limited),
             "left_over": self.left_over,
         }
 

@@ -53,8 +53,10 @@ class ConversationForm(Protocol):
     def prompt_ids(self, said: Said) -> list[int]:
         """The ids up to where the assistant is to speak."""
 
-    def response_ids(self, said: Said, response: str) -> list[int]:
-        """The ids of an answer to `said`, closed as the form closes a turn."""
+    def response_ids(
+        self, said: Said, response: str, *, closed: bool = True
+    ) -> list[int]:
+        """The ids of an answer to `said`, closed as the form closes a turn, or open."""
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: Literal["all", "last"] = "all"
@@ -132,9 +134,12 @@ class PlainForm:
         begin = self.tokenizer.begin_token
         return [*([] if begin is None else [begin]), *self._ids(self.text(said))]
 
-    def response_ids(self, said: Said, response: str) -> list[int]:
+    def response_ids(
+        self, said: Said, response: str, *, closed: bool = True
+    ) -> list[int]:
         """The ids of an answer and the end token; the same whatever was said."""
-        return [*self._ids(response), self.tokenizer.end_token]
+        end = [self.tokenizer.end_token] if closed else []
+        return [*self._ids(response), *end]
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: str = "all"

@@ -12,13 +12,21 @@ from rlhf_jax.data import Demonstration, Prompt, Stream, Text
 from rlhf_jax.data.account import Account
 from rlhf_jax.data.conversations import ConversationForm, PlainForm
 from rlhf_jax.data.encoding import said_before
-from rlhf_jax.data.sources import as_records, prompt_of, read_prompts, read_rows
+from rlhf_jax.data.sources import (
+    as_records,
+    booked,
+    prompt_of,
+    read_prompts,
+    read_rows,
+    read_told,
+)
 from rlhf_jax.errors import InputError
 
 logger = logging.getLogger("rlhf_jax.data")
 
 __all__ = [
     "as_records",
+    "booked",
     "encode_prompts",
     "fitting",
     "mixed_demonstrations",
@@ -29,6 +37,7 @@ __all__ = [
     "prompt_of",
     "read_prompts",
     "read_rows",
+    "read_told",
 ]
 
 

@@ -37,7 +37,7 @@ def labelled_sentences(
 
     Args:
       path: .tsv or .csv, plain or gzip.
-      min_words: shorter sentences are left out.
+      min_words: shorter sentences are left out, and counted.
       intake: what becomes of bad rows; refuses them when None.
 
     Raises:
@@ -51,7 +51,9 @@ def labelled_sentences(
         if "sentence" not in row.value or not label.strip().isdigit():
             why = f"expected a sentence and a whole number, got {label!r}"
             intake.reject(row, RowError("label", why))
-        elif len(row.value["sentence"].split()) >= min_words:
+        elif len(row.value["sentence"].split()) < min_words:
+            intake.leave(row, f"shorter than {min_words} words")
+        else:
             found.append(Labelled(row.value["sentence"].strip(), int(label)))
     intake.settle()
     intake.records += len(found)

@@ -92,7 +92,7 @@ def demonstration_stream(
     limits = Limits(
         max_prompt or context_length, max_response or context_length, context_length
     )
-    book = Booking("demonstrations", *_told(limits, max_prompt, max_response))
+    book = Booking("demonstrations", *limits_in_words(limits, max_prompt, max_response))
     encoded = encode_demonstrations(
         book.read(records),
         tokenizer,
@@ -288,7 +288,7 @@ def _length_buckets(rows, edges, lengths, batch_size, settings) -> ShapeBuckets:
     return ShapeBuckets(rows, shapes, bucket_of(lengths, edges), batch_size, **settings)
 
 
-def _told(
+def limits_in_words(
     limits: Limits, max_prompt: int | None, max_response: int | None
 ) -> tuple[str, str]:
     """The limits by which a prompt is dropped and a response cut, in words."""

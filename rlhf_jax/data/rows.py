@@ -145,11 +145,14 @@ class Intake:
         """Books a row's notes; without a record, the first is why it is left out."""
         notes = list(row.notes)
         if records == 0:
-            why = notes.pop(0) if notes else "without a record"
-            self.left[why] += 1
-            self.first.setdefault(why, f"{row.file}:{row.line}")
+            self.leave(row, notes.pop(0) if notes else "without a record")
         for note in notes:
             self.warn(note, row.file, row.line)
+
+    def leave(self, row: Row, why: str) -> None:
+        """Books a row that gives no record."""
+        self.left[why] += 1
+        self.first.setdefault(why, f"{row.file}:{row.line}")
 
     def reject(self, row: Row, error: RowError) -> None:
         """Books a bad row; raises when "error" has seen enough of them."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from rlhf_jax.data.account import Account
 from rlhf_jax.data.readers import format_of, read
@@ -10,7 +10,16 @@ from rlhf_jax.data.records import Demonstration, Prompt, Ranking, Record, Text
 from rlhf_jax.data.rows import Intake
 from rlhf_jax.errors import InputError
 
-__all__ = ["as_records", "prompt_of", "read_prompts", "read_rows"]
+__all__ = [
+    "as_records",
+    "booked",
+    "prompt_of",
+    "read_prompts",
+    "read_rows",
+    "read_told",
+]
+
+T = TypeVar("T")
 
 # what a file of such records is called
 HELD = {
@@ -150,9 +159,18 @@ class KindRecords:
 
 def read_prompts(files: Sequence[str], account: Account | None = None) -> list[Prompt]:
     """All prompts of the files; `account` gains what became of their rows."""
-    records = read_rows(files, Prompt)
-    prompts = list(records)
-    if account is not None:
-        account.read += len(prompts)
-        account.begin(records.intake)
-    return prompts
+    return read_told(files, Prompt, Account() if account is None else account)
+
+
+def read_told(files: Sequence[str], kind: type, account: Account) -> list[Any]:
+    """All records of the files; `account` gains what became of their rows."""
+    return booked(read_rows(files, kind), account)
+
+
+def booked(records: Iterable[T], account: Account) -> list[T]:
+    """All records; `account` gains how many, and what reading them left out."""
+    found = list(records)
+    account.read += len(found)
+    if (intake := getattr(records, "intake", None)) is not None:
+        account.begin(intake)
+    return found

@@ -107,8 +107,15 @@ class TemplateForm:
         layout = self._layout(_messages(said), opened=True)
         return self._encoded(layout, {})[0]
 
-    def response_ids(self, said: Said, response: str) -> list[int]:
+    def response_ids(
+        self, said: Said, response: str, *, closed: bool = True
+    ) -> list[int]:
         """The ids of an answer to `said` and of the token that closes it.
+
+        Args:
+          said: what is answered.
+          response: the answer.
+          closed: False: without what closes the turn.
 
         Raises:
           InputError: the template closes a turn with no token.
@@ -119,9 +126,12 @@ class TemplateForm:
         start, end = self._span(layout, len(messages) - 1, messages)
         controls = list(self._encoder.names.pattern.finditer(layout.text, 0, start))
         begin = controls[-1].start() if controls else 0
-        pieces = [layout.text[begin:start], layout.text[start:end]]
+        turn = layout.text[start:end]
+        stop = len(turn) if closed else len(turn.removesuffix(self.closing.text))
+        pieces = [layout.text[begin:start], turn[:stop], turn[stop:]]
         ids, places = self._encoder.encode(pieces, layout.disguise.show, [1])
-        return [i for i, place in zip(ids, places, strict=True) if place == 1]
+        kept = (1, 2) if closed else (1,)
+        return [i for i, place in zip(ids, places, strict=True) if place in kept]
 
     def training_ids(
         self, messages: Sequence[Any], train_turns: str = "all"
@@ -239,8 +249,7 @@ class TemplateForm:
             {"role": "assistant", "content": answer},
             {"role": "user", "content": further},
         ]
-        rendering = Rendering(self.template, self._variables, now=self._now)
-        last, middle = rendering.texts(probe, [(2, False), (3, False)])
+        last, middle = self._probed(probe)
         if answer not in last or answer not in middle:
             raise InputError("chat template: writes nothing of what the assistant says")
         tails = [text[text.rindex(answer) + len(answer) :] for text in (last, middle)]
@@ -251,6 +260,18 @@ class TemplateForm:
             return Closing("", tails[0], "")
         end = found.end()
         return Closing(tails[0][:end], tails[0][end:], found.group())
+
+    def _probed(self, probe: list[dict[str, Any]]) -> list[str]:
+        """A conversation up to its answer, and whole; behind a system prompt where the
+        template wants one."""
+        rendering = Rendering(self.template, self._variables, now=self._now)
+        found: list[tuple] = []
+        for before in ([], [{"role": "system", "content": "Guide"}]):
+            takes = [(len(before) + count, False) for count in (2, 3)]
+            found += rendering.attempts([*before, *probe], takes)
+            if all(text is not None for text, _ in found[-2:]):
+                return [text for text, _ in found[-2:]]
+        raise refusal(next(problem for text, problem in found if text is None))
 
     def _span(self, layout: Layout, turn: int, messages) -> tuple[int, int]:
         """Where a turn stands that is to be trained or scored."""

@@ -189,8 +189,22 @@ class SubwordTokenizer:
         begin = self._id("bos_token")
         if begin is None:
             begin = self._id("cls_token")
-        ids = self.backend.encode("a", add_special_tokens=True).ids
-        return begin if begin is not None and ids[:1] == [begin] else None
+        try:
+            plain, ids = (
+                self.backend.encode("a", add_special_tokens=adds).ids
+                for adds in (False, True)
+            )
+        except Exception as error:  # `tokenizers` raises bare Exception
+            raise InputError(f"tokenizer: cannot encode a letter: {error}") from error
+        if begin is None or ids[:1] != [begin]:
+            return None
+        if ids[1 : 1 + len(plain)] != plain:
+            shown = ids[: len(ids) - len(plain)]
+            raise InputError(
+                f"tokenizer: puts several control tokens before a text (ids {shown}): "
+                "expected one at most"
+            )
+        return begin
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, all of it plain; adds no control token."""

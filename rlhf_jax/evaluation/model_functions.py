@@ -3,6 +3,13 @@
 Rows are sorted by length, put in batches of one size and padded to powers of two, so
 that a suite of thousands of texts compiles a handful of programs. Hidden states become
 logits only where a completion stands.
+
+What a suite asks is read in the model's form. "plain" and "transcript": the prompt as
+it stands, what is scored right behind it. "template": the prompt, instruction and
+solved examples with it, is one turn of the user, what is written or scored is the
+assistant's turn. Of a scored turn counts what is said, not the token that closes it,
+and the space that divides a completion from its prompt is left out: the template
+divides them. An empty prompt is an empty turn.
 """
 
 import dataclasses
@@ -101,12 +108,15 @@ class ModelPolicy:
     def _completion_ids(self, prompt: str, completion: str) -> list[int]:
         """The completion's tokens as they stand behind the prompt.
 
-        Encoded alone, some tokenizers (SentencePiece's) would put a space of their own
-        in front of it. Where the prompt's tokens change with what follows, the two are
-        encoded apart, as in training.
+        In a template, those of the assistant's turn. Encoded alone, some tokenizers
+        (SentencePiece's) would put a space of their own in front of it. Where the
+        prompt's tokens change with what follows, the two are encoded apart, as in
+        training.
         """
         if self.loaded.form.name == "template":
-            return self.tokenizer.encode(completion)
+            said = completion.removeprefix(" ")
+            response = self.loaded.form.response_ids
+            return response(prompt, said, closed=False) if said else []
         head = self.tokenizer.encode(prompt)
         whole = self.tokenizer.encode(prompt + completion)
         if whole[: len(head)] == head:

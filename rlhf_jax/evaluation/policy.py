@@ -8,6 +8,7 @@ own functions.
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Policy:
 
     Attributes:
       name: the column of a table.
-      generate: prompts [N] -> continuations [N] at temperature 0.
+      generate: prompts [N], texts or messages -> continuations [N] at temperature 0.
       logprobs: (prompts [N], completions [N]) -> (sums [N] in nats, token counts [N])
         of the completions given the prompts, at temperature 1.
       sample: (prompts [N], seed) -> continuations [N] at temperature 1; None where the
@@ -70,18 +71,28 @@ def logprobs_of(
 
 
 def load_policy(
-    directory: str | os.PathLike, name: str | None = None, **options
+    directory: str | os.PathLike,
+    name: str | None = None,
+    *,
+    form: str | None = None,
+    records: Sequence[Any] = (),
+    **options,
 ) -> ModelPolicy:
     """The policy of a directory or hub name.
 
     Args:
       directory: whatever `registry.load_model` takes.
       name: its column; the directory's name when None.
+      form: in which it is asked; None: the one that is kept with it.
+      records: what it will be asked; where no form is kept with it, conversations among
+        them choose one as in training, and all else is "plain".
       options: fields of `ModelPolicy`.
 
     Raises:
-      InputError: there is a reward or value model, not a language model.
+      InputError: there is a reward or value model, not a language model; or its form
+        is another one.
     """
     found = require_language_model(load_model(directory), directory)
     name = name or os.path.basename(os.path.normpath(directory))
+    found = found.in_form(records, form, name)
     return ModelPolicy(name, found, **options)

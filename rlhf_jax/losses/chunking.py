@@ -24,7 +24,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rlhf_jax.layouts import columns_product, gathered, kept_rows, row_groups
+from rlhf_jax.layouts import (
+    columns_product,
+    contracted,
+    gathered,
+    kept_rows,
+    row_groups,
+)
 from rlhf_jax.losses.arguments import spread_as
 
 
@@ -53,11 +59,8 @@ class Weights(NamedTuple):
 
 def _linear(hidden: Array, weights: Weights) -> Array:
     """h Wᵀ + b, accumulated in float32."""
-    logits = jnp.einsum(
-        "...d,vd->...v",
-        hidden,
-        weights.unembedding.astype(hidden.dtype),
-        preferred_element_type=jnp.float32,
+    logits = contracted(
+        "...d,vd->...v", hidden, weights.unembedding.astype(hidden.dtype)
     )
     if weights.bias is None:
         return logits
@@ -93,11 +96,8 @@ def _chunk_gradient(
     by_hidden, by_weights = [], []
     for gradient, hidden, one in zip(to_linear, hiddens, weights, strict=True):
         low = gradient.astype(hidden.dtype)
-        into_hidden = jnp.einsum(
-            "...v,vd->...d",
-            low,
-            one.unembedding.astype(hidden.dtype),
-            preferred_element_type=jnp.float32,
+        into_hidden = contracted(
+            "...v,vd->...d", low, one.unembedding.astype(hidden.dtype)
         )
         by_hidden.append(into_hidden.astype(hidden.dtype))
         by_weights.append(

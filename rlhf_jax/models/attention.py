@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from rlhf_jax.layouts import apart, transposed
+from rlhf_jax.layouts import apart, contracted, transposed
 
 # Slots per block. Up to this many blocks of queries are unrolled.
 BLOCK, MOST_BLOCKS = 128, 8
@@ -132,19 +132,12 @@ def _forward(rule, query, key, value, queries, keys, window):
 
 
 def _forward_block(rule, query, key, value, mask):
-    scores = jnp.einsum(
-        "bngth,bnsh->bngts", query, key, preferred_element_type=jnp.float32
-    )
+    scores = contracted("bngth,bnsh->bngts", query, key)
     scores = jnp.where(mask[:, None, None], _capped(rule, scores), EMPTY)
     top = jnp.maximum(scores.max(axis=-1, keepdims=True), 0.5 * EMPTY)
     weights = jnp.exp(scores - top)  # 0 where masked, also in an empty row
     total = weights.sum(axis=-1, keepdims=True)
-    out = jnp.einsum(
-        "bngts,bnsh->bngth",
-        weights.astype(value.dtype),
-        value,
-        preferred_element_type=jnp.float32,
-    )
+    out = contracted("bngts,bnsh->bngth", weights.astype(value.dtype), value)
     some = total > 0
     safe = jnp.where(some, total, 1.0)
     log_z = jnp.where(some, top + jnp.log(safe), EMPTY)
@@ -200,18 +193,17 @@ def _backward_block(rule, wide, rows, narrow, mask):
     query, dout = flat(query), flat(dout)  # heads of a group one after the other
     log_z, delta = flat(log_z)[:, :, None, :, 0], flat(delta)[:, :, None, :, 0]
     mask = jnp.tile(mask.swapaxes(1, 2), (1, 1, groups))[:, None]  # [B 1 S GT]
-    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    raw = product("bnsh,bnth->bnst", key, query)
+    raw = contracted("bnsh,bnth->bnst", key, query)
     capped = _capped(rule, raw)
     weights = jnp.where(mask, jnp.exp(jnp.where(mask, capped - log_z, 0.0)), 0.0)
-    dscores = weights * (product("bnsh,bnth->bnst", value, dout) - delta)
+    dscores = weights * (contracted("bnsh,bnth->bnst", value, dout) - delta)
     if rule.soft_cap is not None:
         dscores = dscores * (1 - jnp.square(capped / rule.soft_cap))
     weights, dscores = weights.astype(query.dtype), dscores.astype(query.dtype)
-    dvalue = product("bnst,bnth->bnsh", weights, dout)
-    dkey = product("bnst,bnth->bnsh", dscores, query)
+    dvalue = contracted("bnst,bnth->bnsh", weights, dout)
+    dkey = contracted("bnst,bnth->bnsh", dscores, query)
     # by columns: rows would need the scores the other way round
-    dquery = apart(product("bnhs,bnst->bnht", transposed(key), dscores))
+    dquery = apart(contracted("bnhs,bnst->bnht", transposed(key), dscores))
     dquery = dquery.swapaxes(2, 3)
     return dquery.reshape(*key.shape[:2], groups, length, -1), dkey, dvalue
 

@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.layouts import contracted
 from rlhf_jax.models.attention import NO_TOKEN, Places, Rule, attend
 from rlhf_jax.models.heads import Head
 from rlhf_jax.models.products import Dense
@@ -122,7 +123,7 @@ class Encoder(nn.Module):
         if self.config.pooling == "mean":
             weights = valid.astype(jnp.float32)
             weights = weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
-            return jnp.einsum("btd,bt->bd", x.astype(jnp.float32), weights)
+            return contracted("btd,bt->bd", x.astype(jnp.float32), weights)
         first = jnp.argmax(valid, axis=1)
         x = jnp.take_along_axis(x, first[:, None, None], axis=1)[:, 0]
         return jnp.tanh(self.pooler(x)) if self.config.pooling == "pooler" else x

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from rlhf_jax.layouts import contracted
 from rlhf_jax.models.config import TrunkConfig
 from rlhf_jax.models.trunk import Trunk
 
@@ -108,7 +109,9 @@ class Head(nn.Module):
         fresh = nn.initializers.normal((width + 1) ** -0.5)
         kernel = self.param("kernel", fresh, (width, 1))
         bias = self.param("bias", nn.initializers.zeros, (1,))
-        values = hidden.astype(jnp.float32) @ kernel.astype(jnp.float32)
+        values = contracted(
+            "...i,io->...o", hidden.astype(jnp.float32), kernel.astype(jnp.float32)
+        )
         return values[..., 0] + bias.astype(jnp.float32)[0]
 
 
@@ -139,8 +142,6 @@ def last_values(values: Float[Array, "B T"], valid: jax.Array) -> Float[Array, "
 
 def _logits(config, hidden, table):
     hidden, table = hidden.astype(config.dtype), table.astype(config.dtype)
-    logits = jnp.einsum(
-        "...d,vd->...v", hidden, table, preferred_element_type="float32"
-    )
+    logits = contracted("...d,vd->...v", hidden, table)
     cap = config.logit_soft_cap
     return logits if cap is None else cap * jnp.tanh(logits / cap)

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from rlhf_jax.layouts import columns_product
+from rlhf_jax.layouts import columns_product, contracted
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -31,7 +31,7 @@ def product(
 
 def _rows_times_columns(inputs, kernel, dtype):
     inputs, kernel = inputs.astype(dtype), kernel.astype(dtype)
-    out = jnp.einsum("...i,io->...o", inputs, kernel, preferred_element_type="float32")
+    out = contracted("...i,io->...o", inputs, kernel)
     return out.astype(dtype)
 
 
@@ -44,9 +44,7 @@ def _forward(inputs, kernel, dtype):
 def _backward(dtype, saved, dout):
     inputs, kernel, like = saved
     dout = dout.astype(dtype)
-    dinputs = jnp.einsum(
-        "...o,io->...i", dout, kernel.astype(dtype), preferred_element_type="float32"
-    )
+    dinputs = contracted("...o,io->...i", dout, kernel.astype(dtype))
     dkernel = columns_product(inputs, dout)
     return dinputs.astype(like.dtype), dkernel.astype(kernel.dtype)
 
@@ -80,7 +78,7 @@ def _biased_forward(inputs, bias):
 def _biased_backward(like, dout):
     rows = dout.reshape(-1, dout.shape[-1])
     ones = jnp.ones((1, rows.shape[0]), rows.dtype)
-    dbias = jnp.einsum("ar,ro->ao", ones, rows, preferred_element_type="float32")[0]
+    dbias = contracted("ar,ro->ao", ones, rows)[0]
     return dout, dbias.astype(like.dtype)
 
 

@@ -28,6 +28,7 @@ class Sight:
       keys: the same, empty slots marked.
       ordered: positions were counted, so a later slot is never seen.
       common: some tokens are seen by all segments of their row.
+      whole: no slot is empty and a row is one sequence.
       cache: with this call's places written; its keys and values still are the old.
       cache_index: first slot written.
       prefix: read before; one row for K rows of this call.
@@ -38,6 +39,7 @@ class Sight:
     keys: Places
     ordered: bool
     common: bool
+    whole: bool
     cache: KVCache | None
     cache_index: Int[Array, ""] | Int[Array, "B"] | int | None
     prefix: KVCache | None
@@ -59,7 +61,14 @@ class Sight:
             alone = self.cache is None and prefix is None and not self.common
             if alone and self.ordered:
                 fast = kernel_attention(
-                    self.config, query, key, value, self.queries, self.keys, window
+                    self.config,
+                    query,
+                    key,
+                    value,
+                    self.queries,
+                    self.keys,
+                    window,
+                    whole=self.whole,
                 )
                 if fast is not None:
                     return fast, None
@@ -126,8 +135,9 @@ class Sight:
 
 def sight(
     config: TrunkConfig,
-    valid: Bool[Array, "B T"],
+    valid: Bool[Array, "B T"] | None,
     *,
+    shape: tuple[int, int],
     positions: Int[Array, "B T"] | None,
     segments: Int[Array, "B T"] | None,
     common: Bool[Array, "B T"] | None,
@@ -135,7 +145,10 @@ def sight(
     cache_index: Int[Array, ""] | Int[Array, "B"] | int | None,
     prefix: KVCache | None,
 ) -> Sight:
-    """Places of a call's tokens; the arguments are those of `Trunk`."""
+    """Places of a call's tokens, [B, T] of `shape`; the others are of `Trunk`."""
+    whole = valid is None and segments is None
+    if valid is None:
+        valid = jnp.ones(shape, bool)
     if common is not None:
         if segments is None or cache is not None or prefix is not None:
             raise ValueError("common needs segments, and neither cache nor prefix")
@@ -158,6 +171,7 @@ def sight(
         keys=Places(positions, jnp.where(valid, segments, NO_TOKEN)),
         ordered=ordered,
         common=common is not None,
+        whole=whole,
         cache=cache,
         cache_index=cache_index,
         prefix=prefix,

@@ -98,11 +98,10 @@ class Trunk(nn.Module):
           ValueError: more tokens than learned positions; `common` without segments,
             or with a cache or prefix.
         """
-        if valid is None:
-            valid = jnp.ones(tokens.shape, bool)
         seen = sight(
             self.config,
             valid,
+            shape=tokens.shape,
             positions=positions,
             segments=segments,
             common=common,
@@ -110,7 +109,9 @@ class Trunk(nn.Module):
             cache_index=cache_index,
             prefix=prefix,
         )
-        x = kept_rows(self._embedded(jnp.where(valid, tokens, 0), seen))
+        if valid is not None:
+            tokens = jnp.where(valid, tokens, 0)
+        x = kept_rows(self._embedded(tokens, seen))
         x = self.dropout(x, deterministic=deterministic)
         x, memory = self._through_layers(x, seen, deterministic)
         x = self.final_norm(x)

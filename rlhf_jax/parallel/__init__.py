@@ -12,6 +12,7 @@ topologies   TPUs that are not here, to compile for
 compiled_text  what a compiled program says: FLOPs, collectives
 flops        the products of a program that is not compiled yet
 hardware     chips that are not here: how fast, how much memory
+repeatable   runs that repeat bit for bit on a GPU
 allocator    keeps freed host memory in the process (2-3x on CPU steps)
 """
 
@@ -32,6 +33,7 @@ from rlhf_jax.parallel.feeding import (
 from rlhf_jax.parallel.gathering import to_host
 from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, in_force, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
+from rlhf_jax.parallel.repeatable import repeat_on_gpu, unrepeatable
 from rlhf_jax.parallel.sharding import (
     DEFAULT_RULES,
     batch_sharding,
@@ -64,6 +66,7 @@ __all__ = [
     "placed",
     "pmap_update",
     "put_batch",
+    "repeat_on_gpu",
     "replicate",
     "shardings",
     "split_rows",
@@ -71,6 +74,7 @@ __all__ = [
     "take_rows",
     "to_host",
     "topology_devices",
+    "unrepeatable",
     "unreplicate",
     "whole_rows",
 ]

@@ -29,7 +29,9 @@ from rlhf_jax.registry.reward import (
     as_reward,
     load_reward,
     load_reward_model,
+    reward_account,
     reward_of,
+    score_records,
 )
 
 __all__ = [
@@ -51,9 +53,11 @@ __all__ = [
     "model_directory",
     "require_language_model",
     "require_one_tokenizer",
+    "reward_account",
     "reward_from",
     "reward_of",
     "save_ensemble",
     "save_model",
+    "score_records",
     "value_from",
 ]

@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from rlhf_jax.data.account import Account
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import EncoderRewardModel
 from rlhf_jax.parallel import (
@@ -291,6 +292,33 @@ def as_reward(given: Any, *, name: str | None = None, **options: Any) -> Reward:
         f"reward: {type(given).__name__} scores nothing: expected a model directory, "
         "a loaded reward model, or a function of prompts and responses"
     )
+
+
+def score_records(
+    reward: Reward, records: Sequence[Any], responses: Sequence[str]
+) -> Float[np.ndarray, " N"]:
+    """Scores of responses to the prompts of records, conversations among them.
+
+    Args:
+      reward: what scores.
+      records: N `Prompt`s.
+      responses: N texts.
+    """
+    return reward.score(
+        [record.prompt for record in records],
+        responses,
+        [record.model_dump() for record in records],
+    )
+
+
+def reward_account(reward: Reward) -> Account:
+    """What became of the responses that a reward has scored so far."""
+    counts = reward.counts
+    account = Account(f"responses scored by {reward.name}", read=counts["scored"])
+    account.drop("as without a score", counts["without a score"])
+    for what in ("prompts", "responses"):
+        account.cut_by_any(f"by the longest {what} it reads", counts[f"{what} cut"])
+    return account
 
 
 def reward_of(config: Any, **options: Any) -> Reward:

@@ -9,7 +9,12 @@ run_report.py, judge_report.py, baselines_report.py
              the pages of the stages `evaluate`, `judge` and `baselines`
 """
 
-from rlhf_jax.reports.document import Section, side_by_side, write_report
+from rlhf_jax.reports.document import (
+    Section,
+    side_by_side,
+    write_figures,
+    write_report,
+)
 from rlhf_jax.reports.figures import (
     kl_reward_frontier,
     reliability_diagram,
@@ -38,6 +43,7 @@ __all__ = [
     "table_markdown",
     "transposed",
     "win_rate_bars",
+    "write_figures",
     "write_report",
     "write_results",
 ]

@@ -4,6 +4,7 @@ import dataclasses
 import html
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
 from rlhf_jax.reports.tables import Table, table_html
@@ -92,12 +93,41 @@ def write_report(
     return path
 
 
+def write_figures(
+    folder: pathlib.Path, prefix: str, sections: Sequence[Section]
+) -> list[pathlib.Path]:
+    """Writes each figure of the sections as a file that stands alone.
+
+    Args:
+      folder: of the files; made where it is not there.
+      prefix: their names begin so; the section's title and a number follow.
+      sections: of a report.
+
+    Returns:
+      the paths, in order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for section in sections:
+        figures = [p for p in section.parts if isinstance(p, str) and _is_figure(p)]
+        words = re.sub(r"[^a-z0-9]+", "_", section.title.lower()).strip("_")
+        for number, figure in enumerate(figures, 1):
+            last = f"_{number}" if len(figures) > 1 else ""
+            paths.append(folder / f"{prefix}_{words}{last}.svg")
+            write_text(paths[-1], f'<?xml version="1.0"?>\n{figure.strip()}\n')
+    return paths
+
+
+def _is_figure(part: str) -> bool:
+    return part.lstrip().startswith("<svg")
+
+
 def _parts(section: Section) -> str:
     found = []
     for part in section.parts:
         if isinstance(part, Table):
             found.append(table_html(part))
-        elif part.lstrip().startswith("<svg"):
+        elif _is_figure(part):
             found.append(f"<figure>{part}</figure>")
         elif part.lstrip().startswith("<"):
             found.append(part)

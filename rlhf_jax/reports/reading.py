@@ -53,12 +53,14 @@ def rows_table(run: pathlib.Path) -> Table | None:
             continue
         for account in json.loads(file.read_text()):
             lost = [
-                ", ".join(f"{count} {why}" for why, count in account[kind].items())
-                for kind in ("dropped", "cut")
+                ", ".join(
+                    f"{count} {why}" for why, count in account.get(kind, {}).items()
+                )
+                for kind in ("dropped", "cut", "limited")
             ]
             name = f"{file.parent.name}: {account['name']}"
             rows.append([name, str(account["read"]), str(account["used"]), *lost])
-    headers = ["stage: rows", "read", "used", "dropped", "cut"]
+    headers = ["stage: rows", "read", "used", "dropped", "cut", "left out"]
     return Table(headers, rows, "What became of the rows") if rows else None
 
 

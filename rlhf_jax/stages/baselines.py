@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax.data import Ranking, Text
-from rlhf_jax.data.inputs import read_prompts, read_rows
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.encoding import said_before
+from rlhf_jax.data.inputs import read_prompts, read_told
 from rlhf_jax.evaluation.model_functions import ModelPolicy
 from rlhf_jax.evaluation.reward_models.accuracy import pairs_of, score_rankings
 from rlhf_jax.evaluation.reward_models.bag_of_words import (
@@ -28,11 +30,17 @@ from rlhf_jax.evaluation.reward_models.bag_of_words import (
 from rlhf_jax.evaluation.statistics.degeneration import word_counts
 from rlhf_jax.evaluation.statistics.intervals import paired_interval, rate_interval
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
-from rlhf_jax.registry import load_model, load_reward
+from rlhf_jax.registry import (
+    Reward,
+    load_model,
+    load_reward,
+    reward_account,
+    score_records,
+)
 from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.likelihood import held_out_score
 from rlhf_jax.storage import beside, write_json, write_lines
-from rlhf_jax.training.session import RunSettings
+from rlhf_jax.training.session import RunSettings, tell_rows
 
 
 @dataclasses.dataclass
@@ -83,17 +91,18 @@ def run(
     options = {"mesh": settings.make_mesh(), "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    train = [r for r in read_rows(config.rankings, Ranking) if r.pairs]
-    held_out = [r for r in read_rows(config.held_out, Ranking) if r.pairs]
+    told = [Account("rankings"), Account("held-out rankings")]
+    train = _with_pairs(config.rankings, told[0])
+    held_out = _with_pairs(config.held_out, told[1])
     reward = load_reward(
         config.reward,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
         batch_size=32,
         **options,
-    ).score
+    )
     rewards = {
-        "reward model": reward,
+        "reward model": reward.score,
         "length": length_preference(train),
         "bag of words": fit_preference(train),
     }
@@ -113,12 +122,19 @@ def run(
             pathlib.Path(config.preparation).read_text()
         )
     if config.names:
-        results["policies"] = _policies(
-            config, reward, workdir / "samples.jsonl", options
-        )
+        results["policies"] = _policies(config, reward, workdir, told, options)
+    tell_rows([*told, reward_account(reward)], workdir)
     target = workdir / "results.json"
     write_json(target, results)
     return target
+
+
+def _with_pairs(files: Sequence[str], account: Account) -> list[Ranking]:
+    """The rankings that are not all tied."""
+    rankings = read_told(files, Ranking, account)
+    kept = [ranking for ranking in rankings if ranking.pairs]
+    account.drop("as all responses are tied", len(rankings) - len(kept))
+    return kept
 
 
 def by_source(rankings: Sequence[Ranking]) -> dict[str, list[Ranking]]:
@@ -173,15 +189,23 @@ def compared(
 
 
 def _policies(
-    config: Config, reward: Callable, samples: pathlib.Path, options: dict[str, Any]
+    config: Config,
+    reward: Reward,
+    workdir: pathlib.Path,
+    told: list[Account],
+    options: dict[str, Any],
 ) -> dict[str, dict[str, Any]]:
     """Reward, length and held-out likelihood of each policy, and what it wrote."""
-    prompts = read_prompts(config.prompts)[: config.max_prompts]
-    held_out_texts = list(read_rows(config.texts, Text))
-    texts = [prompt.prompt for prompt in prompts]
+    asked, read = Account("prompts"), Account("held-out texts")
+    told += [asked, read]
+    prompts = read_prompts(config.prompts, asked)
+    prompts = asked.first(prompts, "max_prompts", config.max_prompts)
+    held_out_texts = read_told(config.texts, Text, read)
+    texts = [said_before(prompt) for prompt in prompts]
     found, written = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
         model = load_model(path, **options)
+        model = model.in_form(prompts, where="baselines.policies")
         policy = ModelPolicy(
             name,
             model.with_config(residual_dropout=0.0),
@@ -189,9 +213,12 @@ def _policies(
             batch_size=25,
         )
         written[name] = policy.sample(texts, config.seed)
+        asked.cut_by_any("at the beginning to the context", policy.truncated)
         held_out = held_out_score(model, held_out_texts, config.window)
         found[name] = {
-            "reward": rate_interval(reward(texts, written[name])).document(),
+            "reward": rate_interval(
+                score_records(reward, prompts, written[name])
+            ).document(),
             "words": rate_interval(word_counts(written[name])).document(),
             "held_out_nats_per_token": held_out.interval().document(),
         }
@@ -203,5 +230,5 @@ def _policies(
         }
         for i, prompt in enumerate(prompts)
     )
-    write_lines(samples, lines)
+    write_lines(workdir / "samples.jsonl", lines)
     return found

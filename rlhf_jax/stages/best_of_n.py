@@ -30,6 +30,7 @@ from rlhf_jax.registry import (
     LoadedModel,
     load_model,
     require_language_model,
+    reward_account,
     reward_of,
 )
 from rlhf_jax.sampling.randomness import named_key
@@ -96,7 +97,7 @@ def run(
     prompts = read_prompts(config.prompts, account)
     policy = policy.in_form(prompts, where="best_of_n.policy")
     prompts = fitting(prompts, policy.form, config.max_prompt, account)
-    prompts = prompts[: config.max_prompts]
+    prompts = account.first(prompts, "max_prompts", config.max_prompts)
     tell_rows([account], workdir)
     flat = _written(config, policy, prompts, workdir, mesh)
     proxy = reward.score(
@@ -104,6 +105,7 @@ def run(
         flat,
         [prompt.model_dump() for prompt in prompts for _ in range(config.samples)],
     ).reshape(len(prompts), config.samples)
+    tell_rows([reward_account(reward)], workdir, more=True)
     if missing := int(np.isnan(proxy).sum()):
         raise InputError(
             f"best_of_n.reward: no score for {missing} of {proxy.size} responses: "

@@ -40,6 +40,7 @@ from rlhf_jax.registry import (
     load_model,
     load_reward,
     require_language_model,
+    reward_account,
 )
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, positive
@@ -123,18 +124,22 @@ def run(
     options = {"mesh": mesh, "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    prompts = read_prompts(config.prompts)
-    account = Account("prompts", read=len(prompts))
+    account = Account("prompts")
+    prompts = read_prompts(config.prompts, account)
     policies = [_policy(name, prompts, options) for name in config.policies]
     for policy in policies:  # one rule for all: what does not fit is left out, and told
         prompts = fitting(prompts, policy.form, config.max_prompt, account)
+    asked = prompts_of_round(config, prompts)
+    account.limit("max_prompts", config.max_prompts, len(prompts) - len(asked))
     tell_rows([account], workdir)
-    prompts = prompts_of_round(config, prompts)
+    prompts = asked
     responses = _sampled_once(config, policies, prompts, workdir, mesh)
     labelers = labelers_of(config, **options)
     asked = Asked(config.overlap, config.quorum, config.deadline_hours)
     require_people(prompts, responses, labelers, asked)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
+    rewards = [who.reward for who in labelers if isinstance(who, RewardLabeler)]
+    tell_rows(map(reward_account, rewards), workdir, more=True)
     if config.best_and_worst:
         rankings = [best_and_worst(ranking) for ranking in rankings]
     target = workdir / "rankings.jsonl"

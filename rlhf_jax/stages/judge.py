@@ -18,9 +18,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from rlhf_jax.data import Prompt, Text
+from rlhf_jax.data import Intake, Prompt, Text
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.encoding import said_before
-from rlhf_jax.data.inputs import read_prompts, read_rows
+from rlhf_jax.data.inputs import read_prompts, read_told
 from rlhf_jax.data.labelled import labelled_sentences
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.reward_models.bag_of_words import (
@@ -37,12 +38,20 @@ from rlhf_jax.evaluation.statistics.intervals import Interval, rate_interval
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.experience import Writer, make_distance
 from rlhf_jax.fields import DataFile, Folder, ModelName, RewardName
-from rlhf_jax.registry import Combination, LoadedModel, load_model, reward_of
+from rlhf_jax.registry import (
+    Combination,
+    LoadedModel,
+    Reward,
+    load_model,
+    reward_account,
+    reward_of,
+    score_records,
+)
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.schema import at_least, distinct
 from rlhf_jax.stages.likelihood import held_out_score, per_count
 from rlhf_jax.storage import beside, write_json, write_lines
-from rlhf_jax.training.session import RunSettings
+from rlhf_jax.training.session import RunSettings, tell_rows
 
 
 @dataclasses.dataclass
@@ -125,21 +134,28 @@ def run(
     )
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    judge, judge_accuracy = trained_judge(config)
-    reward = reward_of(config, **load.keywords).score
-    prompts = read_prompts(config.prompts)[: config.max_prompts]
-    texts = [said_before(prompt) for prompt in prompts]
+    labelled = Account("labelled sentences")
+    judge, judge_accuracy = trained_judge(config, labelled)
+    reward = reward_of(config, **load.keywords)
+    asked, read = Account("prompts"), Account("held-out texts")
+    prompts = read_prompts(config.prompts, asked)
+    prompts = asked.first(prompts, "max_prompts", config.max_prompts)
     groups = [prompt.split_key for prompt in prompts]
-    write = make_writing(config, load(config.policies[0]))
-    held_out = list(read_rows(config.texts, Text))
+    write = make_writing(config, load(config.policies[0]), asked)
+    held_out = read_told(config.texts, Text, read)
     samples, scores = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
         model = load(path)
-        written = write(model, texts)
+        written = write(model, prompts)
         samples[name] = written.texts
         scores[name] = [
             *_quality(judge, written.texts, groups),
-            Score("reward", "score", reward(texts, written.texts), clusters=groups),
+            Score(
+                "reward",
+                "score",
+                score_records(reward, prompts, written.texts),
+                clusters=groups,
+            ),
             *_manner(written, groups),
             held_out_score(model, held_out, config.window),
         ]
@@ -154,15 +170,19 @@ def run(
         "runs": beside(config.runs, workdir),
         "frontier": frontier(config, prompts, write, judge, reward, load),
     }
+    tell_rows([labelled, asked, read, reward_account(reward)], workdir)
     write_lines(workdir / "samples.jsonl", _sample_lines(prompts, samples, judge))
     target = workdir / "results.json"
     write_json(target, results)
     return target
 
 
-def trained_judge(config: Config) -> tuple[TextClassifier, Interval]:
+def trained_judge(config: Config, account: Account) -> tuple[TextClassifier, Interval]:
     """The judge, and its accuracy on sentences that it was not trained on."""
-    rows = labelled_sentences(config.labelled, min_words=3)
+    intake = Intake()
+    rows = labelled_sentences(config.labelled, min_words=3, intake=intake)
+    account.read += len(rows)
+    account.begin(intake)
     order = np.random.default_rng(config.seed).permutation(len(rows))
     rows = [rows[i] for i in order]
     cut = round(len(rows) * config.judge_test)
@@ -191,8 +211,8 @@ def _manner(written: Writing, groups: Sequence[str]) -> Iterator[Score]:
 
 
 def make_writing(
-    config: Config, first: LoadedModel
-) -> Callable[[LoadedModel, Sequence[str]], Writing]:
+    config: Config, first: LoadedModel, account: Account
+) -> Callable[[LoadedModel, Sequence[Prompt]], Writing]:
     """`(policy, prompts) -> Writing` at temperature 1.
 
     Policies that are given the same prompts share their random numbers, so that their
@@ -202,6 +222,7 @@ def make_writing(
       config: `max_prompt`, `max_response` and `seed`.
       first: the policy from which distances are measured, of the same shape as the
         policies to come; they write where they lie.
+      account: books the prompts that lose their beginning.
 
     Raises:
       InputError: on a call, a policy of another shape than `first`.
@@ -210,7 +231,8 @@ def make_writing(
     key = named_key(jax.random.key(config.seed), "writing")
     distance = make_distance(first.model)
 
-    def write(policy: LoadedModel, prompts: Sequence[str]) -> Writing:
+    def write(policy: LoadedModel, prompts: Sequence[Prompt]) -> Writing:
+        policy = policy.in_form(prompts, where="judge.policies")
         policy = policy.with_config(residual_dropout=0.0)
         if policy.model.config != first.model.config:
             raise InputError(
@@ -218,8 +240,11 @@ def make_writing(
                 f"{policy.model.config} after {first.model.config}"
             )
         writer = Writer(policy, config.max_response, config.max_prompt)
+        said = [said_before(prompt) for prompt in prompts]
+        by = f"at the beginning to max_prompt {writer.most_prompt}"
+        account.cut_by_any(by, writer.count_too_long(said))
         texts, kl = [""] * len(prompts), np.zeros(len(prompts), np.float32)
-        for batch in writer.batches(prompts, key):
+        for batch in writer.batches(said, key):
             nats = distance(policy.params, first.params, batch.samples)
             kl[batch.rows] = np.asarray(nats)[: len(batch.rows)]
             for row, text in zip(batch.rows, batch.texts, strict=True):
@@ -251,9 +276,9 @@ def _rows(
 def frontier(
     config: Config,
     prompts: Sequence[Prompt],
-    write: Callable[[LoadedModel, Sequence[str]], Writing],
+    write: Callable[[LoadedModel, Sequence[Prompt]], Writing],
     judge: TextClassifier,
-    reward: Callable,
+    reward: Reward,
     load: Callable[[str | pathlib.Path], LoadedModel],
 ) -> dict[str, list[dict]]:
     """(KL, reward, judge's probability) of best-of-n, and of the first policy and every
@@ -266,14 +291,14 @@ def frontier(
         gold = np.stack([judge(row["responses"]) for row in rows])
         points = best_of_n_frontier(proxy, gold)
         found["best of n"] = [dataclasses.asdict(point) for point in points]
-    some = [said_before(prompt) for prompt in prompts[: config.frontier_prompts]]
+    some = prompts[: config.frontier_prompts]
 
     def point(name: str, folder: str | pathlib.Path) -> dict[str, Any]:
         written = write(load(folder), some)
         return {
             "name": name,
             "kl": float(written.kl.mean()),
-            "proxy": float(reward(some, written.texts).mean()),
+            "proxy": float(score_records(reward, some, written.texts).mean()),
             "gold": float(judge(written.texts).mean()),
         }
 

@@ -9,11 +9,12 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator
 
-from rlhf_jax.data import write_jsonl
+from rlhf_jax.data import Intake, write_jsonl
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.data.labelled import Labelled, labelled_rankings, labelled_sentences
 from rlhf_jax.fields import DataFile
-from rlhf_jax.training.session import RunSettings
+from rlhf_jax.training.session import RunSettings, tell_rows
 
 
 @dataclasses.dataclass
@@ -54,12 +55,18 @@ def run(
     del settings
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
+    intake = Intake()
     sentences = [
         sentence
         for path in config.labelled
-        for sentence in labelled_sentences(path, min_words=config.min_sentence)
+        for sentence in labelled_sentences(
+            path, min_words=config.min_sentence, intake=intake
+        )
     ]
-    prompts = read_prompts(config.prompts)
+    account = Account("prompts")
+    prompts = read_prompts(config.prompts, account)
+    read = Account("labelled sentences", read=len(sentences)).begin(intake)
+    tell_rows([read, account], workdir)
     cut = round(len(sentences) * config.valid)
     least, most = config.response_words
     parts: dict[str, tuple[list[Labelled], int]] = {

@@ -29,7 +29,8 @@ from rlhf_jax.data import (
     load_tokenizer,
     write_jsonl,
 )
-from rlhf_jax.data.hygiene import clean, split_leaks
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.hygiene import account_of, clean, split_leaks
 from rlhf_jax.data.inputs import read_rows
 from rlhf_jax.data.openings import openings
 from rlhf_jax.data.report import survey
@@ -38,7 +39,7 @@ from rlhf_jax.feedback import aggregate, krippendorff_alpha, pairwise_agreement
 from rlhf_jax.fields import DataFile, TokenizerName
 from rlhf_jax.schema import at_least, one_of
 from rlhf_jax.storage import write_json
-from rlhf_jax.training.session import RunSettings
+from rlhf_jax.training.session import RunSettings, tell_rows
 
 SETS = {
     "demonstrations": Demonstration,
@@ -98,6 +99,7 @@ def run(
     (workdir / "rejects").mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(config.tokenizer)
     report: dict[str, Any] = {"sets": {}}
+    accounts: list[Account] = []
     cleaned: dict[str, list] = {}
     for name, kind in SETS.items():
         records, found = _read(config, name, kind, workdir)
@@ -105,6 +107,7 @@ def run(
             records += _openings(config, workdir)
         if not records:
             continue
+        read = len(records)
         if kind is Ranking:
             records, found["labelers"] = one_per_responses(records)
         rows, rules = clean(
@@ -118,6 +121,7 @@ def run(
         )
         cleaned[name] = _fresh_ids(rows)
         found["rules"] = [dataclasses.asdict(rule) for rule in rules]
+        accounts.append(_account(name, found["sources"], read, rules))
         if kind is not Text:
             found["left"] = survey(cleaned[name], tokenizer).as_dict()
         found["by_source"] = _by_source(records, cleaned[name])
@@ -126,7 +130,25 @@ def run(
     for name, rows in cleaned.items():
         _write(workdir, name, rows)
     write_json(workdir / "report.json", report)
+    tell_rows(accounts, workdir)
     return workdir
+
+
+def _account(name: str, sources: dict, records: int, rules: Sequence) -> Account:
+    """What became of a set's rows: of its files, of those joined, and of the rules."""
+    account = account_of(rules)
+    account.name = name
+    joined = records - account.read
+    account.read += joined
+    account.drop("as another labeler's ranking of the same responses", joined)
+    for source in sources.values():
+        bad = source["rejected"]
+        account.read += bad
+        account.drop("as bad rows", bad)
+        account.read += sum(source["left_out"].values())
+        account.dropped += source["left_out"]
+        account.noted += source["warnings"]
+    return account
 
 
 def _read(
@@ -145,6 +167,7 @@ def _read(
             "rejected": intake.rejected,
             "reasons": intake.messages,
             "warnings": dict(intake.warnings),
+            "left_out": dict(intake.left),
         }
     return records, {"sources": sources}
 

@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 
 from rlhf_jax import data
 from rlhf_jax.data import Text, load_tokenizer
-from rlhf_jax.data.inputs import as_records, read_rows
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.inputs import as_records, booked, read_rows
 from rlhf_jax.fields import DataFile, Length, ModelName, TokenizerName, Watch
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.parallel import init_sharded
@@ -120,10 +121,8 @@ def train(
         context_length=config.window,
         seed=config.seed,
     )
-    perplexity, valid = (
-        make_perplexity(start.model),
-        list(as_records(valid_texts, Text)),
-    )
+    perplexity, account = make_perplexity(start.model), Account("valid texts")
+    valid = booked(as_records(valid_texts, Text), account)
     held_out = valid and held_out_batches(
         valid, start.tokenizer, config.window, config.batch_size
     )
@@ -143,6 +142,7 @@ def train(
         dtype=start.model.config.dtype,
         evaluate=evaluate if held_out else None,
         evaluate_every=config.evaluate_every,
+        accounts=[account] if valid else (),
     )
     shell = start.released()
     return Run(rows, lambda params: dataclasses.replace(shell, params=params))

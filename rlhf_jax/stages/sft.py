@@ -20,10 +20,12 @@ import numpy as np
 
 from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Prompt, Text
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.conversations import FORMS
 from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import (
     as_records,
+    booked,
     fitting,
     mixed_demonstrations,
     one_epoch,
@@ -223,13 +225,15 @@ def train(
         train_turns=config.train_turns,
     )
     shell = start.released()  # the state takes the params over
+    accounts: list[Account] = []
     measures = dict(
         _measures(
             config,
             shell,
-            list(as_records(valid_demonstrations, Demonstration)),
+            as_records(valid_demonstrations, Demonstration),
             None if reward is None else as_reward(reward),
-            list(as_records(valid_prompts, Prompt)),
+            as_records(valid_prompts, Prompt),
+            accounts,
         )
     )
     selection = Selection(config, shell, workdir, measures)
@@ -244,6 +248,7 @@ def train(
         dtype=start.model.config.dtype,
         evaluate=selection.evaluate,
         evaluate_every=stream.steps_per_epoch,
+        accounts=accounts,
     )
     return Run(rows, selection.finish)
 
@@ -335,11 +340,12 @@ _NEEDED = {
 def _measures(
     config: Config,
     start: LoadedModel,
-    demonstrations: list[Demonstration],
+    demonstrations: Iterable[Demonstration],
     reward: Reward | None,
-    prompts: list[Prompt],
+    prompts: Iterable[Prompt],
+    accounts: list[Account],
 ) -> Iterator[tuple[str, Callable[[Any], float]]]:
-    if demonstrations:
+    if any(True for _ in demonstrations):
         held_out = data.demonstration_stream(
             demonstrations,
             start.tokenizer,
@@ -351,13 +357,21 @@ def _measures(
             train_turns=config.train_turns,
             seed=0,
         )
+        accounts += [
+            dataclasses.replace(account, name="valid demonstrations")
+            for account in held_out.accounts
+        ]
         perplexity = make_perplexity(start.model)
         yield (
             "valid/nats_per_token",
             lambda params: perplexity(params, one_epoch(held_out))["nats_per_token"],
         )
-    if reward is not None and prompts:
-        some = fitting(prompts, start.form, config.max_prompt)[: config.select_prompts]
+    if reward is not None and (
+        asked := booked(prompts, account := Account("valid prompts"))
+    ):
+        accounts.append(account)
+        some = fitting(asked, start.form, config.max_prompt, account)
+        some = account.first(some, "select_prompts", config.select_prompts)
         texts = [said_before(prompt) for prompt in some]
         key = jax.random.key(config.seed)
 

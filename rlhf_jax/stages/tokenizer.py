@@ -5,9 +5,10 @@ import pathlib
 from collections.abc import Iterator
 
 from rlhf_jax.data import Text, train_bpe
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.inputs import read_rows
 from rlhf_jax.fields import DataFile
-from rlhf_jax.training.session import RunSettings
+from rlhf_jax.training.session import RunSettings, tell_rows
 
 
 @dataclasses.dataclass
@@ -33,6 +34,14 @@ def run(
     """Trains a byte-level BPE and returns its directory."""
     del settings
     target = pathlib.Path(workdir) / "model"
-    texts = (row.text for row in read_rows(config.texts, Text))
-    train_bpe(texts, config.vocab_size).save(target)
+    rows, account = read_rows(config.texts, Text), Account("texts")
+
+    def texts() -> Iterator[str]:
+        for row in rows:
+            account.read += 1
+            yield row.text
+        account.begin(rows.intake)
+
+    train_bpe(texts(), config.vocab_size).save(target)
+    tell_rows([account], pathlib.Path(workdir))
     return target

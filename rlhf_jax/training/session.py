@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import logging
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from rlhf_jax.data import Stream
 from rlhf_jax.data.account import Account, row_metrics, told
 from rlhf_jax.errors import InputError
 from rlhf_jax.fields import leaves
-from rlhf_jax.parallel import compile_update
+from rlhf_jax.parallel import compile_update, unrepeatable
 from rlhf_jax.storage import (
     decided,
     is_first_process,
@@ -187,6 +188,8 @@ def open_session(
         tell_rows(accounts)
         yield Session(None, settings, mesh, None, None, guards, row_metrics(accounts))
         return
+    if why := unrepeatable():
+        logger.warning("%s", why)
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     require_one_directory(workdir)
@@ -214,8 +217,19 @@ def open_session(
         yield Session(workdir, settings, mesh, store, tracker, guards, numbers)
 
 
-def tell_rows(accounts: Iterable[Account], workdir: pathlib.Path | None = None) -> None:
-    """Says what became of rows; with a directory also in its rows.json."""
+def tell_rows(
+    accounts: Iterable[Account],
+    workdir: pathlib.Path | None = None,
+    *,
+    more: bool = False,
+) -> None:
+    """Says what became of rows; with a directory also in its rows.json.
+
+    Args:
+      accounts: of the rows.
+      workdir: of the stage.
+      more: these come after others of the same stage, which stay in the file.
+    """
     accounts = list(accounts)
     if workdir is None:
         for account in accounts:
@@ -223,7 +237,9 @@ def tell_rows(accounts: Iterable[Account], workdir: pathlib.Path | None = None) 
                 logger.warning("%s", warning)
         return
     if accounts:
-        write_json(workdir / "rows.json", [account.as_dict() for account in accounts])
+        file = workdir / "rows.json"
+        told_before = json.loads(file.read_text()) if more and file.exists() else []
+        write_json(file, told_before + [account.as_dict() for account in accounts])
     if is_first_process():
         for line in told(accounts):
             print(line)
@@ -277,6 +293,7 @@ def fit(
     dtype: str = "float32",
     evaluate: Callable[[Any, int], dict] | None = None,
     evaluate_every: int | None = None,
+    accounts: Iterable[Account] = (),
 ) -> Rows:
     """Trains on a stream of batches: pretraining, SFT, the reward model, DPO.
 
@@ -294,6 +311,7 @@ def fit(
       dtype: that the model computes in; float16 has its loss scaled.
       evaluate: `(params, steps completed) -> metrics`.
       evaluate_every: steps between evaluations.
+      accounts: what became of further rows, such as held-out ones.
 
     Yields:
       (steps completed, metrics).
@@ -321,7 +339,7 @@ def fit(
         identity=config,
         batch_ids=lambda step: np.asarray(stream.batch(step)["row"]).tolist(),
         steps=steps,
-        accounts=stream.accounts,
+        accounts=(*stream.accounts, *accounts),
     ) as session:
         update = make_update(
             loss_fn,

@@ -414,6 +414,20 @@ CHAT_FAMILIES = {
     ),
 }  # fmt: skip
 
+# texts on which tokenizers of different makes part
+HARD = [
+    "In 2024 the price was 1234567 euros, 3.14 or 1e-9.",
+    "e\u0301 cafe\u0301 é ﬁ Å Ω",
+    "foo(bar)\n\n\n  return {'x': [1, 2]}\t# done\r\n",
+    "  two  spaces   at both ends  ",
+    "don't I'LL we've 'quoted' \"double\"",
+    "🙂 👩‍👩‍👧 🇩🇪 \u200b\ufeff",
+    "東京 ニュース 서울 Москва Αθήνα עברית العربية हिन्दी ไทย বাংলা தமிழ் ქართული",
+    "<|im_end|> </s> <s> [INST] <end_of_turn> <|eot_id|> typed by a person",
+    "hello there▁what Ġis",
+    "",
+]
+
 SYSTEM = {"role": "system", "content": "Be brief."}
 TOOLS = [
     {

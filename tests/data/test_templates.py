@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import tempfile
+import unicodedata
 
 import pytest
 from chat_families import CHAT_FAMILIES, CONVERSATIONS, cases, messages_of
@@ -160,6 +161,9 @@ def test_a_system_message_is_refused_where_the_template_refuses_it():
         form_of("gemma").prompt_ids(messages_of(CONVERSATIONS["system"][1]))
 
 
+ADDED = len("<think></think>")  # the most that a template puts into an answer
+
+
 PIECES = st.sampled_from(
     ["", " ", "\n", "\n\n", "hello", " there", "<|im_end|>", "</s>", "[/INST]", "<s"]
     + ["<|im_", "start|>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "é", "e\u0301"]
@@ -198,10 +202,20 @@ def test_any_conversation_is_transformers_ids_or_refused(family, turns):
     if before:
         asked = form.prompt_ids(before)
         assert ids[: len(asked)] == asked and trained[0] == len(asked)
+        answer = messages[len(before)]["content"]
+        said = letters(tokenizer.decode([ids[i] for i in trained]))
+        assert letters(answer) in said
+        assert len(said) <= len(letters(answer)) + ADDED
     if not typed:
         whole = their_ids(family, messages, opened=False)
         # other ids only where a token of theirs stands across a turn's beginning
         assert ids == whole or tokenizer.decode(ids) == tokenizer.decode(whole)
+
+
+def letters(text):
+    """What can be compared whatever a tokenizer does to spaces and accents."""
+    text = unicodedata.normalize("NFC", text).replace("\u2581", " ")
+    return "".join(text.split())
 
 
 NAMED = {
@@ -260,6 +274,16 @@ def test_generation_blocks_that_are_not_one_per_turn_are_refused():
     with pytest.raises(InputError, match=r"one {% generation %} block for each turn"):
         form.training_ids(messages)
     assert form.prompt_ids(messages[:1])
+
+
+def test_a_template_that_wants_a_system_prompt_is_read_with_one():
+    wants = "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}"
+    form = variant(wants + "{% endif %}" + CHAT_FAMILIES["chatml"].template)
+    said = messages_of([("system", "x"), ("user", "hello"), ("assistant", "two")])
+    ids, weights = form.training_ids(said)
+    assert trained_text("chatml", ids, weights) == "two<|im_end|>"
+    with pytest.raises(InputError, match="no system"):
+        form.prompt_ids(said[1:2])
 
 
 def test_roles_spell_no_control_token():

@@ -3,24 +3,11 @@
 import json
 
 import pytest
-from chat_families import CHAT_FAMILIES
+from chat_families import CHAT_FAMILIES, HARD
 
 from rlhf_jax.data import load_tokenizer
 from rlhf_jax.data.templates import TemplateForm
 from rlhf_jax.errors import InputError
-
-HARD = [
-    "In 2024 the price was 1234567 euros, 3.14 or 1e-9.",
-    "e\u0301 cafe\u0301 é ﬁ Å Ω",
-    "foo(bar)\n\n\n  return {'x': [1, 2]}\t# done\r\n",
-    "  two  spaces   at both ends  ",
-    "don't I'LL we've 'quoted' \"double\"",
-    "🙂 👩‍👩‍👧 🇩🇪 \u200b\ufeff",
-    "東京 ニュース 서울 Москва Αθήνα עברית العربية हिन्दी ไทย বাংলা தமிழ் ქართული",
-    "<|im_end|> </s> <s> [INST] <end_of_turn> <|eot_id|> typed by a person",
-    "hello there▁what Ġis",
-    "",
-]
 
 
 def theirs(path):
@@ -149,6 +136,20 @@ def test_tokens_that_only_the_configuration_names(tmp_path):
     config = {"extra_special_tokens": ["<|x|>"], "sep_token": "<|sep|>"}
     ours = assert_same(written(tmp_path, "smollm2", config))
     assert {"<|x|>", "<|sep|>"} <= ours.special_tokens.keys()
+
+
+def test_what_cannot_be_read_exactly_is_refused(tmp_path):
+    """A vocabulary without its class' unknown token; two tokens before each text."""
+    model = CHAT_FAMILIES["chatml"].tokenizer.backend.model
+    for name, why in (
+        ("CLIPTokenizer", "cannot encode a letter: Unk token"),
+        ("WhisperTokenizer", "several control tokens before a text"),
+    ):
+        model.save(str(tmp_path))
+        config = json.dumps({"tokenizer_class": name})
+        (tmp_path / "tokenizer_config.json").write_text(config)
+        with pytest.raises(InputError, match=why):
+            load_tokenizer(tmp_path)
 
 
 def test_several_templates_by_name(tmp_path):

@@ -104,7 +104,7 @@ def test_what_is_published_is_checked_by_field(study):
 
 
 def test_the_candidates_stage_takes_every_person_s_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(candidates, "read_prompts", lambda files: PROMPTS)
+    monkeypatch.setattr(candidates, "read_prompts", lambda files, account: PROMPTS)
     monkeypatch.setattr(candidates, "sample_candidates", lambda *a: TEXTS)
     policy = types.SimpleNamespace(form=None)
     monkeypatch.setattr(candidates, "_policy", lambda *a: policy)

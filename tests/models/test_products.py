@@ -1,10 +1,13 @@
 """Products and biases in both compute dtypes, against float64 NumPy."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlhf_jax import losses
+from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
 from rlhf_jax.models.products import biased, product
 
 ERROR = {"float32": 1e-5, "bfloat16": 2e-2}  # of the largest entry
@@ -42,3 +45,33 @@ def test_a_bias_is_added_and_its_gradient_is_the_exact_sum_of_the_rows(dtype):
     np.testing.assert_array_equal(dinputs, dout)
     exact = np.asarray(dout, float).sum(axis=(0, 1))  # float32 sums, in either dtype
     np.testing.assert_allclose(dbias, exact, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ERROR)
+def test_every_product_of_an_update_is_made_in_the_dtype_that_the_model_names(dtype):
+    """Without a precision a GPU makes a float32 product of TF32, a TPU of bfloat16."""
+    config = TrunkConfig(7, 8, 8, 1, 2, dtype=dtype)
+    model = LanguageModel(config)
+    params = init_params(model, jax.random.key(0))
+    tokens = jnp.zeros((2, 8), jnp.int32)
+
+    def loss(params):
+        hidden = model.apply({"params": params}, tokens, method="hidden")
+        stats = losses.chunked_logprobs(hidden, model.unembedding(params), tokens)
+        return stats.logprobs.sum()
+
+    found = list(products(jax.make_jaxpr(jax.grad(loss))(params).jaxpr))
+    assert len(found) >= 18  # six in the layer, one unembedding, each twice backwards
+    for left, precision in found:
+        exact = left == jnp.float32
+        assert precision == ((jax.lax.Precision.HIGHEST,) * 2 if exact else None)
+    assert (dtype == "float32") == all(left == jnp.float32 for left, _ in found)
+
+
+def products(jaxpr):
+    """(dtype of the left operand, precision) of every product, the nested ones too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation.invars[0].aval.dtype, equation.params["precision"]
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner)

@@ -3,12 +3,14 @@
 import html.parser
 import io
 import json
+import xml.etree.ElementTree
 
 import numpy as np
 import pytest
 import rich.console
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.evaluation.statistics.intervals import Interval
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.statistics.tables import result_table
 from rlhf_jax.reports import (
@@ -21,6 +23,8 @@ from rlhf_jax.reports import (
     table_html,
     table_markdown,
     transposed,
+    win_rate_bars,
+    write_figures,
     write_report,
     write_results,
 )
@@ -178,3 +182,16 @@ def test_summaries_side_by_side():
     score = results()["gpt"][0].interval()
     table = interval_rows({"ppo": {"win rate": score}, "sft": {"ties": score}}, "c")
     assert table.rows[0][2] == "" and table.rows[1][1] == ""
+
+
+def test_each_figure_of_a_page_is_also_a_file_that_stands_alone(tmp_path):
+    bars = win_rate_bars({"<PPO>": Interval(0.6, 0.5, 0.7, 9, 9)}, title="a & b")
+    one = Section("Win rates & more", [bars, "words", TABLE])
+    two = Section("Curves", [bars, bars])
+    paths = write_figures(tmp_path / "figures", "report", [one, two])
+    names = ["report_win_rates_more.svg", "report_curves_1.svg", "report_curves_2.svg"]
+    assert [path.name for path in paths] == names
+    for path in paths:
+        root = xml.etree.ElementTree.parse(path).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "<PPO>" in "".join(root.itertext())

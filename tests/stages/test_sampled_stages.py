@@ -42,7 +42,7 @@ def test_every_prompt_gets_its_number_of_candidates_and_a_labeler(tiny):
 def written(monkeypatch):
     """Sampling takes seconds and is tested above: here the texts are given."""
     prompts = [Prompt(id=str(i), prompt=f"p{i}") for i in range(2)]
-    monkeypatch.setattr(candidates, "read_prompts", lambda files: prompts)
+    monkeypatch.setattr(candidates, "read_prompts", lambda files, account: prompts)
     monkeypatch.setattr(
         candidates, "sample_candidates", lambda *_: [["a", "b"], ["c", "d"]]
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rlhf_jax.errors import InputError
-from rlhf_jax.evaluation.preference.win_rates import Judge
+from rlhf_jax.evaluation.preference.win_rates import Judge, shown
 from rlhf_jax.evaluation.suites.files import read_rows
 
 
@@ -38,7 +38,7 @@ def judge_from_scores(
         if bad.any():
             row = int(np.argmax(bad))
             raise InputError(
-                f"prompt {row} ({prompts[row][:40]!r}): the responses scored "
+                f"prompt {row} ({shown(prompts[row])!r}): the responses scored "
                 f"{a[row]} and {b[row]}; expected finite numbers"
             )
         return np.where(abs(a - b) <= tie_margin, 0.5, (a > b).astype(float))

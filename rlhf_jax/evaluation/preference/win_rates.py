@@ -13,6 +13,7 @@ Source: Ouyang et al. 2022, section 3.6; both orders: Lee et al. 2023 (RLAIF).
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -93,6 +94,11 @@ def compare(
     )
 
 
+def shown(prompt: Any) -> str:
+    """The beginning of a prompt, a text or a record, for messages."""
+    return getattr(prompt, "prompt", prompt)[:40]
+
+
 def _verdicts(judge: Judge, prompts, first, second) -> Float[np.ndarray, "N"]:
     verdicts = np.asarray(judge(prompts, first, second), np.float64)
     if verdicts.shape != (len(prompts),):
@@ -103,7 +109,7 @@ def _verdicts(judge: Judge, prompts, first, second) -> Float[np.ndarray, "N"]:
     if outside.any():
         row = int(np.argmax(outside))
         raise InputError(
-            f"the judge's verdict on pair {row} ({prompts[row][:40]!r}) is "
+            f"the judge's verdict on pair {row} ({shown(prompts[row])!r}) is "
             f"{verdicts[row]}; expected a number from 0 to 1"
         )
     return verdicts

@@ -4,6 +4,8 @@ The paper counts it on prompts whose answer must come from the prompt alone (clo
 summaries, extraction): 21 % for InstructGPT against 41 % for GPT-3, by labelers. Here a
 detector decides (the embedded world has an exact one), or the labels of a file.
 
+In a chat template the prompt is the turn of the user, the answer is the assistant's.
+
 Source: Ouyang et al. 2022, section 4.1 and figure 4.
 """
 

@@ -14,7 +14,9 @@ def harness_model(policy: Policy):
     """An `lm_eval` model that answers its three kinds of request with a policy.
 
     Sampling options of a task other than its stop strings are not obeyed: generation is
-    at temperature 0 with the policy's own budget, as in all evaluations here.
+    at temperature 0 with the policy's own budget, as in all evaluations here. In a chat
+    template a context is the turn of the user and what follows is the assistant's; a
+    text that is scored whole is the answer to an empty turn.
 
     Raises:
       InputError: lm-eval is not installed, or the policy cannot tell what is greedy.

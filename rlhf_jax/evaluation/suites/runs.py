@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import read_prompts
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.errors import InputError
@@ -19,7 +21,7 @@ from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.evaluation.suites.catalogue import Settings, run_suite
 from rlhf_jax.evaluation.suites.toxicity import Scorer, word_list_scorer
 from rlhf_jax.evaluation.suites.world import gold_utilities, labeler_panel
-from rlhf_jax.registry import load_reward
+from rlhf_jax.registry import load_reward, score_records
 
 
 def named_checkpoints(words: Sequence[str]) -> dict[str, str]:
@@ -86,8 +88,8 @@ def preference_results(
             f"preference needs --baseline, one of {', '.join(names)}, and one more "
             "policy"
         )
-    texts = [record.prompt for record in prompts]
-    responses = {p.name: p.generate(texts) for p in policies}
+    asked = [said_before(record) for record in prompts]
+    responses = {p.name: p.generate(asked) for p in policies}
     return {
         name: compare(
             judge,
@@ -126,7 +128,7 @@ def judge_named(spec: str, *, seed: int = 0, kept: pathlib.Path | None = None) -
     if kind == "labels":
         return _of_texts(judge_from_labels(rest))
     if kind == "reward":
-        return _of_texts(judge_from_scores(load_reward(rest).score))
+        return judge_from_scores(functools.partial(score_records, load_reward(rest)))
     if kind in ("http", "https") and "#" in spec:
         url, _, model = spec.partition("#")
         key = "RLHF_JAX_JUDGE_KEY" if os.environ.get("RLHF_JAX_JUDGE_KEY") else None
@@ -175,15 +177,21 @@ def scorer_named(spec: str) -> Scorer:
     raise InputError(f"--toxicity {spec!r}: expected world, words:FILE or a URL")
 
 
-def held_out_prompts(path: str) -> list[Prompt]:
+def held_out_prompts(path: str, account: Account | None = None) -> list[Prompt]:
     """The prompts of a file, those of the split "test" if it names any.
+
+    Args:
+      path: as a config names it.
+      account: books what became of its rows.
 
     Raises:
       InputError: another kind of record, a bad row, or no row of the split.
     """
-    records = read_prompts([path])
+    account = Account("prompts") if account is None else account
+    records = read = read_prompts([path], account)
     if any(record.split for record in records):
         records = [record for record in records if record.split == "test"]
+    account.limit("the split", "test", len(read) - len(records))
     if not records:
         raise InputError(f"{path}: split: no prompt of the split 'test'")
     return records

@@ -3,6 +3,9 @@
 Protocol of the paper for all of them: temperature 0, cut at the first newline; the
 option chosen is the one with the highest mean log-probability per token.
 
+In a chat template, instruction, solved examples and query are one turn of the user, as
+they were one prompt to InstructGPT; the answer, and each option, is the assistant's.
+
 Source: Ouyang et al. 2022, appendix D ("lowest average per-token log probability" there
 is read as lowest negative log-likelihood).
 """

@@ -6,6 +6,9 @@ several samples give the expected maximum toxicity and the chance of at least on
 sample (Gehman et al. 2020). Continuity tells a harmless continuation from no
 continuation.
 
+In a chat template, instruction and sentence are the turn of the user, as they were one
+prompt to InstructGPT, and what the assistant says is the continuation.
+
 Who scores is pluggable: `texts [N] -> [N]` in [0, 1].
 """
 

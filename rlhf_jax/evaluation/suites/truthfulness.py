@@ -3,7 +3,8 @@
 Generation: the answer to each question, judged true and informative by a pluggable
 judge. Multiple choice: MC1 (is the best true answer the likeliest) and MC2 (how much
 probability the true answers hold), with total log-probabilities as TruthfulQA's own
-code.
+code. In a chat template the prompt, its solved questions with it, is the turn of the
+user, and an answer, written or scored, is the assistant's.
 
 Source: Lin et al. 2021; prompts as Ouyang et al. 2022, appendix D.
 """

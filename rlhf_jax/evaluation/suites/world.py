@@ -3,13 +3,15 @@
 The counterparts of the paper's evaluations: preference by gold utility and by held-out
 labelers, truthfulness against the valley's myths, rude continuations, pronouns of
 occupations, inventions in closed-domain tasks, and the held-out skills of pretraining
-that alignment may cost.
+that alignment may cost. In a chat template each is asked as its public counterpart; a
+skill's examples and its query are one turn of the user.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.records import Prompt
 from rlhf_jax.errors import InputError
 from rlhf_jax.evaluation.policy import Policy, logprobs_of
@@ -207,7 +209,7 @@ def world_skills(policy: Policy, *, seed: int = 0, count: int = 100) -> list[Sco
 
 def world_gold(policy: Policy, prompts: Sequence[Prompt]) -> list[Score]:
     """Gold utility of greedy responses and its criteria."""
-    return gold_scores(prompts, policy.generate([p.prompt for p in prompts]))
+    return gold_scores(prompts, policy.generate(list(map(said_before, prompts))))
 
 
 WORLD_PREFIXES = {

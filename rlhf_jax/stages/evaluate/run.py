@@ -3,7 +3,9 @@
 import pathlib
 
 from rlhf_jax.data import Text
-from rlhf_jax.data.inputs import read_prompts, read_rows
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.encoding import said_before
+from rlhf_jax.data.inputs import read_prompts, read_told
 from rlhf_jax.evaluation.statistics.tables import result_table
 from rlhf_jax.evaluation.suites.world import (
     world_bias,
@@ -12,7 +14,7 @@ from rlhf_jax.evaluation.suites.world import (
     world_toxicity,
     world_truth,
 )
-from rlhf_jax.registry.directories import load_model
+from rlhf_jax.registry import load_model, reward_account, reward_of
 from rlhf_jax.stages.evaluate.config import Config
 from rlhf_jax.stages.evaluate.tables import (
     frontier,
@@ -23,7 +25,7 @@ from rlhf_jax.stages.evaluate.tables import (
 )
 from rlhf_jax.stages.likelihood import held_out_score
 from rlhf_jax.storage import beside, write_json, write_lines
-from rlhf_jax.training.session import RunSettings
+from rlhf_jax.training.session import RunSettings, tell_rows
 
 
 def run(
@@ -34,22 +36,25 @@ def run(
     options = {"mesh": settings.make_mesh(), "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
+    asked, read = Account("prompts"), Account("held-out texts")
+    prompts = read_prompts((f"{config.world}/prompts.test.jsonl",), asked)
+    held_out = asked.first(prompts, "max_prompts", config.max_prompts)
     models = {
-        name: load_model(path, **options)
+        name: load_model(path, **options).in_form(held_out, where="evaluate.policies")
         for name, path in zip(config.names, config.policies, strict=True)
     }
-    prompts = read_prompts((f"{config.world}/prompts.test.jsonl",))
-    held_out = prompts[: config.max_prompts]
     prompts = [p for p in held_out for _ in range(config.samples_per_prompt)]
     policies = {
         name: make_policy(config, name, model) for name, model in models.items()
     }
     samples = {
-        name: policy.sample([p.prompt for p in prompts], config.seed)
+        name: policy.sample(list(map(said_before, prompts)), config.seed)
         for name, policy in policies.items()
     }
+    for policy in policies.values():
+        asked.cut_by_any("at the beginning to the context", policy.truncated)
     closed = any(prompt.meta.get("closed_domain") for prompt in prompts)
-    pretraining = read_rows((f"{config.world}/pretraining.valid.jsonl",), Text)
+    pretraining = read_told((f"{config.world}/pretraining.valid.jsonl",), Text, read)
     tax = result_table(
         "Alignment tax",
         {
@@ -87,10 +92,15 @@ def run(
         ),
         "gold": gold_table(prompts, samples),
         "alignment_tax": tax.document(),
-        "frontier": frontier(config, held_out, options),
     }
+    told, reward = [asked, read], None
     if config.reward:
-        results["proxy"] = proxy_scores(config, prompts, samples, options)
+        reward = reward_of(config, **options)
+    results["frontier"] = frontier(config, held_out, reward, options)
+    if reward is not None:
+        results["proxy"] = proxy_scores(reward, prompts, samples)
+        told.append(reward_account(reward))
+    tell_rows(told, workdir)
     lines = (
         {
             "id": prompt.id,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlhf_jax.data import Prompt
+from rlhf_jax.data.encoding import said_before
 from rlhf_jax.evaluation.model_functions import ModelPolicy
 from rlhf_jax.evaluation.preference.win_rates import (
     length_controlled_win_rate,
@@ -20,7 +21,7 @@ from rlhf_jax.evaluation.suites.world import (
     world_preference,
 )
 from rlhf_jax.feedback import load_labelers
-from rlhf_jax.registry import LoadedModel, load_model, reward_of
+from rlhf_jax.registry import LoadedModel, Reward, load_model, score_records
 from rlhf_jax.stages.evaluate.config import Config
 
 
@@ -87,18 +88,13 @@ def gold_table(
 
 
 def proxy_scores(
-    config: Config,
-    prompts: Sequence[Prompt],
-    samples: dict[str, list[str]],
-    options: dict[str, Any],
+    reward: Reward, prompts: Sequence[Prompt], samples: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """The reward model's score of each policy's samples; options: of `reward_of`."""
-    reward = reward_of(config, **options).score
-    texts = [prompt.prompt for prompt in prompts]
+    """The reward model's score of each policy's samples."""
     ids = [prompt.id for prompt in prompts]
     found = {}
     for name, rows in samples.items():
-        values = reward(texts, rows)
+        values = score_records(reward, prompts, rows)
         score = Score("proxy", "score", values, clusters=ids)
         found[name] = {
             **score.interval().document(),
@@ -108,7 +104,10 @@ def proxy_scores(
 
 
 def frontier(
-    config: Config, prompts: Sequence[Prompt], options: dict[str, Any]
+    config: Config,
+    prompts: Sequence[Prompt],
+    reward: Reward | None,
+    options: dict[str, Any],
 ) -> dict[str, list[dict]]:
     """(√KL, proxy, gold) of every PPO snapshot, and of best-of-n.
 
@@ -121,21 +120,21 @@ def frontier(
     if config.best_of_n:
         frontier_file = pathlib.Path(config.best_of_n)
         found["best of n"] = json.loads(frontier_file.read_text())["points"]
-    if not config.reward:
+    if reward is None:
         return found
-    reward = reward_of(config, **options).score
     some = list(prompts[: config.frontier_prompts])
-    texts = [prompt.prompt for prompt in some]
+    texts = [said_before(prompt) for prompt in some]
     for name, folder in config.runs.items():
         found[name] = []
         for path in sorted(pathlib.Path(folder).glob("snapshots/*/model.json")):
             model = load_model(path.parent, **options)
+            model = model.in_form(some, where="evaluate.runs")
             written = make_policy(config, name, model).sample(texts, config.seed)
             found[name].append(
                 {
                     "name": path.parent.name,
                     "kl": model.meta["kl"],
-                    "proxy": float(reward(texts, written).mean()),
+                    "proxy": float(score_records(reward, some, written).mean()),
                     "gold": float(gold_utilities(some, written).mean()),
                 }
             )

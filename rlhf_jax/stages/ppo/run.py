@@ -25,6 +25,7 @@ from rlhf_jax.registry import (
     load_model,
     require_language_model,
     require_one_tokenizer,
+    reward_account,
     reward_from,
     reward_of,
     save_model,
@@ -43,7 +44,14 @@ from rlhf_jax.training import (
     make_optimizer,
     make_update,
 )
-from rlhf_jax.training.session import Rows, Run, RunSettings, Session, open_session
+from rlhf_jax.training.session import (
+    Rows,
+    Run,
+    RunSettings,
+    Session,
+    open_session,
+    tell_rows,
+)
 
 __all__ = ["run", "train"]
 
@@ -143,6 +151,7 @@ def train(
         last="drop",
         buckets=config.prompt_buckets,
     )
+    account.left_over = stream.accounts[0].left_over
     windows = None
     if config.ptx_coef > 0:
         windows = data.text_stream(
@@ -172,8 +181,15 @@ def train(
         accounts=(account, *(windows.accounts if windows else ())),
     )
     rows = _rows(session, config, players, stream, records, windows, terms)
-    shell = players.policy.released()
-    return Run(rows, lambda state: _result(config, shell, state))
+    shell = players.released()  # the same counts
+
+    def finish(state: Any) -> LoadedModel:
+        if workdir is not None and shell.reward.counts["scored"]:  # as texts
+            told = [reward_account(shell.reward)]
+            tell_rows(told, pathlib.Path(workdir), more=True)
+        return _result(config, shell.policy, state)
+
+    return Run(rows, finish)
 
 
 def make_players(

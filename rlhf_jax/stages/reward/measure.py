@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlhf_jax.data import Demonstration, Ranking
+from rlhf_jax.data.account import Account
 from rlhf_jax.data.encoding import said_before
 from rlhf_jax.data.inputs import prompt_rows
 from rlhf_jax.evaluation.reward_models.accuracy import (
@@ -17,7 +18,7 @@ from rlhf_jax.evaluation.reward_models.accuracy import (
     score_rankings,
 )
 from rlhf_jax.models import EncoderRewardModel
-from rlhf_jax.registry import LoadedModel, as_reward
+from rlhf_jax.registry import LoadedModel, as_reward, reward_account
 from rlhf_jax.stages.reward.config import Config
 
 __all__ = [
@@ -32,12 +33,16 @@ __all__ = [
 def make_measure(
     config: Config, start: LoadedModel, sets: Mapping[str, Sequence[Ranking]]
 ) -> Callable[[Any], dict]:
-    """`params -> {set name -> measures}`, on held-out rankings by name."""
+    """`(params, accounts) -> {set name -> measures}`, on held-out rankings by name;
+    the accounts gain that of the responses scored."""
     start = with_lengths(config, start)
 
-    def measure(params: Any) -> dict:
+    def measure(params: Any, accounts: list[Account] | None = None) -> dict:
         reward = as_reward(dataclasses.replace(start, params=params))
-        return {name: ranking_report(reward.score, rows) for name, rows in sets.items()}
+        report = {n: ranking_report(reward.score, rows) for n, rows in sets.items()}
+        if accounts is not None and sets:
+            accounts.append(reward_account(reward))
+        return report
 
     return measure
 
@@ -83,9 +88,18 @@ def metrics_of(report: dict) -> dict[str, float]:
 
 
 def centre_on_demonstrations(
-    config: Config, model: LoadedModel, demonstrations: Sequence[Demonstration]
+    config: Config,
+    model: LoadedModel,
+    demonstrations: Sequence[Demonstration],
+    account: Account | None = None,
 ) -> tuple[LoadedModel, float]:
     """Shifts the head's bias so that demonstrations score 0 on average (section 3.5).
+
+    Args:
+      config: its lengths.
+      model: the reward model.
+      demonstrations: records; empty: nothing is shifted.
+      account: books those that are left out or cut.
 
     Returns:
       (the model, what was added to the bias).
@@ -101,7 +115,13 @@ def centre_on_demonstrations(
         fits = [len(row) <= config.max_prompt for row in rows]
         prompts = list(itertools.compress(prompts, fits))
         responses = list(itertools.compress(responses, fits))
-    scores = as_reward(with_lengths(config, model)).score(prompts, responses)
+    reward = as_reward(with_lengths(config, model))
+    scores = reward.score(prompts, responses)
+    if account is not None:
+        long = len(demonstrations) - len(prompts)
+        account.drop(f"as too long for max_prompt {config.max_prompt}", long)
+        cut = reward.counts["responses cut"]
+        account.cut_by_any(f"at max_response {config.max_response}", cut)
     shift = -float(scores.mean())
     head = model.params["head"]
     params = {**model.params, "head": {**head, "bias": head["bias"] + shift}}

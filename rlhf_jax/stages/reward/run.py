@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ from jax.sharding import Mesh
 
 from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Ranking, load_tokenizer
-from rlhf_jax.data.inputs import as_records, read_rows
+from rlhf_jax.data.account import Account
+from rlhf_jax.data.inputs import as_records, booked, read_rows
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import EncoderRewardModel, LanguageModel, is_encoder
 from rlhf_jax.registry import (
@@ -37,7 +39,7 @@ from rlhf_jax.stages.reward.measure import (
 )
 from rlhf_jax.stages.reward.objective import make_loss
 from rlhf_jax.storage import write_json
-from rlhf_jax.training.session import Run, RunSettings, fit
+from rlhf_jax.training.session import Run, RunSettings, fit, tell_rows
 
 __all__ = ["run", "train"]
 
@@ -65,8 +67,12 @@ def run(
     members = [f"../seed_{entry}/model" for entry in config.seeds]
     save_ensemble(target, members, {"stage": "reward"})
     whole = load_reward_model(target, mesh=mesh, light=settings.light)
-    report = make_measure(config, whole, rows.held_out)(whole.params)
+    held_out = {name: list(some) for name, some in rows.held_out.items()}
+    report = make_measure(config, whole, held_out)(whole.params)
     write_json(workdir / "report.json", report)
+    # the members have read the same rows
+    told = (target.parent / f"seed_{config.seeds[0]}" / "rows.json").read_text()
+    write_json(workdir / "rows.json", json.loads(told))
     return target
 
 
@@ -121,8 +127,8 @@ class Rankings:
     """What a config's files hold: `train`, held-out sets by name, demonstrations."""
 
     train: Iterable[Ranking]
-    held_out: dict[str, list[Ranking]]
-    demonstrations: list[Demonstration]
+    held_out: dict[str, Iterable[Ranking]]
+    demonstrations: Iterable[Demonstration]
 
     @classmethod
     def read(cls, config: Config) -> "Rankings":
@@ -130,8 +136,8 @@ class Rankings:
         files = {"valid": config.valid_rankings, "held_out": config.held_out_rankings}
         return cls(
             read_rows(config.rankings, Ranking),
-            {name: list(read_rows(f, Ranking)) for name, f in files.items() if f},
-            list(read_rows(config.demonstrations, Demonstration)),
+            {name: read_rows(f, Ranking) for name, f in files.items() if f},
+            read_rows(config.demonstrations, Demonstration),
         )
 
 
@@ -139,7 +145,7 @@ def train(
     start: LoadedModel,
     rankings: Iterable[Ranking],
     *,
-    held_out: Mapping[str, Sequence[Ranking]] | None = None,
+    held_out: Mapping[str, Iterable[Ranking]] | None = None,
     demonstrations: Iterable[Demonstration] = (),
     config: Config | None = None,
     workdir: str | pathlib.Path | None = None,
@@ -163,7 +169,9 @@ def train(
     Raises:
       InputError: responses do not fit the context, or a setting is not for encoders.
     """
-    config, held_out = config or Config(), dict(held_out or {})
+    config = config or Config()
+    accounts = {name: Account(f"{name} rankings") for name in held_out or {}}
+    held_out = {n: booked(rows, accounts[n]) for n, rows in (held_out or {}).items()}
     _require_possible(config, start)
     records = as_records(rankings, Ranking)
     base = _reward_model(config, start).in_form(records, where="reward.init")
@@ -172,7 +180,8 @@ def train(
     frozen = {name: base.params[name] for name in base.params.keys() - trained.keys()}
     base = base.released()
     measure = make_measure(config, base, held_out)
-    answers = list(as_records(demonstrations, Demonstration))
+    answered = Account("demonstrations")
+    answers = booked(as_records(demonstrations, Demonstration), answered)
     rows = fit(
         config,
         workdir,
@@ -188,14 +197,17 @@ def train(
         else None,
         evaluate_every=config.evaluate_every,
         frozen=frozen or None,
+        accounts=accounts.values(),
     )
 
     def finish(params: Any) -> LoadedModel:
         model = dataclasses.replace(base, params={**frozen, **params})
-        model, bias = centre_on_demonstrations(config, model, answers)
+        model, bias = centre_on_demonstrations(config, model, answers, answered)
+        told = [answered] if answers else []
         if workdir is not None:
-            report = measure(model.params) | {"bias": bias}
+            report = measure(model.params, told) | {"bias": bias}
             write_json(pathlib.Path(workdir) / "report.json", report)
+            tell_rows(told, pathlib.Path(workdir), more=True)
         meta = {"stage": "reward", "bias": bias, **form_of(base)}
         model = dataclasses.replace(require_reward_model(model, "reward"), meta=meta)
         return with_lengths(config, model)
