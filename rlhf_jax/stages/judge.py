@@ -9,6 +9,7 @@ of every run, with best-of-n.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
