@@ -6,6 +6,7 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Iterable
+from typing import Any
 
 from rlhf_jax.errors import InputError
 
@@ -23,6 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry-run",
         action="store_true",
         help="print the plan (parameters, memory, steps) and stop",
+    )
+    parser.add_argument(
+        "--topology",
+        metavar="NAME",
+        help="with --dry-run: compile for it, or estimate: v5e:4x4, 2*v5p:4x4x4, "
+        "gpu:8xH100-80GB",
+    )
+    parser.add_argument(
+        "--price",
+        type=float,
+        metavar="P",
+        help="with --topology: of a chip for an hour",
     )
     parser.add_argument(
         "--extend",
@@ -73,6 +86,11 @@ def run(args: argparse.Namespace) -> int:
     only = named_stages(args.stages, experiment.stages)
     if args.jobs < 1:
         raise InputError(f"--jobs {args.jobs}: expected 1 or more")
+    if (args.topology or args.price is not None) and not args.dry_run:
+        raise InputError("--topology and --price: only with --dry-run")
+    if args.topology:
+        print(_forecast(args, experiment, only))
+        return 0
     if args.dry_run:
         from rlhf_jax.pipeline.checks import require_ready
         from rlhf_jax.pipeline.plan import describe
@@ -104,6 +122,18 @@ def run(args: argparse.Namespace) -> int:
     if reported and not args.no_report:
         make_reports(workdir)
     return 0
+
+
+def _forecast(args: argparse.Namespace, experiment: Any, only: list[str] | None) -> str:
+    """What the stages cost on other machines; nothing here is asked for a device."""
+    import jax
+
+    from rlhf_jax.pipeline.forecast import forecast
+
+    jax.config.update("jax_platforms", "cpu")
+    # the compiler hurries: the figures move by a few percent
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    return forecast(experiment, args.topology, args.price, only)
 
 
 def named_stages(text: str | None, known: Iterable[str]) -> list[str] | None:

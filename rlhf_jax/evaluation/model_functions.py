@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from rlhf_jax.errors import InputError
+from rlhf_jax.parallel import compile_function, mesh_of, to_host, whole_rows
 from rlhf_jax.registry import LoadedModel
 
 _SHORTEST = 16  # the smallest padded length [tokens]; longer ones double
@@ -147,16 +148,20 @@ class ModelPolicy:
             arrays = self._pair_arrays(
                 [heads[i] for i in rows], [tails[i] for i in rows]
             )
-            found = score(self.params, *arrays)
-            sums[rows] = np.asarray(found[0])[: len(rows)]
-            greedy[rows] = np.asarray(found[1])[: len(rows)]
+            found = to_host(score(self.params, arrays))
+            sums[rows], greedy[rows] = (values[: len(rows)] for values in found)
         return sums, greedy, np.array([len(tail) for tail in tails])
 
     def _batches(self, lengths: Sequence[int]):
         """Rows in batches of like length, so that little is padded."""
         order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(order), self.batch_size):
-            yield order[start : start + self.batch_size]
+        for start in range(0, len(order), self._rows):
+            yield order[start : start + self._rows]
+
+    @property
+    def _rows(self) -> int:
+        """Rows at once: such as can be cut over the mesh that the params lie on."""
+        return whole_rows(self.batch_size, mesh_of(self.params))
 
     def _pair_arrays(self, heads, tails):
         width = padded(
@@ -164,11 +169,11 @@ class ModelPolicy:
             self._context,
         )
         tail_width = padded(max(map(len, tails)), self._context)
-        tokens = np.full((self.batch_size, width), self.tokenizer.pad_token, np.int32)
-        valid = np.zeros((self.batch_size, width), bool)
-        targets = np.zeros((self.batch_size, tail_width), np.int32)
-        mask = np.zeros((self.batch_size, tail_width), bool)
-        starts = np.zeros(self.batch_size, np.int32)
+        tokens = np.full((self._rows, width), self.tokenizer.pad_token, np.int32)
+        valid = np.zeros((self._rows, width), bool)
+        targets = np.zeros((self._rows, tail_width), np.int32)
+        mask = np.zeros((self._rows, tail_width), bool)
+        starts = np.zeros(self._rows, np.int32)
         valid[:, 0] = True  # a row that is only filler needs something to attend to
         for i, (head, tail) in enumerate(zip(heads, tails, strict=True)):
             tokens[i, : len(head) + len(tail)] = head + tail
@@ -226,11 +231,12 @@ def padded(length: int, limit: int) -> int:
 
 @functools.cache
 def score_program(model):
-    """The jitted scorer of one model; hidden states become logits only at completions.
+    """The scorer of one model; hidden states become logits only at completions.
 
     Returns:
-      (params, tokens [B,T], valid [B,T], targets [B,C], mask [B,C], starts [B]) ->
-      (sums [B] in nats, greedy [B]); `starts` is the place of the last prompt token.
+      (params, (tokens [B,T], valid [B,T], targets [B,C], mask [B,C], starts [B])) ->
+      (sums [B] in nats, greedy [B]), where the params lie; `starts` is the place of
+      the last prompt token.
     """
     from rlhf_jax.losses import token_logprobs, weighted_sum
 
@@ -252,4 +258,4 @@ def score_program(model):
         greedy = jnp.where(mask, jnp.argmax(logits, axis=-1) == targets, True)
         return sums, greedy.all(axis=-1)
 
-    return jax.jit(score)
+    return compile_function(lambda params, arrays: score(params, *arrays))

@@ -16,6 +16,7 @@ from rlhf_jax.models.responses import (
     response_comparison,
     response_values,
 )
+from rlhf_jax.parallel import compile_function
 from rlhf_jax.registry.ensemble import reward_scores
 
 __all__ = ["make_assess", "make_distance"]
@@ -67,6 +68,8 @@ def make_assess(
 def make_distance(model: Any) -> Callable[[Any, Any, dict], Float[Array, " B"]]:
     """`(params, ref_params, samples) -> KL(π ‖ π_ref)` of each response, in nats.
 
+    It runs where the params lie.
+
     Σ_t KL(π(·|s_t) ‖ π_ref(·|s_t)) over the tokens that the policy wrote, at
     temperature 1; its mean estimates the KL of the two policies with less noise than
     log-ratios.
@@ -81,4 +84,12 @@ def make_distance(model: Any) -> Callable[[Any, Any, dict], Float[Array, " B"]]:
         ).kl
         return jnp.where(samples["mask"], per_token, 0.0).sum(axis=1)
 
-    return jax.jit(distance)
+    program = compile_function(
+        lambda models, samples: distance(*models, samples),
+    )
+
+    def on_rows(params: Any, ref_params: Any, samples: dict) -> Float[Array, " B"]:
+        names = ("prompts", "valid", "tokens", "mask")
+        return program((params, ref_params), {name: samples[name] for name in names})
+
+    return on_rows

@@ -15,6 +15,8 @@ import numpy as np
 from rlhf_jax.errors import InputError
 from rlhf_jax.experience.assess import make_assess
 from rlhf_jax.experience.writer import sample_batch, sampling_spec
+from rlhf_jax.parallel import compile_function, mesh_of, whole_rows
+from rlhf_jax.sampling import layout_for_rollout
 
 __all__ = ["check_players"]
 
@@ -26,13 +28,13 @@ def check_players(config: Any, players: Any, batch: dict, *, rows: int = 4) -> d
     """Runs every check on a few sampled responses.
 
     What is run is PPO's own assessment, with the policy in the place of the reference,
-    on responses that PPO's sampler wrote.
+    on responses that PPO's sampler wrote; where the policy lies.
 
     Args:
       config: `ppo.Config`.
       players: `ppo.Players`.
       batch: prompts; the first `rows` are used.
-      rows: how many.
+      rows: how many; repeated where the mesh has places for more.
 
     Returns:
       check name -> the largest deviation seen.
@@ -40,15 +42,20 @@ def check_players(config: Any, players: Any, batch: dict, *, rows: int = 4) -> d
     Raises:
       InputError: names each check that failed, with its number and its limit.
     """
-    batch = {key: np.asarray(value)[:rows] for key, value in batch.items()}
     policy = players.policy
+    mesh = mesh_of(policy.params)
+    places = np.arange(whole_rows(rows, mesh)) % min(rows, len(batch["prompts"]))
+    batch = {key: np.asarray(value)[places] for key, value in batch.items()}
     dtype = config.rollout_dtype or policy.model.config.dtype
     spec = sampling_spec(
         policy, min(config.max_response, 16), config.temperature, config.end_tokens
     )
     key = jax.random.key(config.seed)
     sampler = policy.with_config(dtype=dtype).model
-    samples = sample_batch(sampler, policy.params, batch, key, spec)
+    params = policy.params
+    if mesh.size > 1:
+        params = layout_for_rollout(params, mesh, dtype)
+    samples = sample_batch(sampler, params, batch, key, spec, mesh=mesh)
     found = {
         name: float(deviation)
         for name, deviation in _deviations(config, players, samples)
@@ -71,8 +78,10 @@ def _deviations(
     config: Any, players: Any, samples: dict
 ) -> Iterator[tuple[str, float]]:
     policy, mask = players.policy, samples["mask"]
-    run = make_assess(
-        policy.model, players.reward_model, None, temperature=config.temperature
+    run = compile_function(
+        make_assess(
+            policy.model, players.reward_model, None, temperature=config.temperature
+        )
     )
     params = {"policy": policy.params, "reference": policy.params}
     params["reward"] = players.reward_params

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int
 
 from rlhf_jax.data.inputs import padded_prompts, prompt_rows
 from rlhf_jax.errors import InputError
-from rlhf_jax.parallel import to_host
+from rlhf_jax.parallel import mesh_of, to_host, whole_rows
 from rlhf_jax.registry import LoadedModel
 from rlhf_jax.sampling import SamplingSpec, generate, layout_for_rollout
 from rlhf_jax.storage import is_first_process
@@ -66,8 +66,9 @@ class Writer:
         the budget.
       temperature: of sampling; 0: the likeliest token each time.
       end_tokens: ids that end a response; empty: those of the policy's form.
-      batch_size: responses sampled together.
-      mesh: where; None: one device.
+      batch_size: responses sampled together, or as many more as the mesh has places
+        for.
+      mesh: where; None: where the policy lies.
       engine: "static" (rows start together), "continuous" (a row that ends gives its
         place to the next prompt: the same text, sooner where lengths differ), or
         "auto": continuous from a budget of 256 tokens on.
@@ -97,10 +98,15 @@ class Writer:
     @functools.cached_property
     def params(self) -> Any:
         """The policy's params, laid out once."""
-        if self.mesh is None or self.mesh.size == 1:
+        if self.where.size == 1:
             return self.policy.params
         dtype = self.model.config.dtype
-        return layout_for_rollout(self.policy.params, self.mesh, dtype)
+        return layout_for_rollout(self.policy.params, self.where, dtype)
+
+    @functools.cached_property
+    def where(self) -> Mesh:
+        """The mesh that it writes on."""
+        return mesh_of(self.policy.params) if self.mesh is None else self.mesh
 
     def write(self, prompts: Sequence[str], key: Any, *, copies: int = 1) -> list[str]:
         """The texts of all responses, in the order of their numbers."""
@@ -147,6 +153,7 @@ class Writer:
           key: typed key.
           copies: responses to each prompt.
         """
+        identity = f"{identity} by {self._prompts_at_once(copies)}"
         kept = _kept(path, identity)
         texts = {row: text for line in kept for row, text in line.items()}
         file = LineFile(path) if is_first_process() else None
@@ -185,7 +192,8 @@ class Writer:
 
     def _prompts_at_once(self, copies: int) -> int:
         count = max(1, self.batch_size // copies)
-        return 8 * count if self._engine == "continuous" else count
+        count = 8 * count if self._engine == "continuous" else count
+        return whole_rows(count, self.where)
 
     @property
     def _engine(self) -> str:
@@ -214,7 +222,7 @@ class Writer:
             key,
             self.spec,
             copies=copies,
-            mesh=self.mesh,
+            mesh=self.where,
             engine=self._engine,
             slots=max(copies, self.batch_size) if self._engine != "static" else None,
         )

@@ -26,6 +26,7 @@ from rlhf_jax.models.families import (
 )
 from rlhf_jax.models.foreign import refuse_foreign
 from rlhf_jax.models.heads import LanguageModel, ScalarModel, init_params
+from rlhf_jax.models.trunk import cast_matrices
 from rlhf_jax.models.weights import (
     Weights,
     numpy_dtype,
@@ -73,6 +74,8 @@ def load_pretrained(
     name: str | pathlib.Path,
     *,
     dtype: str | None = None,
+    compute: str | None = None,
+    light: bool = False,
     shardings: Callable[[Any], Any] | None = None,
 ) -> Pretrained:
     """Reads a directory or a hub name in transformers' layout; never a pickle.
@@ -82,6 +85,9 @@ def load_pretrained(
       dtype: of the parameters: "float32" when None, whatever the file holds (updates
         of training vanish in bfloat16); "bfloat16" or "float16" to keep less. It sets
         the compute dtype of the config too, when given.
+      compute: compute dtype of the config alone.
+      light: read what multiplies (`cast_matrices`) in the compute dtype: the same
+        numbers in less memory, for a model that is not trained.
       shardings: from a tree of shapes to a tree of `jax.sharding.Sharding`, as
         `functools.partial(rlhf_jax.parallel.shardings, mesh=mesh, rules=rules)`;
         None: all on the first device.
@@ -93,7 +99,16 @@ def load_pretrained(
       InputError: one clear reason, naming the file and the tensor.
     """
     found, sources, weights = _checked(name, dtype)
-    params = read_leaves(found.params, sources, weights, found.config, shardings)
+    if compute is not None:
+        require_dtype(compute)
+        found = dataclasses.replace(
+            found, config=dataclasses.replace(found.config, dtype=compute)
+        )
+    abstract = found.params
+    if light:
+        cast = functools.partial(cast_matrices, dtype=found.config.dtype)
+        abstract = jax.eval_shape(cast, abstract)
+    params = read_leaves(abstract, sources, weights, found.config, shardings)
     return dataclasses.replace(found, params=params)
 
 
@@ -111,8 +126,8 @@ def pretrained_shapes(
 
 def _checked(name, dtype):
     """What the headers tell: (shapes, where each leaf is, open files)."""
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    if dtype is not None:
+        require_dtype(dtype)
     path = checkpoint_directory(name)
     refuse_foreign(path)
     raw = read_json(path / "config.json")
@@ -137,6 +152,12 @@ def _checked(name, dtype):
         generation=generation,
     )
     return found, sources, weights
+
+
+def require_dtype(dtype: str) -> None:
+    """Raises InputError for the name of a dtype that models do not compute in."""
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
 
 
 def _check_ids(raw: dict, config: TrunkConfig, file: pathlib.Path) -> None:
@@ -264,7 +285,10 @@ def read_leaves(abstract, sources, weights, config, shardings) -> dict:
                 array = _slice(weights, found[0], path, index, config)
             return np.asarray(array, dtype=shape.dtype)
 
-        return jax.make_array_from_callback(shape.shape, place, part)
+        # part by part: together they would be on the host once more
+        where = place.addressable_devices_indices_map(shape.shape)
+        parts = [jax.device_put(part(index), device) for device, index in where.items()]
+        return jax.make_array_from_single_device_arrays(shape.shape, place, parts)
 
     return jax.tree_util.tree_map_with_path(leaf, abstract, places)
 
@@ -276,4 +300,5 @@ def _slice(weights, source, path, index, config) -> np.ndarray:
         return weights.read(name, index)
     if row.layout == "transposed":
         return weights.read(name, index[::-1]).T
-    return ours_of(weights.read(name), row, path, config)[index]
+    # a copy: a view would keep the whole of every layer until the leaf is stacked
+    return np.array(ours_of(weights.read(name), row, path, config)[index])

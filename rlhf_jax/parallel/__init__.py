@@ -10,6 +10,8 @@ gathering    results as numpy arrays, on every process
 distributed  `jax.distributed` start-up, explicit or when a cluster is detected
 topologies   TPUs that are not here, to compile for
 compiled_text  what a compiled program says: FLOPs, collectives
+flops        the products of a program that is not compiled yet
+hardware     chips that are not here: how fast, how much memory
 repeatable   runs that repeat bit for bit on a GPU
 allocator    keeps freed host memory in the process (2-3x on CPU steps)
 """
@@ -20,10 +22,14 @@ from rlhf_jax.parallel.compiled import (
     CompiledUpdate,
     compile_function,
     compile_update,
-    placed,
 )
 from rlhf_jax.parallel.distributed import detect_cluster, start_distributed
-from rlhf_jax.parallel.feeding import local_rows, put_batch, take_rows
+from rlhf_jax.parallel.feeding import (
+    local_rows,
+    put_batch,
+    take_rows,
+    whole_rows,
+)
 from rlhf_jax.parallel.gathering import to_host
 from rlhf_jax.parallel.mesh import AXES, BATCH_AXES, in_force, make_mesh, parse_mesh
 from rlhf_jax.parallel.pmap import pmap_update, replicate, split_rows, unreplicate
@@ -32,7 +38,9 @@ from rlhf_jax.parallel.sharding import (
     DEFAULT_RULES,
     batch_sharding,
     init_sharded,
+    mesh_of,
     path_name,
+    placed,
     shardings,
 )
 from rlhf_jax.parallel.topologies import topology_devices
@@ -52,6 +60,7 @@ __all__ = [
     "keep_freed_memory",
     "local_rows",
     "make_mesh",
+    "mesh_of",
     "parse_mesh",
     "path_name",
     "placed",
@@ -67,4 +76,5 @@ __all__ = [
     "topology_devices",
     "unrepeatable",
     "unreplicate",
+    "whole_rows",
 ]

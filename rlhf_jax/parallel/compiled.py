@@ -14,7 +14,13 @@ from jax.sharding import Mesh
 from rlhf_jax.layouts import kept_rows
 from rlhf_jax.parallel.feeding import check_batch, put_batch
 from rlhf_jax.parallel.mesh import in_force
-from rlhf_jax.parallel.sharding import DEFAULT_RULES, Rules, shardings
+from rlhf_jax.parallel.sharding import (
+    DEFAULT_RULES,
+    Rules,
+    mesh_of,
+    placed,
+    shardings,
+)
 
 Update = Callable[..., tuple[Any, Any]]
 
@@ -24,17 +30,20 @@ class CompiledFunction:
     """`(params, batch) -> rows`, compiled ahead of time per batch shape.
 
     Attributes:
-      mesh: where it runs.
+      mesh: where it runs; None: where the params lie, each time.
       rules: the sharding of the params.
       programs: one executable per batch shape, as for `CompiledUpdate`.
     """
 
     function: Callable[[Any, Any], Any]
-    mesh: Mesh
+    mesh: Mesh | None = None
     rules: Rules = DEFAULT_RULES
     programs: dict[Any, jax.stages.Compiled] = dataclasses.field(default_factory=dict)
+    elsewhere: dict[Mesh, "CompiledFunction"] = dataclasses.field(default_factory=dict)
 
     def __call__(self, params: Any, batch: Any) -> Any:
+        if self.mesh is None:
+            return self._on(mesh_of(params))(params, batch)
         params = placed(params, self.mesh, self.rules)
         batch = put_batch(batch, self.mesh)
         return self.compiled(params, batch)(params, batch)
@@ -42,6 +51,15 @@ class CompiledFunction:
     def compiled(self, params: Any, batch: Any) -> jax.stages.Compiled:
         """The executable for these shapes; arrays or shapes will do."""
         return _compiled(self, self._rows, (), params, batch)
+
+    def traced(self, params: Any, batch: Any) -> jax.stages.Traced:
+        """The program before it is compiled; see `CompiledUpdate.traced`."""
+        return _traced(self, self._rows, (), params, batch)
+
+    def _on(self, mesh: Mesh) -> "CompiledFunction":
+        if mesh not in self.elsewhere:
+            self.elsewhere[mesh] = CompiledFunction(self.function, mesh, self.rules)
+        return self.elsewhere[mesh]
 
     def _rows(self, params: Any, batch: Any) -> Any:
         return jax.tree.map(kept_rows, self.function(params, batch))
@@ -87,6 +105,11 @@ class CompiledUpdate:
         args = (state, batch) if frozen is None else (state, batch, frozen)
         return _compiled(self, self._step, (0,) if self.donate else (), *args)
 
+    def traced(self, state: Any, batch: Any, frozen: Any = None) -> jax.stages.Traced:
+        """The program for these shapes before it is compiled, to be counted."""
+        args = (state, batch) if frozen is None else (state, batch, frozen)
+        return _traced(self, self._step, (0,) if self.donate else (), *args)
+
     @property
     def compilations(self) -> int:
         """How many programs were compiled: one per bucket of batch lengths."""
@@ -118,7 +141,9 @@ def compile_update(
 
 
 def compile_function(
-    function: Callable[[Any, Any], Any], mesh: Mesh, rules: Rules = DEFAULT_RULES
+    function: Callable[[Any, Any], Any],
+    mesh: Mesh | None = None,
+    rules: Rules = DEFAULT_RULES,
 ) -> CompiledFunction:
     """Compiles what models say about a batch: assessment, perplexity, scores.
 
@@ -126,7 +151,7 @@ def compile_function(
       function: pure `(params, batch) -> tree`; what each row of the batch gets has a
         leading axis of rows. Params are arguments, never part of the function: a
         model in a closure would be a constant of the program.
-      mesh: the mesh, `make_mesh(...)`.
+      mesh: the mesh, `make_mesh(...)`; None: where the params of a call lie.
       rules: where each leaf of the params lives.
 
     Returns:
@@ -138,24 +163,19 @@ def compile_function(
     return CompiledFunction(function, mesh, rules)
 
 
-def placed(tree: Any, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> Any:
-    """`tree` laid out on the mesh by the rules; the same arrays where they already are.
-
-    Args:
-      tree: arrays, such as params.
-      mesh: the mesh.
-      rules: as for `shardings`.
-    """
-    return jax.device_put(tree, shardings(tree, mesh, rules))
-
-
 def _compiled(owner: Any, function: Callable, donated: tuple, *args: Any):
     """The owner's program for these arguments: params or a state, a batch, more."""
-    check_batch(args[1], owner.mesh)
-    leaves, tree = jax.tree.flatten(args[1:])
+    # a state is always of one shape; params may be kept in another dtype
+    leaves, tree = jax.tree.flatten(args[1:] if donated else args)
     key = (tree, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves))
     if key not in owner.programs:
-        step = jax.jit(function, donate_argnums=donated)
+        traced = _traced(owner, function, donated, *args)
         with in_force(owner.mesh):
-            owner.programs[key] = step.lower(*args).compile()
+            owner.programs[key] = traced.lower().compile()
     return owner.programs[key]
+
+
+def _traced(owner: Any, function: Callable, donated: tuple, *args: Any):
+    check_batch(args[1], owner.mesh)
+    with in_force(owner.mesh):
+        return jax.jit(function, donate_argnums=donated).trace(*args)

@@ -66,6 +66,12 @@ def check_batch(batch: Any, mesh: Mesh) -> None:
             _check_rows(path_name(path), np.shape(leaf)[0], mesh)
 
 
+def whole_rows(count: int, mesh: Mesh) -> int:
+    """The least number of rows from `count` up that can be cut over the mesh."""
+    ways = _row_ways(mesh)
+    return -(-count // ways) * ways
+
+
 def take_rows(tree: Any, rows: Any, mesh: Mesh) -> Any:
     """Some rows of every leaf, cut over the mesh: a minibatch of a rollout.
 
@@ -121,9 +127,13 @@ def local_rows(batch_size: int, mesh: Mesh) -> slice:
 
 
 def _check_rows(name: str, rows: int, mesh: Mesh) -> None:
-    ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    ways = _row_ways(mesh)
     if rows % ways:
         raise InputError(
             f"{name}: {rows} rows cannot be cut over data x fsdp = {ways} devices; "
             f"use a multiple of {ways}"
         )
+
+
+def _row_ways(mesh: Mesh) -> int:
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from rlhf_jax.errors import InputError
 from rlhf_jax.layouts import BATCH_AXES, TENSOR_AXIS
@@ -62,6 +62,8 @@ def in_force(mesh: Mesh) -> contextlib.AbstractContextManager:
 
     Nothing for one device of this machine, whose programs are then the plain ones.
     """
+    if isinstance(mesh, AbstractMesh):  # of devices that are nowhere: to trace for
+        return jax.sharding.use_abstract_mesh(mesh)
     alone = mesh.size == 1 and mesh.devices.flat[0].platform == jax.default_backend()
     return contextlib.nullcontext() if alone else jax.set_mesh(mesh)
 

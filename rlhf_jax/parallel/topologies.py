@@ -45,6 +45,7 @@ def topology_devices(name: str, slices: int = 1) -> list[Any]:
     from jax.experimental import topologies
 
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no metadata server is asked
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # none of them has a TPU
     own, chip, per_host = _KINDS[kind]
     if set(shape.split("x")) == {"1"}:
         per_host = (1, 1, 1)

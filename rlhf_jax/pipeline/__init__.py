@@ -10,6 +10,9 @@ locks         one process at a time runs a stage
 side_by_side  stages that do not need each other, in processes of their own
 rounds        new candidates, rankings, reward model and policy, again
 plan          parameters, memory and steps without allocating a model
+programs      what each stage compiles, on shapes
+costs         what a program costs on machines that are not here
+forecast      an experiment there: does it fit, how long, at what price
 """
 
 from rlhf_jax.pipeline.experiment import Experiment, load_experiment

@@ -132,15 +132,38 @@ def count_params(shape: Shape) -> int:
     )
 
 
-def _kept(shape: Shape, tokens: int) -> int:
-    """Bytes that a checkpointed layer keeps for the backward pass, all layers.
+def kept_bytes(config: Any, shape: Shape, *, rollout: bool = False) -> int:
+    """Bytes that the backward pass of one micro-batch keeps, all layers and devices.
 
     The products of matrices are kept, everything between is computed again: about
     q, k, v, attention's output, two of the MLP's width and the residual, per token.
+
+    Args:
+      config: of a stage that trains.
+      shape: of its model; with remat="full" a layer keeps its input alone.
+      rollout: instead, the keys and values of a rollout.
     """
+    if rollout:
+        return _cache(shape, config)
     width = shape.embed_dim
     mlp = shape.mlp_dim or 4 * width
-    return shape.num_layers * tokens * (6 * width + 2 * mlp) * _BYTES[shape.dtype]
+    each = 6 * width + 2 * mlp
+    if getattr(shape, "remat", "products") == "full":
+        each = width
+    return shape.num_layers * _tokens(config) * each * _BYTES[shape.dtype]
+
+
+def _tokens(config: Any) -> int:
+    """Tokens of the widest micro-batch of a stage."""
+    rows = getattr(config, "minibatch_size", config.batch_size) // config.microbatches
+    if hasattr(config, "window"):
+        return rows * config.window
+    tokens = rows * (config.max_prompt + config.max_response)
+    if hasattr(config, "max_k"):  # a prompt and its responses
+        return rows * (config.max_prompt + config.max_k * config.max_response)
+    if getattr(config, "ptx_coef", 0):
+        return max(tokens, rows * config.ptx_per_episode * config.ptx_window)
+    return tokens
 
 
 def _state(params: int, *, ema: bool = False) -> int:
@@ -149,23 +172,12 @@ def _state(params: int, *, ema: bool = False) -> int:
 
 def _pretrain(name: str, kind: str, config: Any, shape: Any, _: Any) -> StagePlan:
     params = count_params(shape)
-    rows = config.batch_size // config.microbatches
-    return StagePlan(
-        name,
-        kind,
-        params,
-        _state(params),
-        _kept(shape, rows * config.window),
-        config.steps,
-    )
+    kept = kept_bytes(config, shape)
+    return StagePlan(name, kind, params, _state(params), kept, config.steps)
 
 
 def _supervised(name: str, kind: str, config: Any, shape: Any, _: Any) -> StagePlan:
     params = count_params(shape)
-    rows = config.batch_size // config.microbatches
-    length = config.max_prompt + config.max_response
-    if kind == "reward":
-        length = config.max_prompt + config.max_k * config.max_response
     note = f"{config.epochs} epochs of {config.batch_size} rows per update"
     if getattr(config, "seeds", ()):
         note += f", {len(config.seeds)} models one after the other"
@@ -174,7 +186,7 @@ def _supervised(name: str, kind: str, config: Any, shape: Any, _: Any) -> StageP
         kind,
         params,
         _state(params),
-        _kept(shape, rows * length),
+        kept_bytes(config, shape),
         note=note,
     )
 
@@ -210,17 +222,13 @@ def _ppo(
     trained = value if config.advantages == "gae" else 0
     state = _state(policy, ema=True) + _state(trained)
     frozen = 4 * (policy + members * reward)
-    rows = config.minibatch_size // config.microbatches
-    tokens = rows * (config.max_prompt + config.max_response)
-    if config.ptx_coef:
-        tokens = max(tokens, rows * config.ptx_per_episode * config.ptx_window)
-    cache = _cache(shape, config)
+    cache = kept_bytes(config, shape, rollout=True)
     return StagePlan(
         name,
         kind,
         policy + trained,
         state + frozen,
-        _kept(shape, tokens),
+        kept_bytes(config, shape),
         config.iterations,
         f"{config.iterations * config.minibatches} updates; KV cache "
         f"{cache / GIB:.2f} GiB",

@@ -12,6 +12,7 @@ from rlhf_jax.registry.adapters import Adapter, merged_model, on_base, with_adap
 from rlhf_jax.registry.directories import (
     LoadedModel,
     form_of,
+    light_params,
     load_model,
     load_reader,
     model_directory,
@@ -46,6 +47,7 @@ __all__ = [
     "as_reward",
     "form_of",
     "fresh_encoder",
+    "light_params",
     "load_bert",
     "load_model",
     "load_reader",

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rlhf_jax.checkpoints import CheckpointStore
 from rlhf_jax.data import load_tokenizer
@@ -39,8 +40,10 @@ from rlhf_jax.models import (
     TrunkConfig,
     abstract_params,
     adapter_of,
+    cast_matrices,
     init_params,
 )
+from rlhf_jax.parallel import shardings
 from rlhf_jax.registry.seal import (
     fingerprint,
     require_same_params,
@@ -67,7 +70,7 @@ class LoadedModel:
 
     Attributes:
       model: `LanguageModel`, `ScalarModel` or `EncoderRewardModel`.
-      params: nested dict of float32 arrays.
+      params: nested dict of float32 arrays; None where another has taken them over.
       tokenizer: see `rlhf_jax.data`.
       meta: where it came from: stage, hashes, and what the stage adds.
       source: the directory or hub name that its params were read from.
@@ -121,6 +124,14 @@ class LoadedModel:
         found.form  # noqa: B018 (refuses a form that its tokenizer does not have)
         return found
 
+    def released(self) -> "LoadedModel":
+        """The same model without its params, which a state has taken over."""
+        return dataclasses.replace(self, params=None)
+
+    def light(self) -> "LoadedModel":
+        """The same model kept as it computes; see `load_model`."""
+        return dataclasses.replace(self, params=light_params(self.model, self.params))
+
     def with_config(self, **changes: Any) -> "LoadedModel":
         """The same params under another config, such as another dropout or dtype."""
         config = dataclasses.replace(self.model.config, **changes)
@@ -170,6 +181,20 @@ def save_model(
     write_json(marker, text, sort_keys=True)
 
 
+def light_params(model: Any, params: Any) -> Any:
+    """Params of a model that is not trained: matrices in the dtype that it computes in.
+
+    Args:
+      model: of any kind, or an ensemble; an encoder's stay as they are.
+      params: its params.
+    """
+    if isinstance(model, EncoderRewardModel):
+        return params
+    cast = functools.partial(cast_matrices, dtype=model.config.dtype)
+    # an ensemble's are stacked: member by member, so that a vector is known as one
+    return (jax.vmap(cast) if hasattr(model, "member") else cast)(params)
+
+
 def kind_of_model(model: Any) -> str:
     """ "lm", "scalar" or "encoder"."""
     for kind, (_, model_class) in _KINDS.items():
@@ -183,12 +208,22 @@ def _next_step(store: CheckpointStore) -> int:
     return 1 if latest is None else latest + 1
 
 
-def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedModel:
+def load_model(
+    name: str | pathlib.Path,
+    *,
+    mesh: Mesh | None = None,
+    dtype: str | None = None,
+    light: bool = False,
+) -> LoadedModel:
     """Reads a model directory, a transformers-compatible directory or a hub model.
 
     Args:
       name: a path (of a stage's directory, its `model` inside) or a hub name.
+      mesh: where the parameters are read to: each device reads its own part of them,
+        and nothing ever holds the whole. None: one device, which has them all.
       dtype: compute dtype to use instead of the stored one.
+      light: for a model that is not trained: its matrices are read in the dtype that
+        it computes in, the same numbers in less memory; see `models.cast_matrices`.
 
     Raises:
       InputError: nothing there, or not a model.
@@ -207,33 +242,61 @@ def load_model(name: str | pathlib.Path, *, dtype: str | None = None) -> LoadedM
             and not (pathlib.Path(name) / "config.json").is_file()
         ):
             raise InputError(f"{name}: neither model.json nor config.json is there")
-        from rlhf_jax.models import load_pretrained
-
-        loaded = load_pretrained(str(name))
-        model = _KINDS[loaded.kind][1](loaded.config)
-        tokenizer = load_tokenizer(loaded.path)
-        check_vocabulary(tokenizer, loaded.config.vocab_size, str(name))
-        meta = {"source": str(name)}
-        params = _unbound(loaded.params)
-        found = LoadedModel(model, params, tokenizer, meta, str(name))
-        return found if dtype is None else found.with_config(dtype=dtype)
+        return _pretrained(str(name), mesh, dtype, light)
     model, meta = read_description(name)
+    tokenizer = load_tokenizer(marker.parent / "tokenizer")
     if (described := described_adapter(name)) is not None:
         from rlhf_jax.registry.adapters import load_adapted
 
-        tokenizer = load_tokenizer(marker.parent / "tokenizer")
         found = LoadedModel(model, None, tokenizer, meta, str(name))
         found = load_adapted(found, described)
         return found if dtype is None else found.with_config(dtype=dtype)
-    shapes = abstract_params(model)
+    if dtype is not None:
+        model = type(model)(dataclasses.replace(model.config, dtype=dtype))
+    check_vocabulary(tokenizer, model.config.vocab_size, str(name))
+    params = _read_params(marker, model, mesh, light)
+    return LoadedModel(model, params, tokenizer, meta, str(name))
+
+
+def _read_params(
+    marker: pathlib.Path, model: Any, mesh: Mesh | None, light: bool
+) -> Any:
+    """The parameters beside a `model.json`, each device's part by itself."""
+    template = abstract_params(model)
+    if light:
+        template = jax.eval_shape(functools.partial(light_params, model), template)
+    if mesh is not None:
+        template = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=place
+            ),
+            template,
+            shardings(template, mesh),
+        )
     store = CheckpointStore(marker.parent / "params", keep_last=1)
-    state, kept = store.restore({"params": shapes})
+    if light:
+        params, kept = store.restore_params(template), store.meta()
+    else:
+        state, kept = store.restore({"params": template})
+        params = state["params"]
     store.close()
     require_same_params(marker, kept)
-    tokenizer = load_tokenizer(marker.parent / "tokenizer")
-    check_vocabulary(tokenizer, model.config.vocab_size, str(name))
-    found = LoadedModel(model, _unbound(state["params"]), tokenizer, meta, str(name))
-    return found if dtype is None else found.with_config(dtype=dtype)
+    return _unbound(params) if mesh is None else params
+
+
+def _pretrained(
+    name: str, mesh: Mesh | None, dtype: str | None, light: bool
+) -> LoadedModel:
+    """A model in transformers' layout."""
+    from rlhf_jax.models import load_pretrained
+
+    places = None if mesh is None else functools.partial(shardings, mesh=mesh)
+    loaded = load_pretrained(name, shardings=places, compute=dtype, light=light)
+    model = _KINDS[loaded.kind][1](loaded.config)
+    tokenizer = load_tokenizer(loaded.path)
+    check_vocabulary(tokenizer, loaded.config.vocab_size, name)
+    params = _unbound(loaded.params) if mesh is None else loaded.params
+    return LoadedModel(model, params, tokenizer, {"source": name}, name)
 
 
 def form_of(loaded: LoadedModel) -> dict[str, Any]:

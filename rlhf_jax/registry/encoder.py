@@ -24,6 +24,13 @@ from rlhf_jax.models import (
     init_params,
     load_encoder,
 )
+from rlhf_jax.parallel import (
+    CompiledFunction,
+    compile_function,
+    mesh_of,
+    to_host,
+    whole_rows,
+)
 from rlhf_jax.registry.directories import LoadedModel
 
 # Texts are padded to a multiple of this: one compiled program per multiple.
@@ -60,14 +67,15 @@ class EncoderReward:
         found = np.zeros(len(asked), np.float32)
         sizes = np.array([(len(p), len(r)) for p, r in zip(asked, said, strict=True)])
         order = np.lexsort(sizes.reshape(-1, 2).T[::-1])  # of one length together
-        for start in range(0, len(order), self.batch_size):
-            some = order[start : start + self.batch_size]
+        count = whole_rows(self.batch_size, mesh_of(self.loaded.params))
+        for start in range(0, len(order), count):
+            some = order[start : start + count]
             arrays = [
-                *self._arrays([asked[i] for i in some]),
-                *(rows[:, None] for rows in self._arrays([said[i] for i in some])),
+                *self._arrays([asked[i] for i in some], count),
+                *(r[:, None] for r in self._arrays([said[i] for i in some], count)),
             ]
-            scores = _scores(self.loaded.model, self.loaded.params, *arrays)
-            found[some] = np.asarray(scores)[: len(some)]
+            scores = _scores(self.loaded.model)(self.loaded.params, arrays)
+            found[some] = to_host(scores)[: len(some)]
         self.counts["scored"] += len(found)
         return found
 
@@ -78,16 +86,23 @@ class EncoderReward:
         self.counts[f"{what} cut"] += sum(len(row) > most for row in rows)
         return [row[:most] for row in rows]
 
-    def _arrays(self, rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    def _arrays(
+        self, rows: list[list[int]], count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         context = self.loaded.model.config.context_length
         width = min(-(-max(map(len, rows)) // WIDTH) * WIDTH, context)
         pad = self.loaded.tokenizer.pad_token
-        return padded_rows(rows, self.batch_size, width, pad)
+        return padded_rows(rows, count, width, pad)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _scores(model: Any, params: Any, *arrays: Array) -> Float[Array, " B"]:
-    return model.apply({"params": params}, *arrays)[:, 0]
+@functools.cache
+def _scores(model: Any) -> CompiledFunction:
+    """`(params, arrays) -> scores` [B], where the params lie."""
+
+    def scores(params: Any, arrays: list) -> Float[Array, " B"]:
+        return model.apply({"params": params}, *arrays)[:, 0]
+
+    return compile_function(scores)
 
 
 def fresh_encoder(config: EncoderConfig, tokenizer: Any, key: Array) -> LoadedModel:

@@ -26,6 +26,7 @@ from rlhf_jax.losses import (
 )
 from rlhf_jax.models import EncoderRewardModel, adapter_of, with_changes
 from rlhf_jax.models.responses import response_scores
+from rlhf_jax.parallel import mesh_of, placed
 from rlhf_jax.registry.adapters import merged_model
 from rlhf_jax.registry.directories import (
     ENSEMBLE,
@@ -105,6 +106,9 @@ def ensemble_of(
         members = [merged_model(member) for member in members]
         trees = [member.params for member in members]
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    mesh = mesh_of(first.params)
+    if mesh.size > 1:
+        params = placed(params, mesh)
     model = Ensemble(first.model, combination, variance_coef, one_base=own)
     meta = {"members": len(members)}
     if not own:

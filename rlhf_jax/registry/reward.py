@@ -18,13 +18,20 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from rlhf_jax.data.account import Account
 from rlhf_jax.errors import InputError
 from rlhf_jax.models import EncoderRewardModel
+from rlhf_jax.parallel import (
+    CompiledFunction,
+    compile_function,
+    mesh_of,
+    to_host,
+    whole_rows,
+)
 from rlhf_jax.registry.directories import (
     LoadedModel,
     load_model,
@@ -102,12 +109,13 @@ class ModelReward:
         found = np.zeros(len(rows), np.float32)
         order = np.argsort([len(row) for row in rows], kind="stable")
         context = self.loaded.model.config.context_length
-        for start in range(0, len(order), self.batch_size):
-            some = order[start : start + self.batch_size]
+        count = whole_rows(self.batch_size, mesh_of(self.loaded.params))
+        for start in range(0, len(order), count):
+            some = order[start : start + count]
             width = min(-(-len(rows[some[-1]]) // WIDTH) * WIDTH, context)
-            batch = self._batch([rows[i] for i in some], width)
-            scores = _scores(self.loaded.model, self.loaded.params, batch)
-            found[some] = np.asarray(scores)[: len(some)]
+            batch = self._batch([rows[i] for i in some], count, width)
+            scores = _scores(self.loaded.model)(self.loaded.params, batch)
+            found[some] = to_host(scores)[: len(some)]
         return found
 
     def _rows(
@@ -141,11 +149,13 @@ class ModelReward:
         given = getattr(self, name)
         return given or self.loaded.meta.get(name) or context
 
-    def _batch(self, rows: list[list[int]], width: int) -> dict[str, np.ndarray]:
+    def _batch(
+        self, rows: list[list[int]], count: int, width: int
+    ) -> dict[str, np.ndarray]:
         """Rows as `reward_scores` takes them: all of it response, no prompt."""
         pad = self.loaded.tokenizer.pad_token
-        tokens, mask = padded_rows(rows, self.batch_size, width, pad)
-        none = np.zeros((self.batch_size, 0))
+        tokens, mask = padded_rows(rows, count, width, pad)
+        none = np.zeros((count, 0))
         return {
             "prompts": none.astype(np.int32),
             "valid": none.astype(bool),
@@ -164,9 +174,14 @@ def _said(
     return [record.get("messages") or prompt for prompt, record in pairs]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _scores(model: Any, params: Any, rows: dict) -> Float[Array, " B"]:
-    return reward_scores(model, params, rows)["scores"]
+@functools.cache
+def _scores(model: Any) -> CompiledFunction:
+    """`(params, rows) -> scores` [B] of a model or an ensemble, where they lie."""
+
+    def scores(params: Any, rows: dict) -> Float[Array, " B"]:
+        return reward_scores(model, params, rows)["scores"]
+
+    return compile_function(scores)
 
 
 def load_reward_model(
@@ -174,6 +189,8 @@ def load_reward_model(
     *,
     combination: Combination = "mean",
     variance_coef: float = 0.1,
+    mesh: Mesh | None = None,
+    light: bool = False,
 ) -> LoadedModel:
     """Reads a reward model: one model directory, or an ensemble of them.
 
@@ -181,6 +198,8 @@ def load_reward_model(
       name: whatever `load_model` takes, or the directory of an ensemble.
       combination: how an ensemble's scores become one; ignored for a single model.
       variance_coef: λ of "uncertainty_weighted".
+      mesh: see `load_model`.
+      light: likewise.
 
     Returns:
       A model whose scores `reward_scores` gives; its dropout is off.
@@ -191,9 +210,12 @@ def load_reward_model(
     """
     name = model_directory(name)
     members = members_of(name)
+    loaded = [
+        require_reward_model(load_model(folder, mesh=mesh, light=light), folder)
+        for folder in members or [name]
+    ]
     if members is None:
-        return require_reward_model(load_model(name), name)
-    loaded = [require_reward_model(load_model(folder), folder) for folder in members]
+        return loaded[0]
     return ensemble_of(loaded, combination=combination, variance_coef=variance_coef)
 
 
@@ -205,6 +227,8 @@ def load_reward(
     max_prompt: int | None = None,
     max_response: int | None = None,
     batch_size: int = 64,
+    mesh: Mesh | None = None,
+    light: bool = True,
 ) -> Reward:
     """The reward of a name.
 
@@ -215,7 +239,9 @@ def load_reward(
       variance_coef: λ of "uncertainty_weighted".
       max_prompt: tokens; see `ModelReward`; of no meaning to an encoder.
       max_response: likewise.
-      batch_size: rows forwarded together.
+      batch_size: rows forwarded together, or as many more as the mesh has places for.
+      mesh: where a model is read to and runs; see `load_model`.
+      light: keep a model as it computes; see `load_model`.
 
     Raises:
       InputError: nothing there, or not something that scores.
@@ -224,7 +250,11 @@ def load_reward(
     if is_function(name):
         return load_function(str(name))
     loaded = load_reward_model(
-        name, combination=combination, variance_coef=variance_coef
+        name,
+        combination=combination,
+        variance_coef=variance_coef,
+        mesh=mesh,
+        light=light,
     )
     limits = {"max_prompt": max_prompt, "max_response": max_response}
     shown = pathlib.Path(name).name or str(name)
@@ -291,12 +321,13 @@ def reward_account(reward: Reward) -> Account:
     return account
 
 
-def reward_of(config: Any) -> Reward:
+def reward_of(config: Any, **options: Any) -> Reward:
     """The reward that a stage's config names.
 
     Args:
       config: with `reward`, `ensemble`, `variance_coef`, `max_prompt` and
         `max_response`.
+      **options: `mesh` and `light` of `load_reward`.
     """
     return load_reward(
         config.reward,
@@ -304,4 +335,5 @@ def reward_of(config: Any) -> Reward:
         variance_coef=config.variance_coef,
         max_prompt=config.max_prompt,
         max_response=config.max_response,
+        **options,
     )

@@ -93,7 +93,8 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `results.json` and, with policies, `samples.jsonl`; returns the first."""
-    del settings
+    settings = settings or RunSettings()
+    options = {"mesh": settings.make_mesh(), "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     told = [Account("rankings"), Account("held-out rankings")]
@@ -104,6 +105,7 @@ def run(
         max_prompt=config.max_prompt,
         max_response=config.max_response,
         batch_size=32,
+        **options,
     )
     rewards = {
         "reward model": reward.score,
@@ -126,7 +128,7 @@ def run(
             pathlib.Path(config.preparation).read_text()
         )
     if config.names:
-        results["policies"] = _policies(config, reward, workdir, told)
+        results["policies"] = _policies(config, reward, workdir, told, options)
     tell_rows([*told, reward_account(reward)], workdir)
     target = workdir / "results.json"
     write_json(target, results)
@@ -193,7 +195,11 @@ def compared(
 
 
 def _policies(
-    config: Config, reward: Reward, workdir: pathlib.Path, told: list[Account]
+    config: Config,
+    reward: Reward,
+    workdir: pathlib.Path,
+    told: list[Account],
+    options: dict[str, Any],
 ) -> dict[str, dict[str, Any]]:
     """Reward, length and held-out likelihood of each policy, and what it wrote."""
     asked, read = Account("prompts"), Account("held-out texts")
@@ -204,7 +210,8 @@ def _policies(
     texts = [said_before(prompt) for prompt in prompts]
     found, written = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
-        model = load_model(path).in_form(prompts, where="baselines.policies")
+        model = load_model(path, **options)
+        model = model.in_form(prompts, where="baselines.policies")
         policy = ModelPolicy(
             name,
             model.with_config(residual_dropout=0.0),

@@ -89,10 +89,13 @@ def run(
 ) -> pathlib.Path:
     """Writes `best_of_n.json` (a frontier) and `samples.jsonl` (every response with
     its score, and the best); returns the first."""
-    mesh = (settings or RunSettings()).make_mesh()
+    settings = settings or RunSettings()
+    mesh = settings.make_mesh()
+    options = {"mesh": mesh, "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    reward, policy = reward_of(config), load_model(config.policy)
+    reward = reward_of(config, **options)
+    policy = load_model(config.policy, **options)
     policy = require_language_model(policy, "best_of_n.policy")
     account = Account("prompts")
     prompts = read_prompts(config.prompts, account)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -123,12 +124,14 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `candidates.jsonl`, has them ranked into `rankings.jsonl`; its path."""
-    mesh = (settings or RunSettings()).make_mesh()
+    settings = settings or RunSettings()
+    mesh = settings.make_mesh()
+    options = {"mesh": mesh, "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     account = Account("prompts")
     prompts = read_prompts(config.prompts, account)
-    policies = [_policy(name, prompts) for name in config.policies]
+    policies = [_policy(name, prompts, options) for name in config.policies]
     for policy in policies:  # one rule for all: what does not fit is left out, and told
         prompts = fitting(prompts, policy.form, config.max_prompt, account)
     asked = prompts_of_round(config, prompts)
@@ -136,7 +139,7 @@ def run(
     tell_rows([account], workdir)
     prompts = asked
     responses = _sampled_once(config, policies, prompts, workdir, mesh)
-    labelers = labelers_of(config)
+    labelers = labelers_of(config, **options)
     asked = Asked(config.overlap, config.quorum, config.deadline_hours)
     require_people(prompts, responses, labelers, asked)
     rankings = rank_candidates(prompts, responses, labelers, _seeds(config))
@@ -152,12 +155,17 @@ def run(
     return target
 
 
-def labelers_of(config: Config) -> list[Labeler]:
-    """Who ranks."""
+def labelers_of(config: Config, **options: Any) -> list[Labeler]:
+    """Who ranks.
+
+    Args:
+      config: the settings.
+      **options: `mesh` and `light` of `load_reward`.
+    """
     if not config.reward:
         return load_labelers(config.labelers, seed=config.seed)
     limits = {"max_prompt": config.max_prompt, "max_response": config.max_response}
-    return [RewardLabeler(load_reward(config.reward, **limits))]
+    return [RewardLabeler(load_reward(config.reward, **limits, **options))]
 
 
 def _sampled_once(
@@ -203,8 +211,11 @@ def _sampled_once(
     return responses
 
 
-def _policy(name: str, prompts: Sequence[Prompt]) -> LoadedModel:
-    policy = require_language_model(load_model(name), f"candidates.policies: {name}")
+def _policy(
+    name: str, prompts: Sequence[Prompt], options: dict[str, Any]
+) -> LoadedModel:
+    found = load_model(name, **options)
+    policy = require_language_model(found, f"candidates.policies: {name}")
     return policy.in_form(prompts, where="candidates.policies")
 
 

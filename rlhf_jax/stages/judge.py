@@ -9,6 +9,7 @@ of every run, with best-of-n.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Float
 
 from rlhf_jax.data import Intake, Prompt, Text
@@ -134,21 +134,24 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `results.json` and `samples.jsonl`; returns the first."""
-    mesh = (settings or RunSettings()).make_mesh()
+    settings = settings or RunSettings()
+    load = functools.partial(
+        load_model, mesh=settings.make_mesh(), light=settings.light
+    )
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     labelled = Account("labelled sentences")
     judge, judge_accuracy = trained_judge(config, labelled)
-    reward = reward_of(config)
+    reward = reward_of(config, **load.keywords)
     asked, read = Account("prompts"), Account("held-out texts")
     prompts = read_prompts(config.prompts, asked)
     prompts = asked.first(prompts, "max_prompts", config.max_prompts)
     groups = [prompt.split_key for prompt in prompts]
-    write = make_writing(config, load_model(config.policies[0]), mesh, asked)
+    write = make_writing(config, load(config.policies[0]), asked)
     held_out = read_told(config.texts, Text, read)
     samples, scores = {}, {}
     for name, path in zip(config.names, config.policies, strict=True):
-        model = load_model(path)
+        model = load(path)
         written = write(model, prompts)
         samples[name] = written.texts
         scores[name] = [
@@ -171,7 +174,7 @@ def run(
         "distinct_bigrams": {n: distinct_share(rows) for n, rows in samples.items()},
         "stages": beside(config.stages, workdir),
         "runs": beside(config.runs, workdir),
-        "frontier": frontier(config, prompts, write, judge, reward),
+        "frontier": frontier(config, prompts, write, judge, reward, load),
     }
     tell_rows([labelled, asked, read, reward_account(reward)], workdir)
     write_lines(workdir / "samples.jsonl", _sample_lines(prompts, samples, judge))
@@ -214,7 +217,7 @@ def _manner(written: Writing, groups: Sequence[str]) -> Iterator[Score]:
 
 
 def make_writing(
-    config: Config, first: LoadedModel, mesh: Mesh, account: Account
+    config: Config, first: LoadedModel, account: Account
 ) -> Callable[[LoadedModel, Sequence[Prompt]], Writing]:
     """`(policy, prompts) -> Writing` at temperature 1.
 
@@ -224,8 +227,7 @@ def make_writing(
     Args:
       config: `max_prompt`, `max_response` and `seed`.
       first: the policy from which distances are measured, of the same shape as the
-        policies to come.
-      mesh: where.
+        policies to come; they write where they lie.
       account: books the prompts that lose their beginning.
 
     Raises:
@@ -243,7 +245,7 @@ def make_writing(
                 "policies: expected models of one shape, got "
                 f"{policy.model.config} after {first.model.config}"
             )
-        writer = Writer(policy, config.max_response, config.max_prompt, mesh=mesh)
+        writer = Writer(policy, config.max_response, config.max_prompt)
         said = [said_before(prompt) for prompt in prompts]
         by = f"at the beginning to max_prompt {writer.most_prompt}"
         account.cut_by_any(by, writer.count_too_long(said))
@@ -283,6 +285,7 @@ def frontier(
     write: Callable[[LoadedModel, Sequence[Prompt]], Writing],
     judge: TextClassifier,
     reward: Reward,
+    load: Callable[[str | pathlib.Path], LoadedModel],
 ) -> dict[str, list[dict]]:
     """(KL, reward, judge's probability) of best-of-n, and of the first policy and every
     snapshot of each run."""
@@ -297,7 +300,7 @@ def frontier(
     some = prompts[: config.frontier_prompts]
 
     def point(name: str, folder: str | pathlib.Path) -> dict[str, Any]:
-        written = write(load_model(folder), some)
+        written = write(load(folder), some)
         return {
             "name": name,
             "kl": float(written.kl.mean()),

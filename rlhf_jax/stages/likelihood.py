@@ -6,6 +6,7 @@ Which tokens are trained is said by the batch's mask, nothing else: every token 
 window for pretraining, the tokens of the response for SFT.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +20,13 @@ from rlhf_jax.data import Text
 from rlhf_jax.data.inputs import numeric, one_epoch
 from rlhf_jax.evaluation.statistics.scores import Score
 from rlhf_jax.losses import chunked_logprobs, next_token_pairs, weighted_sum
+from rlhf_jax.parallel import (
+    CompiledFunction,
+    compile_function,
+    mesh_of,
+    to_host,
+    whole_rows,
+)
 from rlhf_jax.registry import LoadedModel
 
 
@@ -95,7 +103,7 @@ def nats_of_windows(
     """
     found: list[np.ndarray] = []
     for batch in batches:
-        values = np.asarray(_sequence_logprobs(model, params, numeric(batch)))
+        values = to_host(_sequence_logprobs(model)(params, numeric(batch)))
         mask = batch["mask"][:, 1:]
         nats = np.where(mask, -values, 0.0).sum(axis=1)
         rows = np.stack([nats, mask.sum(axis=1)], axis=1)
@@ -119,9 +127,10 @@ def held_out_score(
       model: a language model; its dropout is off here.
       texts: held out.
       window: tokens of a window.
-      batch_size: windows at once.
+      batch_size: windows at once, or as many more as its mesh has places for.
       most: windows measured; None: all.
     """
+    batch_size = whole_rows(batch_size, mesh_of(model.params))
     batches = held_out_batches(texts, model.tokenizer, window, batch_size)
     language_model = model.with_config(residual_dropout=0.0).model
     return Score(
@@ -138,13 +147,18 @@ def per_count(totals: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "..."]:
     return totals[..., 0] / np.maximum(totals[..., 1], 1)
 
 
-_sequence_logprobs = jax.jit(sequence_logprobs, static_argnums=0)
+@functools.cache
+def _sequence_logprobs(model: Any) -> CompiledFunction:
+    return compile_function(functools.partial(sequence_logprobs, model))
 
 
 def make_perplexity(model: Any) -> Callable[[Any, Iterable[dict]], dict[str, float]]:
-    """Held-out likelihood: `(params, batches) -> {"nats_per_token", "tokens"}`."""
+    """Held-out likelihood: `(params, batches) -> {"nats_per_token", "tokens"}`.
 
-    @jax.jit
+    It runs where the params lie.
+    """
+
+    @compile_function
     def sums(params: Any, batch: dict) -> tuple[Array, Array]:
         logprobs = sequence_logprobs(model, params, batch)
         mask = batch["mask"][:, 1:]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from rlhf_jax import data
 from rlhf_jax.data import Text, load_tokenizer
@@ -16,6 +17,7 @@ from rlhf_jax.data.account import Account
 from rlhf_jax.data.inputs import as_records, booked, read_rows
 from rlhf_jax.fields import DataFile, Length, ModelName, TokenizerName, Watch
 from rlhf_jax.models import LanguageModel, TrunkConfig, init_params
+from rlhf_jax.parallel import init_sharded
 from rlhf_jax.registry import LoadedModel, load_model, save_model
 from rlhf_jax.schema import at_least, divides, positive
 from rlhf_jax.stages.likelihood import held_out_batches, make_loss, make_perplexity
@@ -76,8 +78,9 @@ def run(
 ) -> pathlib.Path:
     """Pretrains and returns the directory of the model."""
     workdir = pathlib.Path(workdir)
+    mesh = (settings or RunSettings()).make_mesh()
     trained = train(
-        starting_point(config),
+        starting_point(config, mesh),
         read_rows(config.texts, Text),
         valid_texts=read_rows(config.valid_texts, Text) if config.valid_texts else (),
         config=config,
@@ -148,21 +151,29 @@ def train(
     return Run(rows, model.loaded)
 
 
-def starting_point(config: Config) -> LoadedModel:
+def starting_point(config: Config, mesh: Mesh | None = None) -> LoadedModel:
     """The model to train: loaded, or fresh with the tokenizer's vocabulary."""
     if config.init is not None:
-        return load_model(config.init)
-    return fresh_model(config.model, load_tokenizer(config.tokenizer), config.seed)
+        return load_model(config.init, mesh=mesh)
+    tokenizer = load_tokenizer(config.tokenizer)
+    return fresh_model(config.model, tokenizer, config.seed, mesh=mesh)
 
 
-def fresh_model(shape: TrunkConfig, tokenizer: Any, seed: int = 0) -> LoadedModel:
+def fresh_model(
+    shape: TrunkConfig, tokenizer: Any, seed: int = 0, *, mesh: Mesh | None = None
+) -> LoadedModel:
     """A language model with fresh params and the tokenizer's vocabulary.
 
     Args:
       shape: of the trunk; its `vocab_size` is replaced.
       tokenizer: see `rlhf_jax.data`.
-      seed: of the params.
+      seed: of the params; they are the same on every mesh.
+      mesh: where each of them is born on its shard; None: one device.
     """
     model = LanguageModel(dataclasses.replace(shape, vocab_size=tokenizer.vocab_size))
-    params = jax.jit(lambda: init_params(model, jax.random.key(seed)))()
+
+    def init() -> dict:
+        return init_params(model, jax.random.key(seed))
+
+    params = jax.jit(init)() if mesh is None else init_sharded(init, mesh=mesh)
     return LoadedModel(model, params, tokenizer, {})

@@ -163,12 +163,16 @@ def run(
 ) -> pathlib.Path:
     """Fine-tunes and returns the directory of the selected model."""
     by_reward = config.select_by == "reward"
+    settings = settings or RunSettings()
+    mesh = settings.make_mesh()
     train(
-        load_model(config.init, dtype=config.dtype),
+        load_model(config.init, mesh=mesh, dtype=config.dtype),
         read_rows(config.demonstrations, Demonstration),
         valid_demonstrations=read_rows(config.valid_demonstrations, Demonstration),
         texts=read_rows(config.texts, Text),
-        reward=load_reward(config.reward) if by_reward else None,
+        reward=load_reward(config.reward, mesh=mesh, light=settings.light)
+        if by_reward
+        else None,
         valid_prompts=read_rows(config.valid_prompts, Prompt) if by_reward else (),
         config=config,
         workdir=workdir,

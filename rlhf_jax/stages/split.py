@@ -104,10 +104,10 @@ class Split:
 
 
 def split(loaded: LoadedModel) -> tuple[Split, Any]:
-    """A model in two parts: how they join, and its own params."""
+    """A model in two parts: how they join, and its own params (None: released)."""
     # what is trained is no longer what the source holds
     shell = dataclasses.replace(loaded, params=None, source=None)
-    if loaded.adapter is None:
+    if loaded.adapter is None or loaded.params is None:
         return Split(shell), loaded.params
     return Split(shell), adapter_of(loaded.params)
 

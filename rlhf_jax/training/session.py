@@ -22,6 +22,7 @@ from rlhf_jax.storage import (
     decided,
     is_first_process,
     require_no_links,
+    require_one_directory,
     write_json,
 )
 from rlhf_jax.tracking import RunDirectory, RunTracker, read_metrics
@@ -173,8 +174,8 @@ def open_session(
         rows.json and in the metrics of the first step.
 
     Raises:
-      InputError: the directory belongs to another config, holds links, or cannot be
-        written.
+      InputError: the directory belongs to another config, holds links, cannot be
+        written, or is not one and the same for all processes.
     """
     mesh = settings.make_mesh()
     guards = Guards(
@@ -191,6 +192,7 @@ def open_session(
         logger.warning("%s", why)
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
+    require_one_directory(workdir)
     require_no_links(workdir)
     codes = {name: code_of(made) for name, made in (functions or {}).items() if made}
     run, by_pipeline = run_of(workdir)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from jax.sharding import Mesh
 
 from rlhf_jax.parallel import make_mesh, parse_mesh
-from rlhf_jax.schema import positive
+from rlhf_jax.schema import one_of, positive
 
 __all__ = ["RunSettings"]
 
@@ -22,6 +22,10 @@ class RunSettings:
     mesh: str = "auto"
     # start jax.distributed: "auto" (when a cluster is detected), "on", "off"
     distributed: str = "auto"
+    # models that are not trained (references, rewards, policies that only write) are
+    # kept in the dtype that they "compute" in: the same numbers in less memory; or in
+    # "float32"
+    frozen: str = "compute"
     # steps (PPO: iterations) between checkpoints
     save_every: int = 100
     # newest checkpoints kept
@@ -45,9 +49,15 @@ class RunSettings:
         """The mesh that these settings describe."""
         return make_mesh(**parse_mesh(self.mesh))
 
+    @property
+    def light(self) -> bool:
+        """Whether models that are not trained are kept as they compute."""
+        return self.frozen == "compute"
+
     def problems(self) -> Iterator[str]:
         """Values out of range, one line each."""
         for name in ("save_every", "keep_last", "fetch_every", "max_skipped"):
             if getattr(self, name) < 1:
                 yield f"{name}: {getattr(self, name)} is not at least 1"
+        yield from one_of(self, "frozen", ("compute", "float32"))
         yield from positive(self, "hang_seconds")

@@ -47,7 +47,7 @@ def written(monkeypatch):
         candidates, "sample_candidates", lambda *_: [["a", "b"], ["c", "d"]]
     )
     policy = types.SimpleNamespace(form=PlainForm(ByteTokenizer()))
-    monkeypatch.setattr(candidates, "_policy", lambda name, prompts: policy)
+    monkeypatch.setattr(candidates, "_policy", lambda name, prompts, options: policy)
     return prompts
 
 

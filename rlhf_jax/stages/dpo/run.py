@@ -11,6 +11,7 @@ from rlhf_jax.errors import InputError
 from rlhf_jax.registry import (
     LoadedModel,
     form_of,
+    light_params,
     load_model,
     require_language_model,
     require_one_tokenizer,
@@ -28,11 +29,14 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Trains and returns the directory of the model."""
-    workdir = pathlib.Path(workdir)
+    workdir, settings = pathlib.Path(workdir), settings or RunSettings()
+    mesh = settings.make_mesh()
     made = train(
-        load_model(config.init),
+        load_model(config.init, mesh=mesh),
         read_rows(config.rankings, Ranking),
-        reference=load_model(config.reference) if config.reference else None,
+        reference=load_model(config.reference, mesh=mesh, light=settings.light)
+        if config.reference
+        else None,
         config=config,
         workdir=workdir,
         settings=settings,
@@ -76,12 +80,15 @@ def train(
     start = start.with_config(residual_dropout=0.0)
     records = as_records(rankings, Ranking)
     start = start.in_form(records, where="dpo.init")
+    settings = settings or RunSettings()
     reference = _reference(config, start, reference)
     model, first = split_start(start, config.adapter, config.seed)
     start, beside, frozen = model.shell, None, None
     if config.has_reference:
         reference = model.loaded(first) if reference is None else reference
         beside, frozen = split_reference(reference, model)
+        if settings.light and beside.adapter is None:
+            frozen = light_params(beside.shell.model, frozen)
     del reference
     stream = data.ranking_stream(
         records,

@@ -32,14 +32,15 @@ def run(
     config: Config, workdir: str | pathlib.Path, settings: RunSettings | None = None
 ) -> pathlib.Path:
     """Writes `results.json` and `samples.jsonl`; returns the first."""
-    del settings
+    settings = settings or RunSettings()
+    options = {"mesh": settings.make_mesh(), "light": settings.light}
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     asked, read = Account("prompts"), Account("held-out texts")
     prompts = read_prompts((f"{config.world}/prompts.test.jsonl",), asked)
     held_out = asked.first(prompts, "max_prompts", config.max_prompts)
     models = {
-        name: load_model(path).in_form(held_out, where="evaluate.policies")
+        name: load_model(path, **options).in_form(held_out, where="evaluate.policies")
         for name, path in zip(config.names, config.policies, strict=True)
     }
     prompts = [p for p in held_out for _ in range(config.samples_per_prompt)]
@@ -92,8 +93,10 @@ def run(
         "gold": gold_table(prompts, samples),
         "alignment_tax": tax.document(),
     }
-    told, reward = [asked, read], reward_of(config) if config.reward else None
-    results["frontier"] = frontier(config, held_out, reward)
+    told, reward = [asked, read], None
+    if config.reward:
+        reward = reward_of(config, **options)
+    results["frontier"] = frontier(config, held_out, reward, options)
     if reward is not None:
         results["proxy"] = proxy_scores(reward, prompts, samples)
         told.append(reward_account(reward))

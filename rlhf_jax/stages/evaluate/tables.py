@@ -104,9 +104,18 @@ def proxy_scores(
 
 
 def frontier(
-    config: Config, prompts: Sequence[Prompt], reward: Reward | None
+    config: Config,
+    prompts: Sequence[Prompt],
+    reward: Reward | None,
+    options: dict[str, Any],
 ) -> dict[str, list[dict]]:
-    """(√KL, proxy, gold) of every PPO snapshot, and of best-of-n."""
+    """(√KL, proxy, gold) of every PPO snapshot, and of best-of-n.
+
+    Args:
+      config: the settings.
+      prompts: to be answered.
+      options: `mesh` and `light` of `load_model`.
+    """
     found: dict[str, list[dict]] = {}
     if config.best_of_n:
         frontier_file = pathlib.Path(config.best_of_n)
@@ -118,7 +127,8 @@ def frontier(
     for name, folder in config.runs.items():
         found[name] = []
         for path in sorted(pathlib.Path(folder).glob("snapshots/*/model.json")):
-            model = load_model(path.parent).in_form(some, where="evaluate.runs")
+            model = load_model(path.parent, **options)
+            model = model.in_form(some, where="evaluate.runs")
             written = make_policy(config, name, model).sample(texts, config.seed)
             found[name].append(
                 {

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rlhf_jax.registry import LoadedModel, ModelReward, Reward
+from rlhf_jax.registry import LoadedModel, ModelReward, Reward, light_params
 from rlhf_jax.stages.split import Split, split, split_reference
 
 __all__ = ["Cast", "Players"]
@@ -42,6 +42,14 @@ class Players:
         """The params of `reward_model`, or None."""
         return None if self.reward_model is None else self.reward.loaded.params
 
+    def released(self) -> "Players":
+        """The same without the params that a state and `Cast` have taken over."""
+        reward = self.reward
+        if self.reward_model is not None:
+            reward = dataclasses.replace(reward, loaded=reward.loaded.released())
+        value = self.value and self.value.released()
+        return Players(self.policy.released(), value, reward)
+
 
 @dataclasses.dataclass(frozen=True)
 class Cast:
@@ -58,8 +66,14 @@ class Cast:
     frozen: dict[str, Any]
 
     @classmethod
-    def of(cls, players: Players) -> "Cast":
-        """The cast of some players."""
+    def of(cls, players: Players, *, light: bool = False) -> "Cast":
+        """The cast of some players.
+
+        Args:
+          players: with their params.
+          light: whole models that are frozen are kept in the dtype that they compute
+            in; see `registry.load_model`.
+        """
         policy, own = split(players.policy)
         roles, first = {"policy": policy, "reference": policy}, {"policy": own}
         frozen = {"reference": own}
@@ -68,6 +82,9 @@ class Cast:
         if players.reward_model is not None:
             found = split_reference(players.reward.loaded, policy)
             roles["reward"], frozen["reward"] = found
+        for role in ("reference", "reward") if light else ():
+            if role in frozen and roles[role].adapter is None:
+                frozen[role] = light_params(roles[role].shell.model, frozen[role])
         bases = [role.adapter.base for role in roles.values() if role.adapter]
         frozen["bases"] = {base.digest: base.params for base in bases}
         return cls(roles, first, frozen)

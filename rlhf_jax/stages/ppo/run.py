@@ -73,12 +73,15 @@ def run(
     Raises:
       InputError: a model, a file or a setting cannot be used, or the self-check fails.
     """
-    workdir = pathlib.Path(workdir)
+    workdir, settings = pathlib.Path(workdir), settings or RunSettings()
+    mesh = settings.make_mesh()
+    value = config.value
     trained = train(
-        load_model(config.init),
+        load_model(config.init, mesh=mesh),
         read_rows(config.prompts, Prompt),
-        reward=reward_of(config),
-        value=None if config.value is None else load_model(config.value),
+        # whole, where the value function starts from it
+        reward=reward_of(config, mesh=mesh, light=settings.light and _is_apart(config)),
+        value=None if value is None else load_model(value, mesh=mesh),
         texts=read_rows(config.texts, Text) if config.ptx_coef > 0 else (),
         config=config,
         workdir=workdir,
@@ -96,6 +99,11 @@ def run(
         adapter=trained.adapter,
     )
     return target
+
+
+def _is_apart(config: Config) -> bool:
+    """Whether nothing that is trained starts from the reward model."""
+    return config.value is not None or config.advantages != "gae"
 
 
 def train(
@@ -173,9 +181,10 @@ def train(
     functions = {"make_loss": make_loss}
     if isinstance(given, FunctionReward):
         functions["reward"] = given.function
+    settings = settings or RunSettings()
     session = open_session(
         workdir,
-        settings or RunSettings(),
+        settings,
         alarms=alarms(config),
         identity=config,
         functions=functions,
@@ -183,12 +192,13 @@ def train(
         accounts=(account, *(windows.accounts if windows else ())),
     )
     rows = _rows(session, config, players, stream, records, windows, terms)
+    shell = players.released()  # the same counts
 
     def finish(state: Any) -> LoadedModel:
-        if workdir is not None and given.counts["scored"]:  # as texts, not in the mesh
-            told = [reward_account(given)]
+        if workdir is not None and shell.reward.counts["scored"]:  # as texts
+            told = [reward_account(shell.reward)]
             tell_rows(told, pathlib.Path(workdir), more=True)
-        return _result(config, players.policy, state)
+        return _result(config, shell.policy, state)
 
     return Run(rows, finish)
 
@@ -234,7 +244,9 @@ def _as_trained(model: LoadedModel, config: Config, key: Any) -> LoadedModel:
 
 def _rows(opened: Any, *args: Any) -> Rows:
     with opened as session:
-        return (yield from _train(session, *args))
+        rows = _train(session, *args)
+        del args  # the first params: the state has its own
+        return (yield from rows)
 
 
 def _result(config: Config, policy: LoadedModel, state: Any) -> LoadedModel:
@@ -251,7 +263,8 @@ def _train(
     texts: Any,
     terms: dict[str, Callable],
 ) -> Rows:
-    tx, cast = _optimizers(config), Cast.of(players)
+    tx = _optimizers(config)
+    cast = Cast.of(players, light=session.settings.light)
     update = compile_update(
         make_update(
             cast.terms(terms),
@@ -274,11 +287,12 @@ def _train(
             extra={"kl_coef": jnp.float32(config.kl.kl_coef)},
         )
 
-    frozen = placed(cast.frozen, session.mesh)
+    frozen, params = placed(cast.frozen, session.mesh), cast.first
+    players = players.released()
+    cast = dataclasses.replace(cast, first={}, frozen={})
     iteration = Iteration(
         config, players, prompts, records, texts, update, session.mesh, frozen, cast
     )
-    params = cast.first
     return session.loop(
         with_snapshots(iteration, session.workdir, config),
         init,

@@ -1,12 +1,14 @@
 """A reward model, or an ensemble of seeds: `train` on objects, `run` as a stage."""
 
 import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from rlhf_jax import data
 from rlhf_jax.data import Demonstration, Ranking, load_tokenizer
@@ -53,19 +55,20 @@ def run(
     own checkpoints, metrics and report, and the result is an ensemble of them: its
     report is that of the members' mean score.
     """
-    workdir = pathlib.Path(workdir)
+    workdir, settings = pathlib.Path(workdir), settings or RunSettings()
+    mesh = settings.make_mesh()
     rows = Rankings.read(config)
     if not config.seeds:
-        return _run_one(config, starting_point(config), rows, workdir, settings)
+        start = functools.partial(starting_point, config, mesh)
+        return _run_one(config, start, rows, workdir, settings)
     for entry in config.seeds:
         member = dataclasses.replace(config, seed=config.seed + entry, seeds=())
-        start = starting_point(member)
-        _require_possible(config, start)
+        start = functools.partial(_start_of_member, config, member, mesh)
         _run_one(member, start, rows, workdir / f"seed_{entry}", settings)
     target = workdir / "model"
     members = [f"../seed_{entry}/model" for entry in config.seeds]
     save_ensemble(target, members, {"stage": "reward"})
-    whole = load_reward_model(target)
+    whole = load_reward_model(target, mesh=mesh, light=settings.light)
     held_out = {name: list(some) for name, some in rows.held_out.items()}
     report = make_measure(config, whole, held_out)(whole.params)
     write_json(workdir / "report.json", report)
@@ -75,15 +78,21 @@ def run(
     return target
 
 
+def _start_of_member(config: Config, member: Config, mesh: Mesh) -> LoadedModel:
+    start = starting_point(member, mesh)
+    _require_possible(config, start)
+    return start
+
+
 def _run_one(
     config: Config,
-    start: LoadedModel,
+    start: Callable[[], LoadedModel],
     rows: "Rankings",
     workdir: pathlib.Path,
     settings: Any,
 ) -> pathlib.Path:
     made = train(
-        start,
+        start(),
         rows.train,
         held_out=rows.held_out,
         demonstrations=rows.demonstrations,
@@ -98,8 +107,10 @@ def _run_one(
     return target
 
 
-def starting_point(config: Config) -> LoadedModel:
+def starting_point(config: Config, mesh: Mesh | None = None) -> LoadedModel:
     """A fresh encoder, a BERT under a fresh head, or the model that `init` names.
+
+    (An encoder, which is small, is laid out on the mesh when its training begins.)
 
     Raises:
       InputError: no such model, or `pooling` is set for what is no BERT.
@@ -112,7 +123,7 @@ def starting_point(config: Config) -> LoadedModel:
         return load_bert(init, key, pooling=config.pooling or "cls")
     if config.pooling is not None:
         raise InputError(f"reward.pooling: {config.init} is no BERT; leave it None")
-    return load_model(config.init)
+    return load_model(config.init, mesh=mesh)
 
 
 @dataclasses.dataclass(frozen=True)
