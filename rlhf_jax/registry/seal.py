@@ -104,7 +104,7 @@ def require_whole(marker: pathlib.Path, text: dict[str, Any]) -> None:
     Raises:
       InputError: names the file.
     """
-    known = {"kind", "config", "meta", "tokenizer", "params", "checksum"}
+    known = {"kind", "config", "meta", "adapter", "tokenizer", "params", "checksum"}
     if unknown := sorted(set(text) - known):
         raise InputError(f"{marker}: unknown key {unknown[0]!r}")
     if not require_vouched(marker, text):
