@@ -116,7 +116,7 @@ def test_a_directory_names_its_members(members, tmp_path):
     with pytest.raises(InputError, match="an ensemble of reward models"):
         load_model(tmp_path / "all")
     (tmp_path / "all/ensemble.json").write_text("[]")
-    with pytest.raises(InputError, match="not the description of an ensemble"):
+    with pytest.raises(InputError, match="expected a JSON object"):
         load_reward(tmp_path / "all")
 
 

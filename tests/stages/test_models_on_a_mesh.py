@@ -14,11 +14,18 @@ from rlhf_jax.parallel import make_mesh, mesh_of
 from rlhf_jax.registry import load_model, load_reward, reward_from, save_model
 from rlhf_jax.stages import ppo, pretrain, sft
 from rlhf_jax.stages.likelihood import held_out_score
+from rlhf_jax.training import settings
 from rlhf_jax.training.session import RunSettings
 
 SHAPE = TrunkConfig(1, 64, 64, 8, 4, dtype="bfloat16")
 MESHES = [(1, 8, 1), (2, 2, 2), (1, 1, 8)]
 SMALL = 3 * 2**15  # bytes: vectors, and a table of words that the mesh does not divide
+
+
+@pytest.fixture(autouse=True)
+def all_devices(monkeypatch):
+    """Other tests of stages take one device alone, whatever settings say."""
+    monkeypatch.setattr(settings, "make_mesh", make_mesh)
 
 
 @pytest.fixture(scope="module")

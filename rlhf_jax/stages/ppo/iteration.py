@@ -78,7 +78,7 @@ class Iteration:
             None if players.value is None else players.value.model,
             temperature=config.temperature,
         )
-        self.assess = compile_function(cast.of_whole(assess), mesh)
+        self.assess = compile_function(self.cast.of_whole(assess), mesh)
         self.shape = jax.jit(self._shape)
         self.take = functools.partial(take_rows, mesh=mesh)
 
