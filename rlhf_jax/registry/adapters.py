@@ -85,7 +85,8 @@ class Adapter:
                 )
             source = str(directory / "base")
             meta = {"stage": "base of an adapter"}
-            save_model(source, base.model, base.params, base.tokenizer, meta)
+            whole = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), base.params)
+            save_model(source, base.model, whole, base.tokenizer, meta)
         named = {"source": source, "digest": base.digest}
         if pathlib.Path(source).exists():
             named["path"] = os.path.relpath(source, directory)

@@ -167,7 +167,7 @@ def test_every_epoch_trains_each_episode_once_in_its_own_order(harness):
     iteration.take = lambda rollout, rows: seen.append(np.asarray(rows))
     metrics = {"ratio": 1.0, "skipped": 0, "skipped_in_a_row": 0}
     metrics = {name: jnp.float32(value) for name, value in metrics.items()}
-    iteration.update = lambda state, batch: (state, metrics)
+    iteration.update = lambda state, batch, frozen: (state, metrics)
     state = types.SimpleNamespace(rng=jax.random.key(0))
     iteration.learn(state, {}, 0)
     epochs = np.concatenate(seen).reshape(2, ROWS)
