@@ -24,7 +24,7 @@ def checkpoints(monkeypatch):
         num_heads=2,
     )
 
-    def load_model(name, *, dtype=None):
+    def load_model(name, *, dtype=None, **_):
         model = {"policy": LanguageModel, "reward": ScalarModel}[name](config)
         params = init_params(model, jax.random.key(0))
         return LoadedModel(model, params, tokenizer, {})

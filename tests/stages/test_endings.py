@@ -24,6 +24,14 @@ SETTINGS = RunSettings(tensorboard=False, save_every=2, fetch_every=1)
 
 
 @pytest.fixture(autouse=True)
+def hang_ups_count():
+    """Under nohup they are ignored, by whatever is started there too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(autouse=True)
 def fake_stage(monkeypatch):
     install(monkeypatch, Config, run)
     ran.clear()
