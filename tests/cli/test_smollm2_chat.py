@@ -3,15 +3,18 @@
 Skips where `models/smollm2-135m-instruct` is not among the real data; some 5 GB.
 """
 
+import functools
 import json
 
+import jax
 import pytest
 
 from rlhf_jax.cli import main
 from rlhf_jax.data import Message
+from rlhf_jax.parallel import make_mesh
 from rlhf_jax.registry import load_model
 from rlhf_jax.stages import sft
-from rlhf_jax.training import OptimizerConfig
+from rlhf_jax.training import OptimizerConfig, settings
 from rlhf_jax.training.session import RunSettings
 
 TALKS = [
@@ -61,7 +64,9 @@ def test_data_show_and_check_say_what_is_trained(start, talks, capsys):
 
 
 @pytest.mark.slow
-def test_it_is_trained_asked_evaluated_and_exported(start, talks, tmp_path, capsys):
+def test_it_is_trained_asked_evaluated_and_exported(
+    start, talks, tmp_path, capsys, monkeypatch
+):
     config = sft.Config(
         init=start,
         demonstrations=(talks,),
@@ -73,6 +78,8 @@ def test_it_is_trained_asked_evaluated_and_exported(start, talks, tmp_path, caps
         residual_dropout=0.0,
         optimizer=OptimizerConfig(name="adam", learning_rate=1e-5),
     )
+    one = functools.partial(make_mesh, devices=jax.devices()[:1])
+    monkeypatch.setattr(settings, "make_mesh", one)  # the tests pretend to have eight
     sft.run(config, tmp_path / "sft", RunSettings(mesh="1,1,1", tensorboard=False))
     folder = str(tmp_path / "sft")
     losses = [
