@@ -15,7 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_jax.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
+from rlhf_jax.data.tokenizers import (
+    ByteTokenizer,
+    SubwordTokenizer,
+    Tokenizer,
+    copied,
+)
 from rlhf_jax.errors import InputError
 
 __all__ = ["Disguise", "MarkedEncoder", "Names", "character_spans", "encoder_of"]
@@ -172,11 +177,10 @@ class MarkedEncoder:
     def _make(self, typed: str) -> None:
         """A copy of the tokenizer with a private token for each control token."""
         from tokenizers import AddedToken, processors
-        from tokenizers import Tokenizer as Backend
 
         source = self._tokenizer.backend
         rules = {t.content: t for t in source.get_added_tokens_decoder().values()}
-        backend = Backend.from_str(source.to_str())
+        backend = copied(source)
         backend.encode_special_tokens = True
         backend.post_processor = processors.ByteLevel(trim_offsets=False)
         free = unused(typed, 0x100000)

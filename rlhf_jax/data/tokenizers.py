@@ -9,7 +9,7 @@ template (`chat`).
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rlhf_jax.data.pieces import PieceMemo, cuts_at_spaces
 from rlhf_jax.data.tokenizer_settings import (
@@ -268,9 +268,7 @@ class SubwordTokenizer:
 
         It is added behind the last id where the vocabulary lacks it.
         """
-        from tokenizers import Tokenizer as Backend
-
-        backend = Backend.from_str(self.backend.to_str())
+        backend = copied(self.backend)
         known = self.backend.token_to_id(text) is not None
         backend.add_special_tokens([text])
         if not known and backend.token_to_id(text) != self.vocab_size:
@@ -335,3 +333,15 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> SubwordTokenizer:
     backend.train_from_iterator(texts, trainer)
     config = {"eos_token": END_TEXT, "pad_token": PAD_TEXT}
     return SubwordTokenizer(backend, config)
+
+
+def copied(backend: Any) -> Any:
+    """A copy of a `tokenizers` object.
+
+    Raises:
+      InputError: two of its tokens have one id, so that it cannot be written whole.
+    """
+    try:
+        return type(backend).from_str(backend.to_str())
+    except Exception as error:  # `tokenizers` raises bare Exception
+        raise InputError(f"tokenizer.json: read, but not whole: {error}") from error

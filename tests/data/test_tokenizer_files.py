@@ -214,3 +214,21 @@ def test_a_sentencepiece_model_is_read_as_transformers_reads_it(name, kind, tmp_
     # a Unigram makes control tokens of what people type, there; here it stays text
     plain = [text for text in HARD if "</s>" not in text]
     assert_same(tmp_path, plain if name.startswith("T5") else HARD)
+
+
+class OneIdTwice:
+    """A backend that wrote one of two tokens of an id, which its merges need."""
+
+    def to_str(self):
+        return "{}"
+
+    @staticmethod
+    def from_str(text):
+        raise Exception("Token `er` out of vocabulary")  # as `tokenizers` does
+
+
+def test_two_tokens_of_one_id_are_refused_where_a_copy_is_needed():
+    from rlhf_jax.data.tokenizers import copied
+
+    with pytest.raises(InputError, match="not whole: Token `er` out of vocabulary"):
+        copied(OneIdTwice())
