@@ -27,10 +27,7 @@ from rlhf_jax.models import (
 )
 from rlhf_jax.pipeline.adapter_plan import memory_of_adapters
 from rlhf_jax.pipeline.experiment import Experiment, kind_of
-from rlhf_jax.registry.directories import (
-    model_directory,
-    read_description,
-)
+from rlhf_jax.registry.directories import model_directory, read_description
 from rlhf_jax.registry.ensemble import members_of
 
 __all__ = ["StagePlan", "describe", "plans"]

@@ -16,7 +16,7 @@ from rlhf_jax import parallel
 from rlhf_jax.experience import make_assess
 from rlhf_jax.models import LanguageModel, ScalarModel, TrunkConfig, init_params
 from rlhf_jax.parallel.feeding import check_batch
-from rlhf_jax.registry.directories import light_params
+from rlhf_jax.registry.loaded import light_params
 from rlhf_jax.sampling import SamplingSpec
 from rlhf_jax.sampling.generation import rollout_program
 from rlhf_jax.sampling.layout import rollout_shardings

@@ -28,7 +28,8 @@ from rlhf_jax.models import (
     init_params,
     merged,
 )
-from rlhf_jax.registry.directories import LoadedModel, load_model, save_model
+from rlhf_jax.registry.directories import load_model, save_model
+from rlhf_jax.registry.loaded import LoadedModel
 from rlhf_jax.registry.seal import require_same_params
 from rlhf_jax.schema import from_config_dict
 

@@ -31,7 +31,7 @@ from rlhf_jax.parallel import (
     to_host,
     whole_rows,
 )
-from rlhf_jax.registry.directories import LoadedModel
+from rlhf_jax.registry.loaded import LoadedModel
 
 # Texts are padded to a multiple of this: one compiled program per multiple.
 WIDTH = 32

@@ -28,11 +28,8 @@ from rlhf_jax.models import EncoderRewardModel, adapter_of, with_changes
 from rlhf_jax.models.responses import response_scores
 from rlhf_jax.parallel import mesh_of, placed
 from rlhf_jax.registry.adapters import merged_model
-from rlhf_jax.registry.directories import (
-    ENSEMBLE,
-    LoadedModel,
-    require_one_tokenizer,
-)
+from rlhf_jax.registry.directories import ENSEMBLE
+from rlhf_jax.registry.loaded import LoadedModel, require_one_tokenizer
 from rlhf_jax.registry.seal import require_vouched, vouched
 from rlhf_jax.storage import read_json, write_json
 

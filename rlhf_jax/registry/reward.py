@@ -32,12 +32,7 @@ from rlhf_jax.parallel import (
     to_host,
     whole_rows,
 )
-from rlhf_jax.registry.directories import (
-    LoadedModel,
-    load_model,
-    model_directory,
-    require_reward_model,
-)
+from rlhf_jax.registry.directories import load_model, model_directory
 from rlhf_jax.registry.encoder import WIDTH, EncoderReward, padded_rows
 from rlhf_jax.registry.ensemble import (
     Combination,
@@ -46,6 +41,7 @@ from rlhf_jax.registry.ensemble import (
     reward_scores,
 )
 from rlhf_jax.registry.functions import FunctionReward, is_function, load_function
+from rlhf_jax.registry.loaded import LoadedModel, require_reward_model
 
 _LENGTHS = ("max_prompt", "max_response")
 

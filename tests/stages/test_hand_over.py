@@ -10,13 +10,8 @@ import pytest
 from rlhf_jax.data import ByteTokenizer
 from rlhf_jax.errors import CheckpointError, InputError
 from rlhf_jax.models import LanguageModel, ScalarModel, save_pretrained
-from rlhf_jax.registry.directories import (
-    load_model,
-    require_one_tokenizer,
-    reward_from,
-    save_model,
-    value_from,
-)
+from rlhf_jax.registry.directories import load_model, save_model
+from rlhf_jax.registry.loaded import require_one_tokenizer, reward_from, value_from
 from rlhf_jax.stages import ppo
 
 

@@ -280,7 +280,7 @@ def test_training_learns_its_rankings(tiny):
 
 def test_the_text_reward_is_the_score_of_each_text_alone(tiny):
     model = tiny.model("pretrain")
-    from rlhf_jax.registry.directories import reward_from
+    from rlhf_jax.registry.loaded import reward_from
 
     judge = reward_from(model, jax.random.key(1))
     prompts, responses = ["Who?\n", "Name the mill.\n", "x"], ["Ann.", "", "Yes it is"]

@@ -29,7 +29,7 @@ from rlhf_jax.registry import (
     save_model,
     with_adapter,
 )
-from rlhf_jax.registry.directories import require_reward_model
+from rlhf_jax.registry.loaded import require_reward_model
 from rlhf_jax.sampling.randomness import named_key
 from rlhf_jax.stages.reward.config import Config
 from rlhf_jax.stages.reward.measure import (
