@@ -86,6 +86,7 @@ CPU = (
 )
 KERNELS = {"gpu": "cudnn", "cuda": "cudnn", "tpu": "splash", "cpu": "xla"}
 MARK = "row: "
+TODAY = datetime.date.today().isoformat()
 WARM = 7  # parts whose programs are compiled beside the proofs
 
 
@@ -183,6 +184,83 @@ def machine() -> dict:
     return found | facts | {"versions": versions}
 
 
+def parts_for(platform: str, only: str | None) -> list[Part]:
+    """What this kind of machine can be asked."""
+    kernel = KERNELS.get(platform, "xla")
+    speed = CPU if platform == "cpu" else ACCELERATOR
+    parts = [
+        dataclasses.replace(part, name=part.name.replace("KERNEL", kernel))
+        for part in (*RIGHT, *speed)
+    ]
+    if platform not in ("gpu", "cuda"):  # the flags are of XLA for NVIDIA
+        parts = [
+            dataclasses.replace(part, flags="")
+            for part in parts
+            if part.flags != GRAPHS and EXACT not in part.name
+        ]
+    words = [""] if only is None else only.split(",")
+    return [part for part in parts if any(word in part.name for word in words)]
+
+
+class Run:
+    """The parts of one run, their rows, and the time that is left for them."""
+
+    def __init__(self, here: dict, parts: list[Part], budget: float, out: str):
+        self.here, self.parts, self.out = here, parts, pathlib.Path(out)
+        self.began, self.budget = time.monotonic(), budget
+        self.rows: list[Row] = []
+
+    @property
+    def took(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.began
+
+    def keep(self, rows: list[Row]) -> None:
+        """Adds rows and writes the file anew: a run that is cut keeps what it has."""
+        self.rows += rows
+        told = {"date": TODAY, "machine": self.here, "seconds": round(self.took, 1)}
+        told["rows"] = [row.record() for row in self.rows]
+        self.out.write_text(json.dumps(told, indent=1))
+
+    def all(self) -> None:
+        """The parts that time nothing beside each other, then each of the others.
+
+        On an accelerator most minutes go into compiling: the first programs that are
+        timed are compiled beside the proofs, and found in a cache afterwards.
+        """
+        on_cpu, cores = self.here["platform"] == "cpu", os.cpu_count() or 2
+        beside = [part for part in self.parts if not part.alone]
+        alone = [part for part in self.parts if part.alone]
+        early = [] if on_cpu else [p for p in alone if "peers" not in p.name][:WARM]
+        jobs = min(len(beside) + len(early), cores // 2 if on_cpu else cores)
+        with (
+            tempfile.TemporaryDirectory() as cache,
+            concurrent.futures.ThreadPoolExecutor(max(1, jobs)) as pool,
+        ):
+            os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
+            proofs = [pool.submit(self.rows_of, part) for part in beside]
+            compiled = [
+                pool.submit(
+                    rows_of, dataclasses.replace(part, alone=False), 200, told=False
+                )
+                for part in early
+            ]
+            for future in proofs:
+                self.keep(future.result())
+            concurrent.futures.wait(compiled)
+            for part in alone:
+                self.keep(self.rows_of(part))
+
+    def rows_of(self, part: Part) -> list[Row]:
+        """The rows of a part, or one that says that no time was left for it."""
+        left = self.budget - self.took
+        if part.alone and left < 0.3 * part.seconds:
+            note = f"{left:.0f} s of the budget were left"
+            return [Row(part.name, "all", None, note=note)]
+        slow = 4 if self.here["platform"] == "cpu" else 1
+        return rows_of(part, max(0.0, min(slow * part.seconds, left)))
+
+
 def main() -> None:
     args = parse()
     if args.worker:
@@ -191,79 +269,17 @@ def main() -> None:
         return resume_worker(args.worker)
     if args.part:
         return run_part(args.part)
-    began = time.monotonic()
     here = machine()
-    today = datetime.date.today().isoformat()
-    kind, devices = here["kind"], here["devices"]
-    print(f"{devices} x {kind}, {here['versions']}", flush=True)
-    kernel = KERNELS.get(here["platform"], "xla")
-    speed = CPU if here["platform"] == "cpu" else ACCELERATOR
-    parts = [
-        dataclasses.replace(part, name=part.name.replace("KERNEL", kernel))
-        for part in (*RIGHT, *speed)
-    ]
-    if here["platform"] not in ("gpu", "cuda"):
-        parts = [
-            dataclasses.replace(part, flags="")
-            for part in parts
-            if part.flags != GRAPHS and EXACT not in part.name
-        ]
-    if args.only:
-        words = args.only.split(",")
-        parts = [p for p in parts if any(word in p.name for word in words)]
-    rows: list[Row] = []
-
-    def save() -> None:
-        seconds = round(time.monotonic() - began, 1)
-        told = {"date": today, "machine": here, "seconds": seconds}
-        told["rows"] = [row.record() for row in rows]
-        pathlib.Path(args.out).write_text(json.dumps(told, indent=1))
-
-    here_left = lambda: args.budget - (time.monotonic() - began)  # noqa: E731
-    slow = 1
-    warm: list[Part] = []
-    if here["platform"] == "cpu":
-        slow = 4
-    else:  # most of an accelerator's minutes go into compiling: beside the proofs
-        warm = [p for p in parts if p.alone and "peers" not in p.name][:WARM]
-    together = [part for part in parts if not part.alone]
-    cores = os.cpu_count() or 2
-    jobs = len(together) + len(warm)
-    jobs = max(1, min(jobs, cores // 2 if here["platform"] == "cpu" else cores))
-    with (
-        tempfile.TemporaryDirectory() as cache,
-        concurrent.futures.ThreadPoolExecutor(jobs) as pool,
-    ):
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
-        asked = [
-            pool.submit(rows_of, part, min(slow * part.seconds, here_left()))
-            for part in together
-        ]
-        compiled = [
-            pool.submit(
-                rows_of, dataclasses.replace(part, alone=False), 200, told=False
-            )
-            for part in warm
-        ]
-        for future in asked:
-            rows += future.result()
-            save()
-        for future in compiled:
-            future.result()
-        for part in (part for part in parts if part.alone):
-            if here_left() < 0.3 * part.seconds:
-                note = f"{here_left():.0f} s of the budget were left"
-                rows.append(Row(part.name, "all", None, note=note))
-            else:
-                rows += rows_of(part, min(slow * part.seconds, here_left()))
-            save()
-    print()
-    print(table(rows))
-    wrong = sum(row.verdict == "wrong" for row in rows)
-    missed = sum(row.verdict == "missed" for row in rows)
+    name = f"{here['devices']} x {here['kind']}"
+    print(f"{name}, {here['versions']}", flush=True)
+    run = Run(here, parts_for(here["platform"], args.only), args.budget, args.out)
+    run.all()
+    print(f"\n{table(run.rows)}")
+    found = [row.verdict for row in run.rows]
+    wrong, missed = found.count("wrong"), found.count("missed")
     print(
-        f"\n{len(rows)} rows, {wrong} wrong, {missed} goals missed, "
-        f"{time.monotonic() - began:.0f} s, {today}, {devices} x {kind}"
+        f"\n{len(found)} rows, {wrong} wrong, {missed} goals missed, "
+        f"{run.took:.0f} s, {TODAY}, {name}"
     )
     sys.exit(bool(wrong))
 
