@@ -88,10 +88,6 @@ class LoadedModel:
         """The same model without its params, which a state has taken over."""
         return dataclasses.replace(self, params=None)
 
-    def light(self) -> "LoadedModel":
-        """The same model kept as it computes; see `load_model`."""
-        return dataclasses.replace(self, params=light_params(self.model, self.params))
-
     def with_config(self, **changes: Any) -> "LoadedModel":
         """The same params under another config, such as another dropout or dtype."""
         config = dataclasses.replace(self.model.config, **changes)
