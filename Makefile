@@ -25,13 +25,13 @@ $(RUN): pyproject.toml constraints.txt
 	$(INSTALL) '.[report]'
 	touch $@
 
-test: $(STAMP)       ## the default suite: unit, property, doctests (7 minutes on 2 cores, 12 the first time)
+test: $(STAMP)       ## the default suite: unit, property, doctests (17 minutes on 2 cores, more the first time)
 	$(PY) -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## what takes minutes: notebooks, long kill tests, whole experiments
 	$(PY) -m pytest -q -m slow
 
-notebooks: $(STAMP)  ## execute the three notebooks
+notebooks: $(STAMP)  ## execute the four notebooks
 	$(PY) -m pytest -q -m slow tests/test_notebooks.py
 
 chaos: $(STAMP)      ## 100 kills per kind
